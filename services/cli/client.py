@@ -111,7 +111,7 @@ class ApprovalClient:
         while True:
             part = await self._call("GET", "/v1/devices", objects.PairedDevices, query=query)
             devices += part.devices
-            unreadable.update((one.device_id, one) for one in part.unreadable)
+            unreadable.update((item.device_id, item) for item in part.unreadable)
             if part.next is UNSET:
                 return objects.PairedDevices(devices, unreadable=[*unreadable.values()])
             query["after"] = part.next

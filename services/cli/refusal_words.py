@@ -19,77 +19,83 @@ _WAITING: Final = frozenset({"not-paired", "scope-upgrade", "role-upgrade", "met
 """Reasons that say nothing more than that the request is pending."""
 
 
-def names_of(one: WaitingRequest | PairedDevice | Refusal) -> set[str]:
+def names_of(item: WaitingRequest | PairedDevice | Refusal) -> set[str]:
     """Return its label and display name, in lower case."""
-    given = (getattr(one, "operator_label", UNSET), one.display_name)
+    given = (getattr(item, "operator_label", UNSET), item.display_name)
     return {name.strip().lower() for name in given if isinstance(name, str)}
 
 
-def note(one: WaitingRequest | PairedDevice, now_ms: int) -> str:
+def note(item: WaitingRequest | PairedDevice, now_ms: int) -> str:
     """Summarize the refusals of a device since it was last admitted; empty if there are none."""
     notes = []
-    for refusal, whose in ((one.last_refusal, ""), (one.last_refused_claim, "claimed: ")):
+    for refusal, whose in ((item.last_refusal, ""), (item.last_refused_claim, "claimed: ")):
         if refusal is not UNSET and not refusal.past and refusal.reason not in _WAITING:
             notes.append(f"{whose}{_what(refusal)} {_when(refusal, now_ms)}: {refusal.title}")
     return "\n".join(notes)
 
 
-def heading(one: Refusal, now_ms: int) -> str:
+def heading(refusal: Refusal, now_ms: int) -> str:
     """Return one line: the client, the outcome, when, and why."""
-    return f"{_who(one)}: {_what(one)} {_when(one, now_ms)}: {one.title}"
+    return f"{_who(refusal)}: {_what(refusal)} {_when(refusal, now_ms)}: {refusal.title}"
 
 
-def rows(one: Refusal, now_ms: int) -> Iterable[Row]:
+def rows(refusal: Refusal, now_ms: int) -> Iterable[Row]:
     """Return all details of a refusal, and what to do."""
-    if one.device_id is not UNSET:
-        yield "device", one.device_id
-    if one.count > 1:
-        yield "attempts", f"{one.count}, the first {words.ago(one.first_at_ms, now_ms)}"
-    yield "client", words.safe(one.client_id) if one.client_id is not UNSET else ""
-    yield "from", _address(one)
-    yield "gateway", words.replica_name(one.replica)
-    yield "reason", one.reason + (f" ({words.safe(one.detail)})" if one.detail is not UNSET else "")
-    if one.past:
+    if refusal.device_id is not UNSET:
+        yield "device", refusal.device_id
+    if refusal.count > 1:
+        yield "attempts", f"{refusal.count}, the first {words.ago(refusal.first_at_ms, now_ms)}"
+    yield "client", words.safe(refusal.client_id) if refusal.client_id is not UNSET else ""
+    yield "from", _address(refusal)
+    yield "gateway", words.replica_name(refusal.replica)
+    yield (
+        "reason",
+        refusal.reason
+        + (f" ({words.safe(refusal.detail)})" if refusal.detail is not UNSET else ""),
+    )
+    if refusal.past:
         yield "since then", "the device was admitted"
-    claim = one.device_id is not UNSET and not one.proven
-    yield "if it is yours" if claim else "what to do", one.remedy
-    if one.cause is not UNSET:
-        yield "more", f"`{one.cause}` in {_PAGE}"
+    claim = refusal.device_id is not UNSET and not refusal.proven
+    yield "if it is yours" if claim else "what to do", refusal.remedy
+    if refusal.cause is not UNSET:
+        yield "more", f"`{refusal.cause}` in {_PAGE}"
 
 
-def row(one: Refusal, now_ms: int) -> list[str]:
+def row(refusal: Refusal, now_ms: int) -> list[str]:
     """Return the cells of a refusal in a table."""
-    past = " (admitted since)" if one.past else ""
-    times = f" ({one.count} times)" if one.count > 1 else ""
+    past = " (admitted since)" if refusal.past else ""
+    times = f" ({refusal.count} times)" if refusal.count > 1 else ""
     return [
-        words.beginning(one.device_id, 16) if one.device_id is not UNSET else "no device",
-        _called(one) if one.proven or one.device_id is UNSET else f"claims: {_called(one)}",
-        ("could not be decided: " if one.undecided else "") + one.title + past,
-        _address(one),
-        _when(one, now_ms) + times,
+        words.beginning(refusal.device_id, 16) if refusal.device_id is not UNSET else "no device",
+        _called(refusal)
+        if refusal.proven or refusal.device_id is UNSET
+        else f"claims: {_called(refusal)}",
+        ("could not be decided: " if refusal.undecided else "") + refusal.title + past,
+        _address(refusal),
+        _when(refusal, now_ms) + times,
     ]
 
 
-def _who(one: Refusal) -> str:
-    if one.device_id is UNSET:
-        return f"A client without a device ({_called(one)})"
-    device = f"{_called(one)} ({one.device_id[:16]})"
-    return device if one.proven else f"A client that claims, without proof, to be {device}"
+def _who(refusal: Refusal) -> str:
+    if refusal.device_id is UNSET:
+        return f"A client without a device ({_called(refusal)})"
+    device = f"{_called(refusal)} ({refusal.device_id[:16]})"
+    return device if refusal.proven else f"A client that claims, without proof, to be {device}"
 
 
-def _called(one: Refusal) -> str:
-    if one.display_name is not UNSET and one.display_name.strip():
-        return words.safe(one.display_name)
-    return words.safe(one.client_id) if one.client_id is not UNSET else "unknown client"
+def _called(refusal: Refusal) -> str:
+    if refusal.display_name is not UNSET and refusal.display_name.strip():
+        return words.safe(refusal.display_name)
+    return words.safe(refusal.client_id) if refusal.client_id is not UNSET else "unknown client"
 
 
-def _what(one: Refusal) -> str:
-    return "could not be decided" if one.undecided else "refused"
+def _what(refusal: Refusal) -> str:
+    return "could not be decided" if refusal.undecided else "refused"
 
 
-def _when(one: Refusal, now_ms: int) -> str:
-    return words.ago(one.last_at_ms, now_ms)
+def _when(refusal: Refusal, now_ms: int) -> str:
+    return words.ago(refusal.last_at_ms, now_ms)
 
 
-def _address(one: Refusal) -> str:
-    return words.safe(one.remote_ip) if one.remote_ip is not UNSET else "this machine"
+def _address(refusal: Refusal) -> str:
+    return words.safe(refusal.remote_ip) if refusal.remote_ip is not UNSET else "this machine"

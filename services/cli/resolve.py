@@ -28,7 +28,7 @@ def request_named(given: str, pending: Sequence[WaitingRequest]) -> WaitingReque
     """
     if not _REQUEST_ID.fullmatch(given):
         raise Misused("no-request-id", "that is not a request id", _list_hint())
-    found = [one for one in pending if matches_id(given, one.request_id)]
+    found = [request for request in pending if matches_id(given, request.request_id)]
     if len(found) > 1:
         raise ApiError("ambiguous", "several request ids start with this", _list_hint())
     return found[0] if found else None
@@ -36,7 +36,7 @@ def request_named(given: str, pending: Sequence[WaitingRequest]) -> WaitingReque
 
 def device_named(given: str, devices: Sequence[PairedDevice]) -> PairedDevice:
     """Return the paired device with this id or id prefix; raises ApiError."""
-    found = [one for one in devices if matches_id(given.lower(), one.device_id)]
+    found = [device for device in devices if matches_id(given.lower(), device.device_id)]
     if len(found) > 1:
         raise ApiError("ambiguous", "several device ids start with this", _list_hint())
     if not found:

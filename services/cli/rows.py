@@ -54,7 +54,7 @@ def request_rows(
     if known is not None:
         yield "paired as", f"{name_of(known)}, {words.ago(known.approved_at_ms, now_ms)}"
     yield "role", ", ".join(_NODE if role == "node" else role for role in request.roles)
-    yield "scopes", "\n".join(_scope_line(one, held) for one in request.scopes) or "none"
+    yield "scopes", "\n".join(_scope_line(scope, held) for scope in request.scopes) or "none"
     yield "fingerprint", words.fingerprint(request.device_id)
     yield "device", words.safe(request.device_id)
 
@@ -63,7 +63,7 @@ def _held(device: PairedDevice) -> set[str]:
     """Return a device's scopes, without those of revoked tokens."""
     if not device.tokens:
         return set(device.scopes)
-    live = (one.scopes for one in device.tokens if one.revoked_at_ms is UNSET)
+    live = (token.scopes for token in device.tokens if token.revoked_at_ms is UNSET)
     return {scope for scopes in live for scope in scopes}
 
 
@@ -84,7 +84,7 @@ def pending_row(request: WaitingRequest, now_ms: int) -> list[str]:
         "\n".join(
             [
                 name_of(request) + (" (already paired)" if request.is_repair else ""),
-                *(f"also {name_of(one)}" for one in _others(request)),
+                *(f"also {name_of(other)}" for other in _others(request)),
             ]
         ),
         _asks_for(request.roles, request.scopes),
@@ -105,7 +105,7 @@ def device_row(device: PairedDevice, now_ms: int) -> list[str]:
 
 def standing(device: PairedDevice, now_ms: int) -> str:
     """Return where a device is connected or when it was last seen, and its revoked roles."""
-    revoked = [one.role for one in device.tokens or () if one.revoked_at_ms is not UNSET]
+    revoked = [token.role for token in device.tokens or () if token.revoked_at_ms is not UNSET]
     return "\n".join([_presence(device, now_ms), *(f"revoked: {role}" for role in revoked)])
 
 
@@ -122,15 +122,17 @@ def _others(request: WaitingRequest) -> tuple[ClaimedIdentity, ...]:
     return () if request.identities is UNSET else request.identities[1:]
 
 
-def _identity_line(one: ClaimedIdentity) -> str:
-    name = f"{words.safe(one.display_name)}, " if one.display_name is not UNSET else ""
-    kind = words.kind_of(one.client_id, one.client_mode)
-    return f"{one.role}: {name}{kind}, {words.safe(_joined(one.platform, one.device_family))}"
+def _identity_line(identity: ClaimedIdentity) -> str:
+    name = f"{words.safe(identity.display_name)}, " if identity.display_name is not UNSET else ""
+    kind = words.kind_of(identity.client_id, identity.client_mode)
+    platform = words.safe(_joined(identity.platform, identity.device_family))
+    return f"{identity.role}: {name}{kind}, {platform}"
 
 
 def _asks_for(roles: Iterable[str], scopes: Iterable[str]) -> str:
     marked = [
-        f"{MARK}{words.safe(one)}" if words.is_powerful(one) else words.safe(one) for one in scopes
+        f"{MARK}{words.safe(scope)}" if words.is_powerful(scope) else words.safe(scope)
+        for scope in scopes
     ]
     return "\n".join([", ".join(roles), *marked])
 

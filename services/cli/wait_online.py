@@ -54,7 +54,7 @@ async def until_online(
 async def asks_again(approval: ApprovalClient, device_id: str) -> WaitingRequest | None:
     """Return the device's new request, if it requests more than was approved."""
     waiting = await approval.pending()
-    return next((one for one in waiting if one.device_id == device_id), None)
+    return next((request for request in waiting if request.device_id == device_id), None)
 
 
 def _came_since(device: PairedDevice, before: PairedDevice | None) -> bool:

@@ -124,7 +124,7 @@ def _write(text: str) -> None:
 def _profile(given: argparse.Namespace) -> Profile:
     profile = PROFILES[given.profile, given.protocol]
     if given.scope:
-        profile = profile.asking(*given.scope)
+        profile = profile.with_scopes(*given.scope)
     if given.name:
         profile = replace(profile, display_name=given.name)
     return profile

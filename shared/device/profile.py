@@ -30,7 +30,7 @@ class Profile:
     user_agent: str | None = None
     locale: str | None = None
 
-    def asking(self, *scopes: str) -> Profile:
+    def with_scopes(self, *scopes: str) -> Profile:
         """Return the same client with other scopes, in this order."""
         return replace(self, scopes=scopes)
 

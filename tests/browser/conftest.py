@@ -42,5 +42,5 @@ async def browser() -> AsyncIterator[Browser]:
     """Return a browser for one test."""
     chromium = find_chromium()
     assert chromium is not None
-    async with browsing(chromium) as one:
-        yield one
+    async with browsing(chromium) as item:
+        yield item

@@ -81,17 +81,17 @@ class Screen:
         """Return the card of a paired device."""
         return self.page.locator(f'[data-device="{device_id}"]')
 
-    async def act(self, device_id: str, what: str) -> None:
+    async def act(self, device_id: str, description: str) -> None:
         """Open a device's details, and press one of its buttons."""
         card = self.device(device_id)
         if not await card.locator("details").evaluate("one => one.open"):
             await card.locator("summary").click()
-        await card.get_by_role("button", name=what).click()
+        await card.get_by_role("button", name=description).click()
 
-    async def confirm(self, what: str) -> None:
+    async def confirm(self, description: str) -> None:
         """Confirm the dialog."""
         dialog = self.page.get_by_role("dialog")
-        await dialog.get_by_role("button", name=what, exact=True).click()
+        await dialog.get_by_role("button", name=description, exact=True).click()
         await expect(dialog).to_be_hidden(timeout=SEE_MS)
 
     async def sees(self, where: Locator, text: Any) -> None:
@@ -110,8 +110,8 @@ async def screen(
     """Open a window with its own profile; an error on the console fails the test."""
     profile: BrowserContext = await browser.new_context(**{"viewport": DESKTOP, **context})
     try:
-        one = Screen(await profile.new_page(), approval or stack.approvals[0], stack.admin_token)
-        yield one
-        assert one.complaints == []
+        view = Screen(await profile.new_page(), approval or stack.approvals[0], stack.admin_token)
+        yield view
+        assert view.complaints == []
     finally:
         await profile.close()

@@ -15,7 +15,7 @@ from playwright.async_api import expect
 from deploy.local.dashboard_package import Package
 from deploy.local.ports import Reservation
 from tests.browser.screens import SEE_MS, screen
-from tools.support.people import Operator
+from tools.support.actors import Operator
 from tools.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -129,12 +129,12 @@ async def visit(browser: Browser) -> AsyncIterator[Visit]:
     await profile.close()
 
 
-@pytest.mark.parametrize("how", PREFIXES)
+@pytest.mark.parametrize("mode", PREFIXES)
 async def test_a_browser_is_refused_with_a_link_and_connects_by_itself_once_approved(
-    stack: Stack, site: str, visit: Visit, how: str
+    stack: Stack, site: str, visit: Visit, mode: str
 ) -> None:
     page = visit.page
-    await page.goto(f"{site}{PREFIXES[how]}#token={stack.gateway_token}")
+    await page.goto(f"{site}{PREFIXES[mode]}#token={stack.gateway_token}")
     notice = page.locator("#latchkey-approval")
     await expect(notice).to_contain_text("https://people.example/approve/setup", timeout=SEE_MS)
     await expect(page.get_by_text("Approve this browser")).to_be_visible(timeout=SEE_MS)
@@ -145,9 +145,9 @@ async def test_a_browser_is_refused_with_a_link_and_connects_by_itself_once_appr
         await operator.approve(request_id[1])
     await expect(notice).to_have_count(0, timeout=SEE_MS)
     await expect(page.get_by_text("Approve this browser")).to_have_count(0, timeout=SEE_MS)
-    assert page.url.startswith(f"{site}{PREFIXES[how]}")
+    assert page.url.startswith(f"{site}{PREFIXES[mode]}")
     # Reloading a nested page works below the prefix as well.
-    await page.goto(f"{site}{PREFIXES[how]}settings/devices")
+    await page.goto(f"{site}{PREFIXES[mode]}settings/devices")
     await expect(page.get_by_text("Devices").first).to_be_visible(timeout=SEE_MS)
     await asyncio.sleep(1)
     own = [url for url in visit.missing if "/assets/" in url or url.endswith((".js", ".css"))]
@@ -164,11 +164,11 @@ async def test_a_path_without_its_slash_leads_to_the_dashboard(
 async def test_an_operator_signs_in_below_a_path_and_sees_pending_requests(
     browser: Browser, stack: Stack, site: str
 ) -> None:
-    async with screen(browser, stack) as one:
-        await one.page.goto(f"{site}/approve/setup")
-        await one.sign_in()
-        await one.is_live()
-        cookies = await one.page.context.cookies(f"{site}/approve/v1/session")
+    async with screen(browser, stack) as view:
+        await view.page.goto(f"{site}/approve/setup")
+        await view.sign_in()
+        await view.is_live()
+        cookies = await view.page.context.cookies(f"{site}/approve/v1/session")
         assert [cookie["path"] for cookie in cookies] == ["/approve/v1"]
-        await one.page.reload()
-        await one.is_live()
+        await view.page.reload()
+        await view.is_live()

@@ -10,7 +10,7 @@ import pytest
 
 from shared.device.profile import CLI, CONTROL_UI, NODE_HOST
 from tests.browser.screens import PHONE, Screen, screen
-from tools.support.people import Operator, Visitor
+from tools.support.actors import Operator, SimulatedDevice
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
@@ -34,32 +34,36 @@ def named(profile: Profile, name: str, *scopes: str) -> Profile:
     return replace(profile, display_name=name, scopes=scopes or profile.scopes)
 
 
-async def furnish(stack: Stack) -> Visitor:
+async def furnish(stack: Stack) -> SimulatedDevice:
     """Pair two devices and leave two pending; returns the one that stays connected."""
     gateway = stack.gateways[0]
-    stays = Visitor(stack, named(NODE_HOST, "Garage Pi"))
-    away = Visitor(stack, named(CLI, "Office laptop", "operator.read", "operator.write"))
+    stays = SimulatedDevice(stack, named(NODE_HOST, "Garage Pi"))
+    away = SimulatedDevice(stack, named(CLI, "Office laptop", "operator.read", "operator.write"))
     async with Operator(stack, stack.approvals[0]) as operator:
-        for one in (stays, away):
-            (await operator.approve(await one.waits(gateway))).ok()
-    await away.visits(gateway)
-    await Visitor(stack, named(CONTROL_UI, "Browser on the tablet")).waits(gateway)
-    await away.asking("operator.read", "operator.write", "operator.pairing").waits(gateway)
+        for stay in (stays, away):
+            (await operator.approve(await stay.request_pairing(gateway))).ok()
+    await away.connect_once(gateway)
+    await SimulatedDevice(stack, named(CONTROL_UI, "Browser on the tablet")).request_pairing(
+        gateway
+    )
+    await away.with_scopes("operator.read", "operator.write", "operator.pairing").request_pairing(
+        gateway
+    )
     return stays
 
 
-async def check(one: Screen) -> None:
+async def check(view: Screen) -> None:
     """Run axe on the page as it is shown now."""
-    found = await one.page.evaluate(
+    found = await view.page.evaluate(
         "axe.run(document, {resultTypes: ['violations']}).then(r => r.violations.map("
         "v => [v.id, v.help, v.nodes.map(n => n.html + ' ' + n.failureSummary)]))"
     )
     assert found == []
 
 
-async def no_wider_than_the_window(one: Screen) -> None:
+async def no_wider_than_the_window(view: Screen) -> None:
     """Check that the page needs no horizontal scrolling."""
-    assert await one.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert await view.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.timeout(180)
@@ -67,28 +71,28 @@ async def test_looks(
     browser: Browser, stack: Stack, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     to = DOCS if pytestconfig.getoption("--pictures") else tmp_path
-    client, _ = await (await furnish(stack)).stays(stack.gateways[1])
+    client, _ = await (await furnish(stack)).stay_connected(stack.gateways[1])
     async with client:
         for name, look in LOOKS.items():
-            async with screen(browser, stack, **look) as one:
-                await one.page.add_init_script(path=AXE)
-                await one.open()
-                await one.page.get_by_label("Admin token").focus()
-                await check(one)
-                await one.sign_in()
-                await one.is_live()
-                await one.sees(one.page.locator("#devices"), "Online at")
-                await one.sees(one.page.locator("#waiting"), "Browser on the tablet")
-                await check(one)
-                await no_wider_than_the_window(one)
+            async with screen(browser, stack, **look) as view:
+                await view.page.add_init_script(path=AXE)
+                await view.open()
+                await view.page.get_by_label("Admin token").focus()
+                await check(view)
+                await view.sign_in()
+                await view.is_live()
+                await view.sees(view.page.locator("#devices"), "Online at")
+                await view.sees(view.page.locator("#waiting"), "Browser on the tablet")
+                await check(view)
+                await no_wider_than_the_window(view)
                 picture = to / f"manage-devices{name}.png"
-                await one.picture(picture)
+                await view.picture(picture)
                 assert picture.stat().st_size < PICTURE_LIMIT_BYTES
-                await one.page.locator("#devices summary").first.click()
-                await check(one)
-                await no_wider_than_the_window(one)
+                await view.page.locator("#devices summary").first.click()
+                await check(view)
+                await no_wider_than_the_window(view)
                 await (
-                    one.page.locator("#devices").get_by_role("button", name="Remove").first.click()
+                    view.page.locator("#devices").get_by_role("button", name="Remove").first.click()
                 )
-                await check(one)
-                await one.page.keyboard.press("Escape")
+                await check(view)
+                await view.page.keyboard.press("Escape")

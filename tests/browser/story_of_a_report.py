@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.load_runs import ADMITTED, GROUND, churned, soaked
+from tests.support.load_runs import ADMITTED, SYSTEM, churned, soaked
 from tools.load.page import as_page
 from tools.load.plan import Plan, Scenario
 from tools.load.report import make_report
@@ -22,12 +22,12 @@ LONG = Outcome(Kind.FAILED, "HTTP 503 Too many unauthenticated sockets from this
 
 def churn() -> str:
     run = churned(*[ADMITTED] * 4, LONG, latencies=[1000, 2000, 3000, 9000])
-    return as_page(make_report(Plan(scenario=Scenario.CLOSED), GROUND, run))
+    return as_page(make_report(Plan(scenario=Scenario.CLOSED), SYSTEM, run))
 
 
 def soak() -> str:
     plan, run = soaked(megabytes=(40, 50, 50, 50, 50, 52))
-    return as_page(make_report(plan, GROUND, run))
+    return as_page(make_report(plan, SYSTEM, run))
 
 
 @pytest.mark.parametrize("page", [churn, soak], ids=["churn", "soak"])

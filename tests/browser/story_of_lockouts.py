@@ -37,30 +37,32 @@ async def test_a_lock_out_is_shown_and_lifted(
 ) -> None:
     viewport = PHONE if look == "phone" else DESKTOP
     scheme = "dark" if look == "dark" else "light"
-    async with screen(browser, stack, viewport=viewport, color_scheme=scheme) as one:
-        await one.page.add_init_script(path=AXE)
-        await one.come_in()
-        section = one.page.locator("#lockouts-section")
+    async with screen(browser, stack, viewport=viewport, color_scheme=scheme) as view:
+        await view.page.add_init_script(path=AXE)
+        await view.come_in()
+        section = view.page.locator("#lockouts-section")
         await expect(section).to_be_hidden()
         for number in range(FAILURES_LIMIT):
             await comes(stack, number, f"a stale token, {look} {number}")
         refused = await comes(stack, 0, stack.gateway_token)
         assert isinstance(refused, Refused)
         assert refused.detail_code == "AUTH_RATE_LIMITED"
-        card = one.page.locator(f'[data-lockout="{HERE}"]')
-        await one.sees(card, "127.0.0.1")
-        await one.sees(card, "Gateway token")
-        await one.sees(card, "10 different wrong values")
-        await one.sees(card, "for another 4 minutes")
+        card = view.page.locator(f'[data-lockout="{HERE}"]')
+        await view.sees(card, "127.0.0.1")
+        await view.sees(card, "Gateway token")
+        await view.sees(card, "10 different wrong values")
+        await view.sees(card, "for another 4 minutes")
         await section.scroll_into_view_if_needed()
-        await one.picture(tmp_path / f"lockout-{look}.png")
-        await check(one)
-        await no_wider_than_the_window(one)
+        await view.picture(tmp_path / f"lockout-{look}.png")
+        await check(view)
+        await no_wider_than_the_window(view)
         await card.get_by_role("button", name="Lift lock-out: 127.0.0.1, Gateway token").click()
-        await one.sees(one.page.get_by_role("dialog"), "at every replica")
-        await one.picture(tmp_path / f"dialog-{look}.png")
-        await one.confirm("Lift lock-out")
+        await view.sees(view.page.get_by_role("dialog"), "at every replica")
+        await view.picture(tmp_path / f"dialog-{look}.png")
+        await view.confirm("Lift lock-out")
         await expect(section).to_be_hidden(timeout=SEE_MS)
-        await one.sees(one.page.locator("#audit li").first, "A lock-out was lifted by an operator")
+        await view.sees(
+            view.page.locator("#audit li").first, "A lock-out was lifted by an operator"
+        )
         for number in range(len(stack.gateways)):
             assert isinstance(await comes(stack, number, stack.gateway_token), Admitted)

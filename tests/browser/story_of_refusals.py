@@ -10,9 +10,9 @@ from playwright.async_api import expect
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from tests.browser.screens import DESKTOP, screen
-from tests.support.attempts import altered, connect
+from tests.support.attempts import alter, connect
 from tests.support.first_frame import send_first_frame
-from tools.support.people import Operator, Visitor, pair
+from tools.support.actors import Operator, SimulatedDevice, pair
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
@@ -31,17 +31,17 @@ async def rotated(stack: Stack, device_id: str) -> None:
 
 async def test_the_card_of_a_device_says_why_and_what_to_do(browser: Browser, stack: Stack) -> None:
     gateway = stack.gateways[1]
-    visitor = await pair(stack, replace(CLI, display_name=MARKUP))
-    await rotated(stack, visitor.device_id)
-    async with screen(browser, stack) as one:
-        await one.come_in()
-        card = one.device(visitor.device_id)
+    device = await pair(stack, replace(CLI, display_name=MARKUP))
+    await rotated(stack, device.device_id)
+    async with screen(browser, stack) as view:
+        await view.come_in()
+        card = view.device(device.device_id)
         await expect(card).to_be_visible()
         await expect(card.locator(".refused")).to_have_count(2)
         await expect(card.locator(".refused:visible")).to_have_count(0)
 
         for _ in range(2):
-            await visitor.refused(gateway, with_gateway_token=False)
+            await device.expect_refusal(gateway, with_gateway_token=False)
         own = card.locator(".refused:not(.claim)")
         for text in (
             "Last refused",
@@ -51,41 +51,41 @@ async def test_the_card_of_a_device_says_why_and_what_to_do(browser: Browser, st
             gateway.boot_id[:8],
             "What to do: The token was rotated or revoked",
         ):
-            await one.sees(own, text)
+            await view.sees(own, text)
         await expect(own.locator("code", has_text="OPENCLAW_GATEWAY_TOKEN")).to_be_visible()
 
         def claim(challenge: Challenge) -> object:
             made = connect(key=DeviceKey.generate(), challenge=challenge)
-            return altered(made, lambda params: params["device"].update(id=visitor.device_id))
+            return alter(made, lambda params: params["device"].update(id=device.device_id))
 
         await send_first_frame(gateway, claim)
         claimed = card.locator(".refused.claim")
-        await one.sees(claimed, "A client that claimed to be this device, without proof, was")
-        await one.sees(claimed, "the device id does not belong to its key")
-        await one.sees(claimed, "What to do, if it is yours")
-        await one.sees(own, "its device token is not valid")
+        await view.sees(claimed, "A client that claimed to be this device, without proof, was")
+        await view.sees(claimed, "the device id does not belong to its key")
+        await view.sees(claimed, "What to do, if it is yours")
+        await view.sees(own, "its device token is not valid")
 
-        await visitor.visits(stack.gateways[0])
-        await one.sees(own, "before it was last admitted: its device token is not valid")
+        await device.connect_once(stack.gateways[0])
+        await view.sees(own, "before it was last admitted: its device token is not valid")
         await expect(own.get_by_text("What to do")).to_have_count(0)
 
 
 async def test_the_card_of_a_request(browser: Browser, stack: Stack) -> None:
-    visitor = Visitor(stack, replace(CLI, display_name="Hall computer"))
-    async with screen(browser, stack) as one:
-        await one.come_in()
-        card = one.request(await visitor.waits(stack.gateways[0]))
+    device = SimulatedDevice(stack, replace(CLI, display_name="Hall computer"))
+    async with screen(browser, stack) as view:
+        await view.come_in()
+        card = view.request(await device.request_pairing(stack.gateways[0]))
         own = card.locator(".refused:not(.claim)")
-        await one.sees(own, "it waits for approval")
+        await view.sees(own, "it waits for approval")
         await expect(own.get_by_text("What to do")).to_have_count(0)
         await send_first_frame(
             stack.gateways[0],
             lambda challenge: connect(
-                visitor.profile, key=visitor.key, token=None, challenge=challenge
+                device.profile, key=device.key, token=None, challenge=challenge
             ),
         )
-        await one.sees(own, "it sent no token")
-        await one.sees(own, "What to do: Give it the gateways' OPENCLAW_GATEWAY_TOKEN")
+        await view.sees(own, "it sent no token")
+        await view.sees(own, "What to do: Give it the gateways' OPENCLAW_GATEWAY_TOKEN")
         await card.get_by_role("button", name="Reject").click()
         await expect(own).to_be_hidden()
 
@@ -101,16 +101,16 @@ async def test_clients_without_a_card(browser: Browser, stack: Stack) -> None:
 
         await send_first_frame(stack.gateways[0], frame)
     for viewport in (DESKTOP, SMALL):
-        async with screen(browser, stack, viewport=viewport) as one:
-            await one.come_in()
-            rows = one.page.locator("#refusals li")
+        async with screen(browser, stack, viewport=viewport) as view:
+            await view.come_in()
+            rows = view.page.locator("#refusals li")
             without = rows.filter(has_text="No device").filter(has_text="a wrong gateway token")
-            await one.sees(without, "It sent a wrong gateway token.")
-            await one.sees(without, "Command line")
-            await one.sees(without, "What to do: Give it the first value")
+            await view.sees(without, "It sent a wrong gateway token.")
+            await view.sees(without, "Command line")
+            await view.sees(without, "What to do: Give it the first value")
             unpaired = rows.filter(has_text=f"Device {stranger.device_id[:8]}")
-            await one.sees(unpaired, "It sent no token.")
-            await one.sees(unpaired, "<img src=x onerror=alert(1)>\\u202e Kitchen")
-            assert await one.page.locator("#refusals img").count() == 0
+            await view.sees(unpaired, "It sent no token.")
+            await view.sees(unpaired, "<img src=x onerror=alert(1)>\\u202e Kitchen")
+            assert await view.page.locator("#refusals img").count() == 0
             width = "document.documentElement.scrollWidth <= innerWidth"
-            assert await one.page.evaluate(width)
+            assert await view.page.evaluate(width)

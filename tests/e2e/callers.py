@@ -13,7 +13,7 @@ import pytest
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI, CLI_3
 from tests.support.raw_socket import CLOSE, TEXT, RawSocket
-from tools.support.people import Operator, pair
+from tools.support.actors import Operator, pair
 from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shared.device.client import DeviceClient
     from shared.device.handshake import Close
     from shared.device.profile import Profile
-    from tools.support.people import Visitor
+    from tools.support.actors import SimulatedDevice
     from tools.support.service import ServiceProcess
     from tools.support.stack import Stack
 
@@ -59,13 +59,13 @@ both_protocols: Final = pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["4
 class Caller:
     """An admitted device."""
 
-    visitor: Visitor
+    device: SimulatedDevice
     client: DeviceClient
 
     @property
     def device_id(self) -> str:
         """Its device's id."""
-        return self.visitor.device_id
+        return self.device.device_id
 
     async def call(self, method: str, **params: object) -> Any:
         """Call, and return the payload."""
@@ -91,27 +91,29 @@ class Callers:
         self, kind: str, gateway: ServiceProcess, profile: Profile = CLI, *scopes: str
     ) -> Caller:
         """Pair and admit a device of this class, with other scopes if given."""
-        one = CLASSES[kind]
-        visitor = await pair(self._stack, profile.asking(*(scopes or one.scopes)))
-        return await self.stay(visitor, gateway, with_gateway_token=one.with_gateway_token)
+        entry = CLASSES[kind]
+        device = await pair(self._stack, profile.with_scopes(*(scopes or entry.scopes)))
+        return await self.stay(device, gateway, with_gateway_token=entry.with_gateway_token)
 
-    async def stay(self, visitor: Visitor, gateway: ServiceProcess, **how: bool) -> Caller:
+    async def stay(
+        self, device: SimulatedDevice, gateway: ServiceProcess, **options: bool
+    ) -> Caller:
         """Admit a device that is already paired."""
-        client, _admitted = await visitor.stays(gateway, **how)
+        client, _admitted = await device.stay_connected(gateway, **options)
         self._sockets.push_async_callback(client.close)
-        return Caller(visitor, client)
+        return Caller(device, client)
 
     async def raw(
-        self, visitor: Visitor, gateway: ServiceProcess, *, with_gateway_token: bool = True
+        self, device: SimulatedDevice, gateway: ServiceProcess, *, with_gateway_token: bool = True
     ) -> RawSocket:
         """Admit a paired device on a socket that shows every frame in order."""
         raw = await self._sockets.enter_async_context(await RawSocket.open(gateway.port))
         answer = await raw.connect(
-            visitor.key,
-            visitor.profile,
+            device.key,
+            device.profile,
             Credentials(token=self._stack.gateway_token)
             if with_gateway_token
-            else Credentials(device_token=visitor.token),
+            else Credentials(device_token=device.token),
         )
         assert answer["ok"], answer
         return raw
@@ -129,11 +131,11 @@ async def approve(stack: Stack, request_id: str) -> None:
         (await operator.approve(request_id)).ok()
 
 
-async def add_role(visitor: Visitor, profile: Profile) -> None:
+async def add_role(device: SimulatedDevice, profile: Profile) -> None:
     """Give a paired device the role of another profile as well."""
-    stack = visitor.stack
-    also = replace(visitor, profile=profile)
-    await approve(stack, await also.waits(stack.gateways[0]))
+    stack = device.stack
+    also = replace(device, profile=profile)
+    await approve(stack, await also.request_pairing(stack.gateways[0]))
 
 
 async def said_until_response(raw: RawSocket) -> tuple[list[Any], Any]:
@@ -147,11 +149,11 @@ async def said_until_response(raw: RawSocket) -> tuple[list[Any], Any]:
 
 async def said_until_close(raw: RawSocket) -> tuple[list[Any], Close]:
     """Return everything received before the close, and the close; ticks are omitted."""
-    said = []
+    messages = []
     while (frame := await raw.receive()).opcode != CLOSE:
         if frame.opcode == TEXT and frame.json.get("event") not in {"tick", "presence"}:
-            said.append(frame.json)
-    return said, frame.close
+            messages.append(frame.json)
+    return messages, frame.close
 
 
 def recent(milliseconds: object) -> bool:
@@ -161,20 +163,20 @@ def recent(milliseconds: object) -> bool:
 
 def found(listed: list[Any], device_id: str) -> Any:
     """Return the one entry of a list that is about a device."""
-    (one,) = [entry for entry in listed if entry["deviceId"] == device_id]
-    return one
+    (item,) = [entry for entry in listed if entry["deviceId"] == device_id]
+    return item
 
 
 async def listed_so(
-    caller: Caller, device_id: str, holds: Callable[[dict[str, Any]], object], what: str
+    caller: Caller, device_id: str, holds: Callable[[dict[str, Any]], object], description: str
 ) -> dict[str, Any]:
     """Return a paired device once the list shows it in this state."""
     until = time.monotonic() + WAIT_SECONDS
     while True:
-        one: dict[str, Any] = found((await caller.call("device.pair.list"))["paired"], device_id)
-        if holds(one):
-            return one
-        assert time.monotonic() < until, f"not within {WAIT_SECONDS} s: {what}; last {one}"
+        entry: dict[str, Any] = found((await caller.call("device.pair.list"))["paired"], device_id)
+        if holds(entry):
+            return entry
+        assert time.monotonic() < until, f"not within {WAIT_SECONDS} s: {description}; last {entry}"
         await asyncio.sleep(POLL_SECONDS)
 
 

@@ -9,7 +9,7 @@ import pytest
 from services.approval.storage.keys import guard_key, wrong_values_key
 from tests.e2e.callers import Callers
 from tests.e2e.terminal import Terminal
-from tools.support.people import Operator
+from tools.support.actors import Operator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def mended(stack: Stack) -> Iterator[None]:
+def restore_stack(stack: Stack) -> Iterator[None]:
     """Restore the stack after the test."""
     yield
     stack.bring_back()
 
 
 @pytest.fixture
-def unlocked(stack: Stack) -> None:
+def no_lockouts(stack: Stack) -> None:
     """Forget the previous test's wrong secrets: all devices here share one address."""
     stack.redis.call("DEL", guard_key("127.0.0.1"), wrong_values_key("127.0.0.1"))
 
 
 @pytest.fixture
-def unharmed(stack: Stack) -> Iterator[None]:
-    """Check after the test that the services are unharmed."""
+def check_health(stack: Stack) -> Iterator[None]:
+    """Check after the test that the services are healthy."""
     yield
     for approval in stack.approvals:
         approval.resume()

@@ -83,6 +83,6 @@ async def until_subscribed(pubsub: Any) -> None:
 def channels(stack: Stack) -> dict[str, ServiceProcess]:
     """Return the private channel of each service."""
     return {
-        **{ask_channel(one.boot_id): one for one in stack.approvals},
-        **{inbox_channel(one.boot_id): one for one in stack.gateways},
+        **{ask_channel(approval.boot_id): approval for approval in stack.approvals},
+        **{inbox_channel(gateway.boot_id): gateway for gateway in stack.gateways},
     }

@@ -36,7 +36,7 @@ class Counts:
 
     async def start(self) -> Counts:
         """Record the current counters."""
-        self._before = [await counted(one, self._event) for one in self._services]
+        self._before = [await counted(service, self._event) for service in self._services]
         return self
 
     async def until(self, more: int) -> None:

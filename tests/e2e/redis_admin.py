@@ -19,7 +19,7 @@ def cut(stack: Stack, gateway_boot_id: str) -> int:
     """Kill every connection that a gateway has to Redis; returns how many."""
     with admin(stack) as client:
         name = f"latchkey-{gateway_boot_id[:8]}"
-        ids = [one["id"] for one in client.client_list() if one["name"] == name]
+        ids = [item["id"] for item in client.client_list() if item["name"] == name]
         for number in ids:
             client.client_kill_filter(_id=number)
         return len(ids)

@@ -13,7 +13,7 @@ import pytest
 from services.approval.__main__ import STOP_SECONDS
 from shared.device.handshake import Admitted
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tools.support.people import Operator, Visitor, lines, pair
+from tools.support.actors import Operator, SimulatedDevice, log_lines, pair
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
@@ -32,22 +32,24 @@ def stack(start_stack: StartStack) -> Stack:
 
 
 async def come_and_go(
-    visitor: Visitor, gateway: ServiceProcess, over: asyncio.Event
+    device: SimulatedDevice, gateway: ServiceProcess, over: asyncio.Event
 ) -> list[object]:
     """Connect repeatedly with only the device token; returns each outcome."""
     outcomes: list[object] = []
     while not over.is_set():
-        async with visitor.client(gateway, with_gateway_token=False) as client:
+        async with device.client(gateway, with_gateway_token=False) as client:
             outcomes.append(await client.connect())
     return outcomes
 
 
-async def new_ones(stack: Stack, gateway: ServiceProcess, over: asyncio.Event) -> list[Visitor]:
+async def new_ones(
+    stack: Stack, gateway: ServiceProcess, over: asyncio.Event
+) -> list[SimulatedDevice]:
     """Send requests for one new device after another; each must become pending."""
     strangers = []
     while not over.is_set():
-        stranger = Visitor(stack)
-        await stranger.waits(gateway)
+        stranger = SimulatedDevice(stack)
+        await stranger.request_pairing(gateway)
         strangers.append(stranger)
     return strangers
 
@@ -55,11 +57,11 @@ async def new_ones(stack: Stack, gateway: ServiceProcess, over: asyncio.Event) -
 async def test_one_after_the_other_no_admission_fails_and_nothing_is_done_twice(
     stack: Stack,
 ) -> None:
-    visitors = [await pair(stack, profile) for profile in (CLI, CLI_3, NODE_HOST)]
+    devices = [await pair(stack, profile) for profile in (CLI, CLI_3, NODE_HOST)]
     over = asyncio.Event()
     coming = [
-        asyncio.create_task(come_and_go(visitor, gateway, over))
-        for visitor in visitors
+        asyncio.create_task(come_and_go(device, gateway, over))
+        for device in devices
         for gateway in stack.gateways
     ]
     asking = [asyncio.create_task(new_ones(stack, gateway, over)) for gateway in stack.gateways]
@@ -67,14 +69,14 @@ async def test_one_after_the_other_no_admission_fails_and_nothing_is_done_twice(
         for approval in stack.approvals:
             approval.terminate()
             assert await approval.until_ended() == 0
-            assert lines(approval, "approval.stopped")
+            assert log_lines(approval, "approval.stopped")
             approval.start()
             await approval.until_ready()
     over.set()
     for outcomes in await asyncio.gather(*coming):
         assert len(outcomes) > 10 * ROUNDS
-        assert [one for one in outcomes if not isinstance(one, Admitted)] == []
-    strangers = [one.device_id for some in await asyncio.gather(*asking) for one in some]
+        assert [outcome for outcome in outcomes if not isinstance(outcome, Admitted)] == []
+    strangers = [item.device_id for some in await asyncio.gather(*asking) for item in some]
     done = await what_was_done(stack)
     assert [done[device_id] for device_id in strangers] == [["requested"]] * len(strangers)
 
@@ -114,7 +116,7 @@ async def half_a_head(approval: ServiceProcess) -> asyncio.StreamWriter:
 
 async def test_it_leaves_in_time_whatever_clients_do(stack: Stack) -> None:
     leaving, staying = stack.approvals
-    visitor = await pair(stack)
+    device = await pair(stack)
     bearer = {"Authorization": f"Bearer {stack.admin_token}"}
     async with AsyncExitStack() as open_now:
         http = await open_now.enter_async_context(
@@ -138,10 +140,10 @@ async def test_it_leaves_in_time_whatever_clients_do(stack: Stack) -> None:
         assert await leaving.until_ended(seconds=STOP_SECONDS + 1) == 0
         assert time.monotonic() - began < STOP_SECONDS + 1
         for gateway in stack.gateways:
-            await visitor.visits(gateway, with_gateway_token=False)
+            await device.connect_once(gateway, with_gateway_token=False)
         async with Operator(stack, staying) as operator:
             replicas: dict[str, Any] = (await operator.call("GET", "replicas")).ok()
-        assert [one["bootId"] for one in replicas["approvals"]] == [staying.boot_id]
+        assert [approval["bootId"] for approval in replicas["approvals"]] == [staying.boot_id]
     leaving.start()
     await leaving.until_ready()
 
@@ -164,8 +166,8 @@ async def test_without_redis_it_leaves_in_time_too(stack: Stack) -> None:
 async def test_a_call_under_way_is_answered(stack: Stack) -> None:
     """The call waits for Redis while the replica is stopped."""
     leaving, _ = stack.approvals
-    visitor = Visitor(stack)
-    request_id = await visitor.waits(stack.gateways[0])
+    device = SimulatedDevice(stack)
+    request_id = await device.request_pairing(stack.gateways[0])
     async with Operator(stack, leaving) as operator, aiohttp.ClientSession() as http:
         stack.redis.pause()
         try:
@@ -178,6 +180,6 @@ async def test_a_call_under_way_is_answered(stack: Stack) -> None:
             stack.redis.resume()
         (await approving).ok()
     assert await leaving.until_ended(seconds=STOP_SECONDS + 1) == 0
-    await visitor.visits(stack.gateways[1])
+    await device.connect_once(stack.gateways[1])
     leaving.start()
     await leaving.until_ready()

@@ -16,7 +16,14 @@ from shared.device.profile import CLI, CLI_3, NODE_HOST
 from shared.rpc.requester import DEADLINE_SECONDS, QUESTIONS_IN_FLIGHT_LIMIT
 from shared.rpc.responder_pool import DOUBT_SECONDS
 from tests.support.raw_socket import RawSocket, frame_bytes
-from tools.support.people import Operator, Visitor, approvals_heard, lines, pair, told
+from tools.support.actors import (
+    Operator,
+    SimulatedDevice,
+    log_lines,
+    pair,
+    wait_for_approvals,
+    wait_for_log,
+)
 
 if TYPE_CHECKING:
     from shared.device.handshake import Refused
@@ -33,7 +40,7 @@ CROWD = 1_200
 PER_ADDRESS = 30
 NEWCOMERS = 6
 
-pytestmark = pytest.mark.usefixtures("mended")
+pytestmark = pytest.mark.usefixtures("restore_stack")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +50,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 
 @pytest.fixture
-async def paired(stack: Stack) -> list[Visitor]:
+async def paired(stack: Stack) -> list[SimulatedDevice]:
     """Return devices that were admitted before the outage."""
     return [await pair(stack, profile) for profile in (CLI, CLI_3, NODE_HOST)]
 
@@ -62,98 +69,103 @@ def check_unavailable(refused: Refused, dependency: str, reasons: set[str]) -> N
 
 class TestOneOfTwo:
     async def test_killed_the_next_connects_are_answered_by_the_other(
-        self, stack: Stack, paired: list[Visitor]
+        self, stack: Stack, paired: list[SimulatedDevice]
     ) -> None:
         stack.approvals[0].kill9()
         for gateway in stack.gateways:
-            for visitor in paired * 2:
-                await visitor.visits(gateway)
-                await visitor.visits(gateway, with_gateway_token=False)
+            for device in paired * 2:
+                await device.connect_once(gateway)
+                await device.connect_once(gateway, with_gateway_token=False)
 
     async def test_stopped_the_next_connects_are_answered_by_the_other(
-        self, stack: Stack, paired: list[Visitor]
+        self, stack: Stack, paired: list[SimulatedDevice]
     ) -> None:
         stack.approvals[1].pause()
         for gateway in stack.gateways:
-            for visitor in paired * 2:
-                await visitor.visits(gateway)
+            for device in paired * 2:
+                await device.connect_once(gateway)
         stack.approvals[1].resume()
         stack.approvals[1].wait_ready()
         for gateway in stack.gateways:
-            for visitor in paired:
-                await visitor.visits(gateway)
+            for device in paired:
+                await device.connect_once(gateway)
 
     async def test_killed_what_is_new_is_still_asked_and_approved(self, stack: Stack) -> None:
         stack.approvals[0].kill9()
-        visitor = Visitor(stack)
-        request_id = await visitor.waits(stack.gateways[0])
-        assert await visitor.waits(stack.gateways[1]) == request_id
+        device = SimulatedDevice(stack)
+        request_id = await device.request_pairing(stack.gateways[0])
+        assert await device.request_pairing(stack.gateways[1]) == request_id
         async with Operator(stack, stack.approvals[1]) as operator:
             (await operator.approve(request_id)).ok()
-        await visitor.visits(stack.gateways[1])
+        await device.connect_once(stack.gateways[1])
 
     async def test_killed_again_and_again_a_question_that_writes_is_carried_out_once(
         self, stack: Stack
     ) -> None:
         """The retry finds what an unanswered attempt has written (R11)."""
         for approval in (*stack.approvals, *stack.approvals):
-            visitor = Visitor(stack)
-            knocks = [asyncio.create_task(visitor.waits(gateway)) for gateway in stack.gateways * 4]
+            device = SimulatedDevice(stack)
+            knocks = [
+                asyncio.create_task(device.request_pairing(gateway))
+                for gateway in stack.gateways * 4
+            ]
             approval.kill9()
             assert len(set(await asyncio.gather(*knocks))) == 1
             approval.start()
             await approval.until_ready()
             async with Operator(stack, approval) as operator:
-                assert await operator.audit(visitor.device_id) == ["requested"]
+                assert await operator.audit(device.device_id) == ["requested"]
 
 
 class TestNoneLeft:
-    @pytest.mark.parametrize("how", ["killed", "stopped"])
+    @pytest.mark.parametrize("mode", ["killed", "stopped"])
     async def test_no_client_is_admitted_or_asked_to_pair_and_sessions_stay(
-        self, stack: Stack, callers: Callers, paired: list[Visitor], how: str
+        self, stack: Stack, callers: Callers, paired: list[SimulatedDevice], mode: str
     ) -> None:
-        strangers = [Visitor(stack, profile) for profile in (CLI, CLI_3, NODE_HOST)]
+        strangers = [SimulatedDevice(stack, profile) for profile in (CLI, CLI_3, NODE_HOST)]
         inside = [
-            (await callers.stay(visitor, gateway)).client
+            (await callers.stay(device, gateway)).client
             for gateway in stack.gateways
-            for visitor in paired
+            for device in paired
         ]
-        await self._all_away(stack, [*paired, *strangers], how)
+        await self._all_away(stack, [*paired, *strangers], mode)
         assert [(await client.call("health")).ok for client in inside] == [True] * 6
         for approval in stack.approvals:
-            approval.start() if how == "killed" else approval.resume()
+            approval.start() if mode == "killed" else approval.resume()
         for service in stack.services:
             await service.until_ready()
         await self._all_well(stack, paired, strangers)
         assert [(await client.call("health")).ok for client in inside] == [True] * 6
 
-    async def _all_away(self, stack: Stack, visitors: list[Visitor], how: str) -> None:
+    async def _all_away(self, stack: Stack, devices: list[SimulatedDevice], mode: str) -> None:
         """Stop the approvals; nobody may be admitted, before or after the gateways notice."""
         for approval in stack.approvals:
-            approval.kill9() if how == "killed" else approval.pause()
-        retries = await self._all_unavailable(stack, visitors)
+            approval.kill9() if mode == "killed" else approval.pause()
+        retries = await self._all_unavailable(stack, devices)
         for gateway in stack.gateways:
             await gateway.until_not_ready()
-        retries += await self._all_unavailable(stack, visitors)
+        retries += await self._all_unavailable(stack, devices)
         assert len(set(retries)) > len(retries) // 2, "clients come back spread over time"
 
     async def _all_well(
-        self, stack: Stack, paired: list[Visitor], strangers: list[Visitor]
+        self, stack: Stack, paired: list[SimulatedDevice], strangers: list[SimulatedDevice]
     ) -> None:
         """Check that unanswered requests had no effect."""
         async with Operator(stack, stack.approvals[0]) as operator:
-            pending = {one["deviceId"] for one in await operator.pending()}
-        assert pending.isdisjoint({visitor.device_id for visitor in strangers})
+            pending = {request["deviceId"] for request in await operator.pending()}
+        assert pending.isdisjoint({device.device_id for device in strangers})
         for gateway in stack.gateways:
-            for visitor in paired:
-                await visitor.visits(gateway, with_gateway_token=False)
+            for device in paired:
+                await device.connect_once(gateway, with_gateway_token=False)
         for stranger in strangers:
-            await stranger.waits(stack.gateways[0])
+            await stranger.request_pairing(stack.gateways[0])
 
-    async def _all_unavailable(self, stack: Stack, visitors: list[Visitor]) -> list[int | None]:
+    async def _all_unavailable(
+        self, stack: Stack, devices: list[SimulatedDevice]
+    ) -> list[int | None]:
         retries = []
         refusals = await asyncio.gather(
-            *(visitor.refused(gateway) for gateway in stack.gateways for visitor in visitors)
+            *(device.expect_refusal(gateway) for gateway in stack.gateways for device in devices)
         )
         for refused in refusals:
             check_unavailable(refused, "approval", {"timeout", "no-responder"})
@@ -162,8 +174,8 @@ class TestNoneLeft:
 
     async def test_a_client_without_a_device_is_not_admitted_either(self, stack: Stack) -> None:
         async def visit() -> Admitted | Refused:
-            visitor = Visitor(stack)
-            client = visitor.client(stack.gateways[0])
+            device = SimulatedDevice(stack)
+            client = device.client(stack.gateways[0])
             client.key = None
             async with client:
                 return await client.connect()
@@ -179,13 +191,15 @@ class TestNoneLeft:
     async def test_the_log_line_names_what_is_missing(self, stack: Stack) -> None:
         for approval in stack.approvals:
             approval.kill9()
-        visitor = Visitor(stack)
-        refused = await visitor.refused(stack.gateways[1])
-        (line,) = await told(stack.gateways[1], "connection", connection=refused.connection_id)
+        device = SimulatedDevice(stack)
+        refused = await device.expect_refusal(stack.gateways[1])
+        (line,) = await wait_for_log(
+            stack.gateways[1], "connection", connection=refused.connection_id
+        )
         assert (line["outcome"], line["code"]) == ("unavailable", 1013)
         assert line["dependency"] == "approval"
         assert line["why"] in {"no-responder", "timeout"}
-        assert line["device"] == visitor.device_id
+        assert line["device"] == device.device_id
 
 
 class TestCrowdsWhileApprovalsHang:
@@ -235,11 +249,11 @@ class TestCrowdsWhileApprovalsHang:
             approval.resume()
         for service in stack.services:
             await service.until_ready()
-        newcomers = [Visitor(stack) for _ in range(NEWCOMERS)]
+        newcomers = [SimulatedDevice(stack) for _ in range(NEWCOMERS)]
         for newcomer in newcomers:
-            await newcomer.waits(stack.gateways[0])
+            await newcomer.request_pairing(stack.gateways[0])
         async with Operator(stack, stack.approvals[0]) as operator:
-            pending = {one["deviceId"] for one in await operator.pending()}
+            pending = {request["deviceId"] for request in await operator.pending()}
         assert pending == {newcomer.device_id for newcomer in newcomers}
 
     async def _answer(self, raw: RawSocket) -> tuple[Any, int]:
@@ -249,21 +263,21 @@ class TestCrowdsWhileApprovalsHang:
 
 class TestHeard:
     async def test_a_silent_responder_is_not_asked_until_it_returns(
-        self, stack: Stack, paired: list[Visitor]
+        self, stack: Stack, paired: list[SimulatedDevice]
     ) -> None:
-        silent, gateway, visitor = stack.approvals[0], stack.gateways[0], paired[0]
+        silent, gateway, device = stack.approvals[0], stack.gateways[0], paired[0]
 
         def asked() -> int:
-            return len(lines(silent, "question", device=visitor.device_id))
+            return len(log_lines(silent, "question", device=device.device_id))
 
-        await approvals_heard(gateway, "2 live")
+        await wait_for_approvals(gateway, "2 live")
         silent.pause()
-        await approvals_heard(gateway, "1 live")
+        await wait_for_approvals(gateway, "1 live")
         for _ in range(6):
-            await visitor.visits(gateway)
+            await device.connect_once(gateway)
         before = asked()
         silent.resume()
-        await approvals_heard(gateway, "2 live")
+        await wait_for_approvals(gateway, "2 live")
         async with asyncio.timeout(DOUBT_SECONDS + MARGIN_SECONDS):
             while asked() == before:
-                await visitor.visits(gateway)
+                await device.connect_once(gateway)

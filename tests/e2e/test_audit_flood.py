@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from services.approval.storage.transaction import ADDRESS_ENTRIES_PER_HOUR
-from tools.support.people import Operator, Visitor, pair
+from tools.support.actors import Operator, SimulatedDevice, pair
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
@@ -26,7 +26,7 @@ async def test_a_flood_of_requests_fills_the_audit_log_only_so_far(stack: Stack)
     device = await pair(stack)
     strangers = ADDRESS_ENTRIES_PER_HOUR // 2 + ABOVE  # each request displaces another one
     for _ in range(strangers):
-        await Visitor(stack).waits(stack.gateways[0])
+        await SimulatedDevice(stack).request_pairing(stack.gateways[0])
     async with Operator(stack, stack.approvals[0]) as operator:
         entries, after = [], 0
         while page := (await operator.call("GET", f"audit?after={after}&limit=1000")).ok()[
@@ -34,13 +34,13 @@ async def test_a_flood_of_requests_fills_the_audit_log_only_so_far(stack: Stack)
         ]:
             entries += page
             after = page[-1]["id"]
-        noise = [one for one in entries if one["action"] in {"requested", "displaced"}]
+        noise = [entry for entry in entries if entry["action"] in {"requested", "displaced"}]
         assert len(noise) == ADDRESS_ENTRIES_PER_HOUR
-        (approved,) = [one for one in entries if one["action"] == "approved"]
+        (approved,) = [entry for entry in entries if entry["action"] == "approved"]
         assert approved["deviceId"] == device.device_id
         (await operator.remove(device.device_id)).ok()
         newest = (await operator.call("GET", "audit?limit=1")).ok()["entries"]
-        assert [(one["action"], one["deviceId"]) for one in newest] == [
+        assert [(entry["action"], entry["deviceId"]) for entry in newest] == [
             ("removed", device.device_id)
         ]
         assert newest[0]["id"] > ADDRESS_ENTRIES_PER_HOUR + ABOVE

@@ -11,7 +11,7 @@ import pytest
 from shared.device.handshake import Admitted
 from shared.device.profile import CLI, CLI_3, NODE_HOST
 from tests.e2e.terminal import Terminal
-from tools.support.people import Operator, Visitor, pair, told
+from tools.support.actors import Operator, SimulatedDevice, pair, wait_for_log
 from tools.support.stack import Stack
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ async def _emptied(stack: Stack) -> None:
         await service.until_ready()
 
 
-async def paired_of_each_kind(stack: Stack) -> list[Visitor]:
+async def paired_of_each_kind(stack: Stack) -> list[SimulatedDevice]:
     return [await pair(stack, profile) for profile in (CLI, CLI_3, NODE_HOST)]
 
 
@@ -69,37 +69,37 @@ def names_in(directory: Path) -> list[str]:
     return [file.name for file in directory.iterdir()]
 
 
-async def come_back_with_old_tokens(stack: Stack, visitors: list[Visitor]) -> None:
+async def come_back_with_old_tokens(stack: Stack, devices: list[SimulatedDevice]) -> None:
     """Admit each device at each gateway with only its earlier device token."""
     for gateway in stack.gateways:
-        for visitor in visitors:
-            token = visitor.token
-            admitted = await visitor.comes_back(gateway, with_gateway_token=False)
+        for device in devices:
+            token = device.token
+            admitted = await device.reconnect(gateway, with_gateway_token=False)
             assert admitted.device_token == token
-            assert visitor.token == token
+            assert device.token == token
 
 
 async def test_with_a_new_redis_devices_connect_with_their_old_tokens(
     stack: Stack, terminal: Terminal, tmp_path: Path
 ) -> None:
-    visitors = await paired_of_each_kind(stack)
-    waiting = Visitor(stack)
-    await waiting.waits(stack.gateways[0])
+    devices = await paired_of_each_kind(stack)
+    waiting = SimulatedDevice(stack)
+    await waiting.request_pairing(stack.gateways[0])
     file = await backed_up(terminal, tmp_path)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert names_in(tmp_path) == ["backup.jsonl"]
     text = file.read_text()
-    for secret in (stack.admin_token, stack.gateway_token, *(one.token for one in visitors)):
+    for secret in (stack.admin_token, stack.gateway_token, *(device.token for device in devices)):
         assert secret not in text
 
     stack.redis.call("FLUSHALL")
-    for visitor in visitors:
-        await visitor.waits(stack.gateways[0])
-    said = (await restored(terminal, file, "--json")).json
-    assert said == {"file": str(file), "restored": 3, "skipped": 0}
-    await come_back_with_old_tokens(stack, visitors)
+    for client_device in devices:
+        await client_device.request_pairing(stack.gateways[0])
+    output = (await restored(terminal, file, "--json")).json
+    assert output == {"file": str(file), "restored": 3, "skipped": 0}
+    await come_back_with_old_tokens(stack, devices)
     async with Operator(stack, stack.approvals[1]) as operator:
-        assert set(await operator.devices()) == {one.device_id for one in visitors}
+        assert set(await operator.devices()) == {device.device_id for device in devices}
         assert await operator.pending() == []
     assert stack.redis.call("ACL", "LOG") == "0"
 
@@ -107,49 +107,49 @@ async def test_with_a_new_redis_devices_connect_with_their_old_tokens(
 async def test_open_sockets_are_checked_again_and_reconnect(
     stack: Stack, callers: Callers, terminal: Terminal, tmp_path: Path
 ) -> None:
-    visitors = await paired_of_each_kind(stack)
+    devices = await paired_of_each_kind(stack)
     file = await backed_up(terminal, tmp_path)
     late = await pair(stack)
     inside = [
-        await callers.stay(visitor, gateway)
-        for visitor in (*visitors, late)
+        await callers.stay(device, gateway)
+        for device in (*devices, late)
         for gateway in stack.gateways
     ]
     stack.redis.call("FLUSHALL")
     await restored(terminal, file)
-    closes = await asyncio.gather(*(one.client.closed(within=SECONDS) for one in inside))
+    closes = await asyncio.gather(*(client.client.closed(within=SECONDS) for client in inside))
     assert {close.code for close in closes} == {1012}
     for gateway in stack.gateways:
-        await told(gateway, "history.lost")
-    await come_back_with_old_tokens(stack, visitors)
-    refused = await late.refused(stack.gateways[0], with_gateway_token=False)
+        await wait_for_log(gateway, "history.lost")
+    await come_back_with_old_tokens(stack, devices)
+    refused = await late.expect_refusal(stack.gateways[0], with_gateway_token=False)
     assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
-    client, _ = await visitors[0].stays(stack.gateways[0])
+    client, _ = await devices[0].stay_connected(stack.gateways[0])
     async with client, Operator(stack, stack.approvals[0]) as operator:
-        (await operator.remove(visitors[0].device_id)).ok()
+        (await operator.remove(devices[0].device_id)).ok()
         assert (await client.closed()).code == 4001
 
 
 async def test_while_devices_come_and_go_a_backup_is_whole(
     stack: Stack, terminal: Terminal, tmp_path: Path
 ) -> None:
-    visitors = await paired_of_each_kind(stack)
+    devices = await paired_of_each_kind(stack)
     over = asyncio.Event()
 
-    async def come_and_go(visitor: Visitor) -> list[object]:
+    async def come_and_go(device: SimulatedDevice) -> list[object]:
         seen: list[object] = []
         while not over.is_set():
-            async with visitor.client(stack.gateways[0]) as client:
+            async with device.client(stack.gateways[0]) as client:
                 seen.append(await client.connect())
         return seen
 
-    async def pair_more() -> list[Visitor]:
+    async def pair_more() -> list[SimulatedDevice]:
         more = []
         while not over.is_set():
             more.append(await pair(stack))
         return more
 
-    coming = [asyncio.create_task(come_and_go(visitor)) for visitor in visitors]
+    coming = [asyncio.create_task(come_and_go(device)) for device in devices]
     pairing = asyncio.create_task(pair_more())
     file = tmp_path / "backup.jsonl"
     for _ in range(3):
@@ -162,29 +162,29 @@ async def test_while_devices_come_and_go_a_backup_is_whole(
     stack.redis.call("FLUSHALL")
     count = (await restored(terminal, file, "--json")).json["restored"]
     assert 3 <= count <= 3 + len(more)
-    await come_back_with_old_tokens(stack, [*visitors, *more][:count])
+    await come_back_with_old_tokens(stack, [*devices, *more][:count])
 
 
 async def test_with_another_token_secret_the_old_tokens_do_not_count(
     stack: Stack, terminal: Terminal, tmp_path: Path
 ) -> None:
-    visitor = await pair(stack)
+    device = await pair(stack)
     file = await backed_up(terminal, tmp_path)
     with Stack(tmp_path / "elsewhere", approvals=1, gateways=1) as elsewhere:
         await restored(Terminal(elsewhere), file)
         (gateway,) = elsewhere.gateways
-        moved = Visitor(elsewhere, key=visitor.key, token=visitor.token)
-        refused = await moved.refused(gateway, with_gateway_token=False)
+        moved = SimulatedDevice(elsewhere, key=device.key, token=device.token)
+        refused = await moved.expect_refusal(gateway, with_gateway_token=False)
         assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
-        admitted = await moved.visits(gateway)
+        admitted = await moved.connect_once(gateway)
         assert admitted.device_token
-        assert moved.token != visitor.token
+        assert moved.token != device.token
 
 
 async def test_what_is_refused_changes_nothing(
     stack: Stack, terminal: Terminal, tmp_path: Path
 ) -> None:
-    visitors = await paired_of_each_kind(stack)
+    devices = await paired_of_each_kind(stack)
     file = await backed_up(terminal, tmp_path)
     again = await terminal.run("backup", str(file))
     assert again.code == 1
@@ -206,7 +206,7 @@ async def test_what_is_refused_changes_nothing(
         assert (await operator.call("GET", "audit")).ok()["entries"] == []
     file.write_bytes(whole)
     await restored(terminal, file)
-    await come_back_with_old_tokens(stack, visitors)
+    await come_back_with_old_tokens(stack, devices)
 
 
 async def test_a_backup_that_cannot_be_read_leaves_no_file(

@@ -19,7 +19,7 @@ from shared.rpc.messages import Admitted, Changed, Position, encode
 from tests.e2e.intruder import Intruder, captured, channels, redis_client
 from tests.e2e.metrics import Counts, counted
 from tests.unit.approval.devices import Device
-from tools.support.people import Operator, Visitor, pair
+from tools.support.actors import Operator, SimulatedDevice, pair
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ HUGE_MAP: Final = b"\xdf\xff\xff\xff\xff"
 EXTENSION: Final = b"\xc7\x05\x01extra"
 FORGED_IDS: Final = range(1, 200)
 
-pytestmark = pytest.mark.usefixtures("unharmed")
+pytestmark = pytest.mark.usefixtures("check_health")
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,9 @@ async def intruder(stack: Stack, request: pytest.FixtureRequest) -> AsyncIterato
     """Return an attacker with every Redis URL but without BUS_SECRET."""
     redis = stack.redis
     urls = (redis.gateway_url, redis.approval_url)
-    one = Intruder(*urls) if "services" in request.param else Intruder(*[redis.admin_url] * 2)
-    yield one
-    await one.aclose()
+    entry = Intruder(*urls) if "services" in request.param else Intruder(*[redis.admin_url] * 2)
+    yield entry
+    await entry.aclose()
 
 
 class TestForgedBusMessages:
@@ -69,7 +69,7 @@ class TestForgedBusMessages:
             "news": encode(removed),
         }
         counts = await Counts(stack.services, "rejected-unsealed").start()
-        client, _ = await victim.stays(stack.gateways[0])
+        client, _ = await victim.stay_connected(stack.gateways[0])
         async with client:
             sent = 0
             for channel in (*channels(stack), NEWS):
@@ -103,12 +103,12 @@ class TestForgedBusMessages:
     ) -> None:
         victim = await pair(stack)
         async with captured(stack) as messages:
-            client, _ = await victim.stays(stack.gateways[0])
-            await victim.visits(stack.gateways[1], with_gateway_token=False)
+            client, _ = await victim.stay_connected(stack.gateways[0])
+            await victim.connect_once(stack.gateways[1], with_gateway_token=False)
             async with client, Operator(stack, stack.approvals[0]) as operator:
                 (await operator.remove(victim.device_id)).ok()
                 await client.closed(within=5)
-                (await operator.approve(await victim.waits(stack.gateways[0]))).ok()
+                (await operator.approve(await victim.request_pairing(stack.gateways[0]))).ok()
             own = channels(stack)
             await until(
                 lambda: own.keys() <= {channel for channel, _ in messages}, "each is told something"
@@ -116,14 +116,14 @@ class TestForgedBusMessages:
         news = [data for channel, data in messages if channel == NEWS]
         assert set(own) | {NEWS} == {channel for channel, _ in messages}
 
-        client, _ = await victim.stays(stack.gateways[1])
+        client, _ = await victim.stay_connected(stack.gateways[1])
         async with client, Operator(stack, stack.approvals[1]) as operator:
             audit = await operator.audit(victim.device_id)
             for service in stack.services:
                 replays = [data for channel, data in messages if own.get(channel) is service]
                 replayed = await Counts([service], "rejected-replayed").start()
                 unsealed = await Counts([service], "rejected-unsealed").start()
-                (channel,) = [name for name, one in own.items() if one is service]
+                (channel,) = [name for name, item in own.items() if item is service]
                 for data in replays:
                     await intruder.publish(channel, data)
                 await replayed.until(len(replays))
@@ -151,8 +151,8 @@ class TestForgedBusMessages:
         member = Envelope((stack.bus_secret,), new_boot_id())
         for approval in stack.approvals:
             approval.pause()
-        visitor = Visitor(stack)
-        knocking = asyncio.create_task(visitor.refused(gateway))
+        device = SimulatedDevice(stack)
+        knocking = asyncio.create_task(device.expect_refusal(gateway))
         while not knocking.done():
             await intruder.publish(inbox, outsider.seal(inbox, answers))
             await intruder.publish(inbox, member.seal(inbox, answers))
@@ -183,12 +183,12 @@ class TestForgedBusMessages:
             await inboxes.until(sum(not is_sound(decode_answers, body) for body in bodies))
         await self.goes_on(stack, victim)
 
-    async def goes_on(self, stack: Stack, victim: Visitor) -> None:
+    async def goes_on(self, stack: Stack, victim: SimulatedDevice) -> None:
         """Check that paired devices are admitted and unpaired ones become pending."""
         for gateway in stack.gateways:
             for _ in range(2):
-                await victim.visits(gateway)
-            await Visitor(stack).waits(gateway)
+                await victim.connect_once(gateway)
+            await SimulatedDevice(stack).request_pairing(gateway)
 
 
 YES: Final = encode(Admitted(Position(1, "t"), "forged token", ["operator.admin"], 1))
@@ -206,7 +206,7 @@ def is_sound(decode: Callable[[bytes], object], body: bytes) -> bool:
 class TestReplicasKeepTheirOwnChannels:
     async def test_each_replica_has_its_channel_to_itself(self, stack: Stack) -> None:
         assert len({service.boot_id for service in stack.services}) == len(stack.services)
-        assert all(re.fullmatch("[0-9a-f]{32}", one.boot_id) for one in stack.services)
+        assert all(re.fullmatch("[0-9a-f]{32}", service.boot_id) for service in stack.services)
         client = redis_client(stack.redis.admin_url)
         async with contextlib.aclosing(client):
             listening = await client.pubsub_numsub(*channels(stack))
@@ -215,18 +215,18 @@ class TestReplicasKeepTheirOwnChannels:
         assert [count for _channel, count in everybody] == [len(stack.services)]
 
     async def test_answers_find_the_gateway_that_asked(self, stack: Stack) -> None:
-        visitors = [await pair(stack) for _ in range(3)]
+        devices = [await pair(stack) for _ in range(3)]
         unknown = await Counts(stack.gateways, "answers_dropped-unknown").start()
         strangers = await Counts(stack.gateways, "answers_dropped-stranger").start()
         outcomes = await asyncio.gather(
             *(
-                visitor.visits(gateway)
+                device.connect_once(gateway)
                 for _ in range(10)
-                for visitor in visitors
+                for device in devices
                 for gateway in stack.gateways
             )
         )
         tokens = {outcome.device_token for outcome in outcomes}
-        assert tokens == {visitor.token for visitor in visitors}
+        assert tokens == {device.token for device in devices}
         await unknown.until(0)
         await strangers.until(0)

@@ -10,7 +10,7 @@ import pytest
 
 from shared.device.handshake import Challenge
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tools.support.people import Operator, Visitor, pair
+from tools.support.actors import Operator, SimulatedDevice, pair
 from tools.support.stack import Stack
 from tools.support.waiting import POLL_SECONDS
 
@@ -60,7 +60,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.mark.parametrize(("at", "skew_ms"), [(0, SKEW_MS), (1, -SKEW_MS)])
 async def test_the_clocks_are_apart(stack: Stack, at: int, skew_ms: int) -> None:
     """Precondition of the other tests: each gateway's challenge carries its own time."""
-    async with Visitor(stack).client(stack.gateways[at]) as client:
+    async with SimulatedDevice(stack).client(stack.gateways[at]) as client:
         challenge = await client.challenge()
     assert isinstance(challenge, Challenge)
     assert abs(challenge.ts - now_ms() - skew_ms) < CLOSE_MS
@@ -72,10 +72,10 @@ def now_ms() -> int:
 
 async def test_devices_are_paired_admitted_and_revoked_in_time(stack: Stack) -> None:
     for number, profile in enumerate((CLI, CLI_3, NODE_HOST)):
-        visitor = await pair(stack, profile)
-        clients = [(await visitor.stays(gateway))[0] for gateway in stack.gateways]
+        device = await pair(stack, profile)
+        clients = [(await device.stay_connected(gateway))[0] for gateway in stack.gateways]
         async with clients[0], clients[1], Operator(stack, stack.approvals[number % 2]) as operator:
-            (await operator.remove(visitor.device_id)).ok()
+            (await operator.remove(device.device_id)).ok()
             for client in clients:
                 assert (await client.closed()).code == 4001
 
@@ -83,8 +83,8 @@ async def test_devices_are_paired_admitted_and_revoked_in_time(stack: Stack) -> 
 async def test_leases_hold_as_long_as_heartbeats_are_answered_and_no_longer(
     stack: Stack,
 ) -> None:
-    visitor = await pair(stack)
-    clients = [(await visitor.stays(gateway))[0] for gateway in stack.gateways]
+    device = await pair(stack)
+    clients = [(await device.stay_connected(gateway))[0] for gateway in stack.gateways]
     async with clients[0], clients[1]:
         began = time.monotonic()
         while time.monotonic() - began < 2 * LEASE_SECONDS:
@@ -102,18 +102,22 @@ async def test_leases_hold_as_long_as_heartbeats_are_answered_and_no_longer(
     assert {close.code for close in closes} == {1013}
     for service in stack.services:
         await service.until_ready()
-    await visitor.comes_back(stack.gateways[0], with_gateway_token=False)
+    await device.reconnect(stack.gateways[0], with_gateway_token=False)
 
 
 async def test_a_request_lives_as_long_as_it_is_asked_for(stack: Stack) -> None:
     """Expiry follows the store's clock: neither approval ends it early or late."""
-    visitor = Visitor(stack)
-    request_id = await visitor.waits(stack.gateways[0])
+    device = SimulatedDevice(stack)
+    request_id = await device.request_pairing(stack.gateways[0])
     asked_at_ms = 0
     for gateway, approval in zip(stack.gateways, stack.approvals, strict=True):
-        assert await visitor.waits(gateway) == request_id
+        assert await device.request_pairing(gateway) == request_id
         async with Operator(stack, approval) as operator:
-            (listed,) = [one for one in await operator.pending() if one["requestId"] == request_id]
+            (listed,) = [
+                request
+                for request in await operator.pending()
+                if request["requestId"] == request_id
+            ]
         assert abs(listed["ts"] - now_ms()) < CLOSE_MS
         asked_at_ms = listed["lastAskedAtMs"]
     refused_from_ms = await ended(stack, request_id)
@@ -128,7 +132,7 @@ async def ended(stack: Stack, request_id: str) -> int:
     for approval in stack.approvals:
         async with asyncio.timeout(PENDING_TTL_SECONDS + 10), Operator(stack, approval) as operator:
             while True:
-                if request_id not in [one["requestId"] for one in await operator.pending()]:
+                if request_id not in [request["requestId"] for request in await operator.pending()]:
                     break
                 await asyncio.sleep(POLL_SECONDS)
     return now_ms()

@@ -12,7 +12,7 @@ import redis as redis_py
 from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Refused
 from shared.device.identity import DeviceKey
-from tools.support.people import Operator, pair
+from tools.support.actors import Operator, pair
 from tools.support.process_table import peak_memory_bytes
 
 if TYPE_CHECKING:
@@ -129,11 +129,11 @@ class TestGuessesAreCountedAcrossGateways:
             assert await Crowd(stack, "198.51.100.1").attempt() == "admitted"
 
     async def test_a_right_device_token_is_no_way_around_it(self, stack: Stack) -> None:
-        visitor = await pair(stack)
+        device = await pair(stack)
         crowd = Crowd(stack, "192.0.2.12")
         for number in range(2 * FAILURES_LIMIT):
             token = f"guess {number}"
-            came = await crowd.attempt(key=visitor.key, token=token, device_token=visitor.token)
+            came = await crowd.attempt(key=device.key, token=token, device_token=device.token)
             assert came == "admitted"
         assert await crowd.attempt() == "AUTH_RATE_LIMITED"
 
@@ -154,8 +154,8 @@ class TestRequestFloods:
             assert max(grown.values()) < MORE_MEMORY_BYTES, grown
             pending = await operator.pending()
             assert len(pending) <= PENDING_LIMIT
-            assert shown["requestId"] in {one["requestId"] for one in pending}
-            addresses = Counter(one["remoteIp"] for one in pending)
+            assert shown["requestId"] in {request["requestId"] for request in pending}
+            addresses = Counter(request["remoteIp"] for request in pending)
             assert max(addresses.values()) <= PER_ADDRESS
             assert self._records(stack) == len(pending) + len(await operator.devices())
             (await operator.approve(shown["requestId"])).ok()

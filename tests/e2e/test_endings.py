@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tools.support.people import Operator, Visitor, pair, told
+from tools.support.actors import Operator, SimulatedDevice, pair, wait_for_log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
     from tests.e2e.callers import Callers
-    from tools.support.people import Reply
+    from tools.support.actors import Reply
     from tools.support.stack import Stack
 
 CLOSED_SECONDS = 5.0
@@ -30,7 +30,7 @@ ENDINGS: dict[str, Callable[[Operator, str], Awaitable[Reply]]] = {
 }
 
 both_protocols = pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["cli 4", "cli 3"])
-pytestmark = pytest.mark.usefixtures("unlocked")
+pytestmark = pytest.mark.usefixtures("no_lockouts")
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +55,17 @@ class TestEndedDevicesAreClosed:
         inside: list[DeviceClient] = []
         outside: list[DeviceClient] = []
         for gateway in stack.gateways:
-            for visitor, kept in ((device, inside), (device, inside), (other, outside)):
-                kept.append((await callers.stay(visitor, gateway)).client)
+            for client_device, item in ((device, inside), (device, inside), (other, outside)):
+                item.append((await callers.stay(client_device, gateway)).client)
         (await end(second_operator, device.device_id)).ok()
         closes = await asyncio.gather(*(client.closed(within=CLOSED_SECONDS) for client in inside))
         assert closes == [(4001, "device removed")] * 6
         for client in outside:
             assert (await client.call("health")).ok
         for gateway in stack.gateways:
-            (line,) = await told(gateway, "device.changed", device=device.device_id, kind=ending)
+            (line,) = await wait_for_log(
+                gateway, "device.changed", device=device.device_id, kind=ending
+            )
             assert line["closed"] == 2
 
     @both_protocols
@@ -74,12 +76,12 @@ class TestEndedDevicesAreClosed:
         old = device.token
         (await operator.remove(device.device_id)).ok()
         await self.refuses_old_token(stack, device, old)
-        request_id = await device.waits(stack.gateways[1])
+        request_id = await device.request_pairing(stack.gateways[1])
         (await operator.approve(request_id)).ok()
         await self.refuses_old_token(stack, device, old)
-        await device.visits(stack.gateways[2])
+        await device.connect_once(stack.gateways[2])
         assert device.token != old
-        await device.visits(stack.gateways[0], with_gateway_token=False)
+        await device.connect_once(stack.gateways[0], with_gateway_token=False)
         await self.refuses_old_token(stack, device, old)
 
     @both_protocols
@@ -91,9 +93,9 @@ class TestEndedDevicesAreClosed:
         rotated = (await operator.rotate(device.device_id)).ok()
         assert rotated["tokenDelivery"] == "withheld-cross-device"
         await self.refuses_old_token(stack, device, old)
-        await device.visits(stack.gateways[1])
+        await device.connect_once(stack.gateways[1])
         assert device.token != old
-        await device.visits(stack.gateways[2], with_gateway_token=False)
+        await device.connect_once(stack.gateways[2], with_gateway_token=False)
 
     @both_protocols
     async def test_after_a_revoke_a_person_has_to_decide_again(
@@ -103,19 +105,19 @@ class TestEndedDevicesAreClosed:
         old = device.token
         (await operator.revoke(device.device_id)).ok()
         await self.refuses_old_token(stack, device, old)
-        refused = await device.refused(stack.gateways[1])
+        refused = await device.expect_refusal(stack.gateways[1])
         assert refused.detail_code == "PAIRING_REQUIRED"
         assert refused.details["reason"] == "role-upgrade"
         (await operator.approve(refused.request_id)).ok()
-        await device.visits(stack.gateways[2])
+        await device.connect_once(stack.gateways[2])
         assert device.token != old
         await self.refuses_old_token(stack, device, old)
 
-    async def refuses_old_token(self, stack: Stack, device: Visitor, old: str) -> None:
+    async def refuses_old_token(self, stack: Stack, device: SimulatedDevice, old: str) -> None:
         """Check that the old token is refused at every gateway, and costs the device nothing."""
-        came_with = Visitor(stack, device.profile, device.key, old)
+        came_with = SimulatedDevice(stack, device.profile, device.key, old)
         for gateway in stack.gateways:
-            refused = await came_with.refused(gateway, with_gateway_token=False)
+            refused = await came_with.expect_refusal(gateway, with_gateway_token=False)
             assert refused.code == "INVALID_REQUEST"
             assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
             message = "unauthorized: device token mismatch (rotate/reissue device token)"
@@ -125,8 +127,8 @@ class TestEndedDevicesAreClosed:
         self, stack: Stack, callers: Callers, operator: Operator
     ) -> None:
         device = await pair(stack, CLI)
-        node = Visitor(stack, NODE_HOST, device.key)
-        (await operator.approve(await node.waits(stack.gateways[0]))).ok()
+        node = SimulatedDevice(stack, NODE_HOST, device.key)
+        (await operator.approve(await node.request_pairing(stack.gateways[0]))).ok()
         stays = (await callers.stay(device, stack.gateways[1])).client
         goes = (await callers.stay(node, stack.gateways[1])).client
         (await operator.revoke(device.device_id, "node")).ok()
@@ -137,15 +139,15 @@ class TestEndedDevicesAreClosed:
         self, stack: Stack, operator: Operator
     ) -> None:
         device, last = await pair(stack), await pair(stack)
-        client, _ = await device.stays(stack.gateways[2])
-        ending, _ = await last.stays(stack.gateways[2])
+        client, _ = await device.stay_connected(stack.gateways[2])
+        ending, _ = await last.stay_connected(stack.gateways[2])
         async with client, ending:
             path = f"devices/{device.device_id}"
             (await operator.call("PATCH", path, {"label": "Kitchen"})).ok()
-            wider = device.asking("operator.admin")
-            request_id = await wider.waits(stack.gateways[0])
+            wider = device.with_scopes("operator.admin")
+            request_id = await wider.request_pairing(stack.gateways[0])
             (await operator.approve(request_id)).ok()
-            await wider.visits(stack.gateways[0])
+            await wider.connect_once(stack.gateways[0])
             (await operator.remove(last.device_id)).ok()
             await ending.closed(within=CLOSED_SECONDS)  # earlier events arrive as well
             assert (await client.call("health")).ok

@@ -12,7 +12,7 @@ import pytest
 from shared.device.profile import CLI, CLI_3, NODE_HOST
 from tests.e2e.callers import ADMINISTRATOR, PAIRING, READ, WRITE, Callers, approve, both_protocols
 from tests.e2e.redis_admin import cut
-from tools.support.people import Operator, Visitor, pair
+from tools.support.actors import Operator, SimulatedDevice, pair
 from tools.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class Listener:
         A gateway broadcasts to all connections at once, so that every event precedes the answer.
         """
         assert (await self.caller.client.call("health")).ok
-        told = {event.name for event in unheard(self.caller)}
-        assert told <= {"tick", "presence"}
+        received = {event.name for event in unheard(self.caller)}
+        assert received <= {"tick", "presence"}
 
 
 def unheard(caller: Caller) -> list[Event]:
@@ -75,11 +75,13 @@ def unheard(caller: Caller) -> list[Event]:
     return list(caller.client._events._items)
 
 
-def resolved(visitor: Visitor, request_id: str, decision: str, ts: object) -> tuple[str, Any]:
+def resolved(
+    device: SimulatedDevice, request_id: str, decision: str, ts: object
+) -> tuple[str, Any]:
     """Return the event for the end of a request."""
     payload = {
         "requestId": request_id,
-        "deviceId": visitor.device_id,
+        "deviceId": device.device_id,
         "decision": decision,
         "ts": ts,
     }
@@ -101,23 +103,23 @@ class Audience:
 
     async def gather(self, callers: Callers, stack: Stack) -> None:
         """Admit all listeners."""
-        newer = await pair(stack, CLI.asking(PAIRING))
-        older = await pair(stack, CLI_3.asking(PAIRING))
+        newer = await pair(stack, CLI.with_scopes(PAIRING))
+        older = await pair(stack, CLI_3.with_scopes(PAIRING))
         outside = [
             await pair(stack),
-            await pair(stack, CLI_3.asking(READ)),
+            await pair(stack, CLI_3.with_scopes(READ)),
             await pair(stack, NODE_HOST),
         ]
         for gateway in stack.gateways:
             self.newer.append(Listener(await callers.stay(newer, gateway)))
             self.older.append(Listener(await callers.stay(older, gateway)))
-            for visitor in outside:
-                self.outside.append(Listener(await callers.stay(visitor, gateway)))
+            for device in outside:
+                self.outside.append(Listener(await callers.stay(device, gateway)))
 
     async def end(self, stack: Stack) -> None:
         """Check that there were no further events, and none for those without the right."""
-        last = Visitor(stack)
-        request_id = await last.waits(stack.gateways[0])
+        last = SimulatedDevice(stack)
+        request_id = await last.request_pairing(stack.gateways[0])
         for listener in self.everybody:
             event = await listener.next()
             assert (event.name, event.payload["requestId"]) == (REQUESTED, request_id)
@@ -142,10 +144,10 @@ class TestPairing:
         for listener in audience.everybody:
             await listener.next()
             await listener.next()
-        visitor = Visitor(stack, replace(CLI, display_name="A name"))
-        request_id = await visitor.waits(stack.gateways[1])
+        device = SimulatedDevice(stack, replace(CLI, display_name="A name"))
+        request_id = await device.request_pairing(stack.gateways[1])
         listed = (await admin.call("device.pair.list"))["pending"]
-        (pending,) = [one for one in listed if one["requestId"] == request_id]
+        (pending,) = [item for item in listed if item["requestId"] == request_id]
         verb = {"approved": "approve", "rejected": "reject"}[decision]
         if way == "socket":
             await admin.call(f"device.pair.{verb}", requestId=request_id)
@@ -158,17 +160,17 @@ class TestPairing:
             event = await listener.next()
             times.add(event.payload["ts"])
             assert (event.name, event.payload) == resolved(
-                visitor, request_id, decision, event.payload["ts"]
+                device, request_id, decision, event.payload["ts"]
             )
         (ts,) = times
         assert abs(time.time() * 1000 - ts) < 60_000
         await audience.end(stack)
 
     async def test_asking_again_tells_nothing(self, stack: Stack, audience: Audience) -> None:
-        visitor = Visitor(stack)
-        request_id = await visitor.waits(stack.gateways[0])
+        device = SimulatedDevice(stack)
+        request_id = await device.request_pairing(stack.gateways[0])
         for gateway in stack.gateways:
-            assert await visitor.waits(gateway) == request_id
+            assert await device.request_pairing(gateway) == request_id
         for listener in audience.everybody:
             assert (await listener.next()).payload["requestId"] == request_id
         await audience.end(stack)
@@ -176,14 +178,14 @@ class TestPairing:
     async def test_superseded_is_resolved_as_rejected_and_then_requested(
         self, stack: Stack, audience: Audience
     ) -> None:
-        visitor = Visitor(stack)
-        old = await visitor.waits(stack.gateways[0])
-        new = await visitor.asking(READ, WRITE).waits(stack.gateways[1])
+        device = SimulatedDevice(stack)
+        old = await device.request_pairing(stack.gateways[0])
+        new = await device.with_scopes(READ, WRITE).request_pairing(stack.gateways[1])
         for listener in audience.everybody:
             assert (await listener.next()).payload["requestId"] == old
         for listener in audience.newer:
             event = await listener.next()
-            expected = resolved(visitor, old, "rejected", event.payload["ts"])
+            expected = resolved(device, old, "rejected", event.payload["ts"])
             assert (event.name, event.payload) == expected
         for listener in audience.everybody:
             event = await listener.next()
@@ -205,12 +207,12 @@ class TestPairing:
     async def test_what_ends_a_device_tells_nothing(
         self, stack: Stack, callers: Callers, ending: str
     ) -> None:
-        visitor = await pair(stack)
+        device = await pair(stack)
         audience = Audience()
         await audience.gather(callers, stack)
-        inside = await callers.stay(visitor, stack.gateways[1])
+        inside = await callers.stay(device, stack.gateways[1])
         async with Operator(stack, stack.approvals[1]) as operator:
-            (await getattr(operator, ending)(visitor.device_id)).ok()
+            (await getattr(operator, ending)(device.device_id)).ok()
         await inside.client.closed(within=SOON_SECONDS)
         await audience.end(stack)
 
@@ -218,38 +220,38 @@ class TestPairing:
         brief = start_stack(gateways=1, approval_env={"PENDING_TTL_SECONDS": "1"})
         (gateway,) = brief.gateways
         async with Callers(brief) as callers:
-            visitor = await approved_at_once(brief, CLI.asking(PAIRING))
-            listener = Listener(await callers.stay(visitor, gateway))
-            waiting = Visitor(brief)
-            request_id = await waiting.waits(gateway)
+            device = await approved_at_once(brief, CLI.with_scopes(PAIRING))
+            listener = Listener(await callers.stay(device, gateway))
+            waiting = SimulatedDevice(brief)
+            request_id = await waiting.request_pairing(gateway)
             assert (await listener.next()).payload["requestId"] == request_id
             async with Operator(brief, brief.approvals[0]) as operator:
                 until = time.monotonic() + WAIT_SECONDS
                 while "expired" not in await operator.audit(waiting.device_id):
                     assert time.monotonic() < until
-            last = await Visitor(brief).waits(gateway)
+            last = await SimulatedDevice(brief).request_pairing(gateway)
             event = await listener.next()
             assert (event.name, event.payload["requestId"]) == (REQUESTED, last)
 
 
-async def approved_at_once(stack: Stack, profile: Profile) -> Visitor:
+async def approved_at_once(stack: Stack, profile: Profile) -> SimulatedDevice:
     """Return a device that was approved before its request expired."""
-    visitor = Visitor(stack, profile)
-    await approve(stack, await visitor.waits(stack.gateways[0]))
-    return visitor
+    device = SimulatedDevice(stack, profile)
+    await approve(stack, await device.request_pairing(stack.gateways[0]))
+    return device
 
 
 async def presence(raw: RawSocket) -> tuple[int, dict[str, Any]]:
     """Return the next presence event: its version and its devices."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while (said := await raw.receive_text()).get("event") != "presence":
+        while (frame := await raw.receive_text()).get("event") != "presence":
             pass
-    assert said.keys() == {"type", "event", "payload", "stateVersion", "seq"}
-    assert said["stateVersion"].keys() == {"presence", "health"}
-    assert said["payload"].keys() == {"presence"}
-    entries = said["payload"]["presence"]
-    devices = {one["deviceId"]: one for one in entries if "deviceId" in one}
-    return said["stateVersion"]["presence"], devices
+    assert frame.keys() == {"type", "event", "payload", "stateVersion", "seq"}
+    assert frame["stateVersion"].keys() == {"presence", "health"}
+    assert frame["payload"].keys() == {"presence"}
+    entries = frame["payload"]["presence"]
+    devices = {entry["deviceId"]: entry for entry in entries if "deviceId" in entry}
+    return frame["stateVersion"]["presence"], devices
 
 
 class TestPresence:
@@ -257,8 +259,8 @@ class TestPresence:
     async def test_connects_elsewhere_are_sent_soon(
         self, stack: Stack, callers: Callers, profile: Profile
     ) -> None:
-        reader = await pair(stack, profile.asking(READ))
-        visitor = await pair(stack, profile.asking(PAIRING))
+        reader = await pair(stack, profile.with_scopes(READ))
+        device = await pair(stack, profile.with_scopes(PAIRING))
         raw = await callers.raw(reader, stack.gateways[0])
         versions = []
 
@@ -271,13 +273,13 @@ class TestPresence:
                 while True:
                     version, devices = await presence(raw)
                     versions.append(version)
-                    if (visitor.device_id in devices) == there:
+                    if (device.device_id in devices) == there:
                         return devices
 
         await told(there=False)  # it was there when it was paired, and may have been told so
-        stay = await callers.stay(visitor, stack.gateways[1])
+        stay = await callers.stay(device, stack.gateways[1])
         devices = await told(there=True)
-        assert devices[visitor.device_id]["tags"] == [f"gateway:{stack.gateways[1].boot_id}"]
+        assert devices[device.device_id]["tags"] == [f"gateway:{stack.gateways[1].boot_id}"]
         await stay.client.close()
         await told(there=False)
         assert versions == sorted(set(versions)), "versions rise, and each is sent once"
@@ -286,12 +288,12 @@ class TestPresence:
         self, stack: Stack, callers: Callers
     ) -> None:
         gateway = stack.gateways[0]
-        reader = await callers.raw(await pair(stack, CLI.asking(READ)), gateway)
+        reader = await callers.raw(await pair(stack, CLI.with_scopes(READ)), gateway)
         others = [
             await callers.stay(await pair(stack, profile), gateway)
-            for profile in (CLI.asking(PAIRING), NODE_HOST)
+            for profile in (CLI.with_scopes(PAIRING), NODE_HOST)
         ]
-        newcomer = await pair(stack, CLI.asking(PAIRING))
+        newcomer = await pair(stack, CLI.with_scopes(PAIRING))
         await callers.stay(newcomer, stack.gateways[1])
         while newcomer.device_id not in (await presence(reader))[1]:
             pass
@@ -306,8 +308,8 @@ class TestShutdown:
         self, stack: Stack, callers: Callers, profile: Profile
     ) -> None:
         leaving = stack.gateways[2]
-        visitors = [
-            await pair(stack, profile.asking(PAIRING)),
+        devices = [
+            await pair(stack, profile.with_scopes(PAIRING)),
             await pair(
                 stack,
                 replace(
@@ -315,20 +317,20 @@ class TestShutdown:
                 ),
             ),
         ]
-        raws = [await callers.raw(visitor, leaving) for visitor in visitors]
+        raws = [await callers.raw(device, leaving) for device in devices]
         leaving.terminate()
         payload: dict[str, object] = {"reason": "gateway stopping"}
         if profile is CLI_3:
             payload["restartExpectedMs"] = None
         for raw in raws:
-            said = await raw.receive_text()
-            while said["event"] == "tick":
-                said = await raw.receive_text()
-            assert said == {
+            frame = await raw.receive_text()
+            while frame["event"] == "tick":
+                frame = await raw.receive_text()
+            assert frame == {
                 "type": "event",
                 "event": "shutdown",
                 "payload": payload,
-                "seq": said["seq"],
+                "seq": frame["seq"],
             }
             assert await raw.closed() == (1012, "service restart")
         assert await leaving.until_ended() == 0
@@ -341,17 +343,17 @@ class TestLostEvents:
 
     async def story(self, stack: Stack, deaf: ServiceProcess) -> list[tuple[str, str, str]]:
         """Cause changes at the other gateways; returns the expected events."""
-        others = [one for one in stack.gateways if one is not deaf]
-        told = []
+        others = [gateway for gateway in stack.gateways if gateway is not deaf]
+        received = []
         async with Operator(stack, stack.approvals[0]) as operator:
             for turn in range(4):
-                visitor = Visitor(stack)
-                request_id = await visitor.waits(others[turn % 2])
-                told.append((REQUESTED, request_id, ""))
+                device = SimulatedDevice(stack)
+                request_id = await device.request_pairing(others[turn % 2])
+                received.append((REQUESTED, request_id, ""))
                 verb = ("approve", "reject")[turn % 2]
                 (await operator.call("POST", f"requests/{request_id}/{verb}")).ok()
-                told.append((RESOLVED, request_id, ("approved", "rejected")[turn % 2]))
-        return told
+                received.append((RESOLVED, request_id, ("approved", "rejected")[turn % 2]))
+        return received
 
     async def heard(self, listener: Listener, count: int) -> list[tuple[str, str, str]]:
         events = [await listener.next() for _ in range(count)]
@@ -365,15 +367,15 @@ class TestLostEvents:
     ) -> None:
         deaf = stack.gateways[0]
         boot_id = deaf.boot_id
-        visitor = await pair(stack, CLI.asking(PAIRING))
-        listeners = [Listener(await callers.stay(visitor, one)) for one in stack.gateways]
+        device = await pair(stack, CLI.with_scopes(PAIRING))
+        listeners = [Listener(await callers.stay(device, gateway)) for gateway in stack.gateways]
         deaf.pause()
         assert await asyncio.to_thread(cut, stack, boot_id) >= 1
-        told = await self.story(stack, deaf)
+        received = await self.story(stack, deaf)
         deaf.resume()
         for listener in listeners:
-            assert await self.heard(listener, len(told)) == told
-        last = await Visitor(stack).waits(stack.gateways[1])
+            assert await self.heard(listener, len(received)) == received
+        last = await SimulatedDevice(stack).request_pairing(stack.gateways[1])
         for listener in listeners:
             assert await self.heard(listener, 1) == [(REQUESTED, last, "")]
 
@@ -383,11 +385,11 @@ class TestLostEvents:
     ) -> None:
         deaf = stack.gateways[turn]
         boot_id = deaf.boot_id
-        visitor = await pair(stack, CLI.asking(PAIRING))
-        listener = Listener(await callers.stay(visitor, deaf))
+        device = await pair(stack, CLI.with_scopes(PAIRING))
+        listener = Listener(await callers.stay(device, deaf))
         story = asyncio.create_task(self.story(stack, deaf))
         assert await asyncio.to_thread(cut, stack, boot_id) >= 1
-        told = await story
-        assert await self.heard(listener, len(told)) == told
-        last = await Visitor(stack).waits(stack.gateways[turn - 1])
+        received = await story
+        assert await self.heard(listener, len(received)) == received
+        last = await SimulatedDevice(stack).request_pairing(stack.gateways[turn - 1])
         assert await self.heard(listener, 1) == [(REQUESTED, last, "")]

@@ -8,8 +8,8 @@ import pytest
 
 from shared.device.profile import CLI
 from tests.support.failover import fail_over
+from tools.support.actors import Operator, SimulatedDevice
 from tools.support.fault_proxy import FaultProxy
-from tools.support.people import Operator, Visitor
 from tools.support.redis import RedisServer
 from tools.support.stack import Stack
 from tools.support.waiting import until
@@ -65,11 +65,11 @@ def nobody_is_left(server: RedisServer) -> bool:
 
 
 async def a_device_is_approved(stack: Stack) -> None:
-    visitor = Visitor(stack, CLI)
-    request_id = await visitor.waits(stack.gateways[0])
+    device = SimulatedDevice(stack, CLI)
+    request_id = await device.request_pairing(stack.gateways[0])
     async with Operator(stack, stack.approvals[0]) as operator:
         (await operator.approve(request_id)).ok()
-    await visitor.visits(stack.gateways[0])
+    await device.connect_once(stack.gateways[0])
 
 
 async def test_both_services_go_over_to_the_new_master(stack: Stack, other: RedisServer) -> None:

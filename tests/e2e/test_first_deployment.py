@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tools.support.people import Visitor
+from tools.support.actors import SimulatedDevice
 from tools.support.stack import Stack
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ async def test_services_start_warn_and_serve_while_public_addresses_are_empty(
 ) -> None:
     env = dict.fromkeys(ADDRESSES, "https://")
     with Stack(tmp_path, approvals=1, gateways=1, env=env) as stack:
-        await Visitor(stack).waits(stack.gateways[0])
+        await SimulatedDevice(stack).request_pairing(stack.gateways[0])
         for service, expected in (
             (stack.gateways[0], set(ADDRESSES)),
             (stack.approvals[0], {"GATEWAY_PUBLIC_URL", "APPROVAL_PUBLIC_URL"}),

@@ -355,7 +355,7 @@ async def test_without_an_address_it_loads_what_make_run_started(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (["closed", "--url", "wss://gateway.example"], "--remote"),
         (["nonsense"], "invalid choice"),
@@ -365,7 +365,7 @@ async def test_without_an_address_it_loads_what_make_run_started(
         ),
     ],
 )
-async def test_what_cannot_be_run_says_why(words: list[str], said: str, tmp_path: Path) -> None:
+async def test_what_cannot_be_run_says_why(words: list[str], expected: str, tmp_path: Path) -> None:
     result = await run_load(*words, env={"DATA_DIR": str(tmp_path)})
     assert result.status == 2
-    assert said in result.errors
+    assert expected in result.errors

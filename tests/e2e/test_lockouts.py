@@ -17,7 +17,7 @@ from shared.device.handshake import Admitted, Credentials, Refused
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, Profile
 from tests.e2e.terminal import Terminal
-from tools.support.people import Operator, Visitor, pair
+from tools.support.actors import Operator, SimulatedDevice, pair
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
@@ -84,7 +84,7 @@ def office(stack: Stack, profile: Profile) -> Office:
     return Office(stack, profile)
 
 
-async def devices(stack: Stack, profile: Profile, count: int) -> list[Visitor]:
+async def devices(stack: Stack, profile: Profile, count: int) -> list[SimulatedDevice]:
     """Return paired devices."""
     return list(await asyncio.gather(*(pair(stack, profile) for _ in range(count))))
 
@@ -94,9 +94,9 @@ class TestStaleClients:
         self, stack: Stack, office: Office
     ) -> None:
         """The gateway token was changed, and many devices still send the old one."""
-        for visitor in await devices(stack, office.profile, DEVICES):
+        for device in await devices(stack, office.profile, DEVICES):
             for _ in range(2):
-                came = await office.comes(visitor.key, token="outdated", device_token=visitor.token)
+                came = await office.comes(device.key, token="outdated", device_token=device.token)
                 assert came == "admitted"
         assert await office.comes_with_the_right_token() == {"admitted": 2}
         stranger = await office.comes(DeviceKey.generate(), token=stack.gateway_token)
@@ -136,15 +136,17 @@ class TestStaleClients:
     ) -> None:
         """Fourteen exceed ten guesses; once known, they no longer count."""
         *stale, other = await devices(stack, office.profile, DEVICES + 1)
-        seen = Counter([await office.comes(one.key, device_token="stale") for one in stale])
+        seen = Counter(
+            [await office.comes(question.key, device_token="stale") for question in stale]
+        )
         wrong = "AUTH_DEVICE_TOKEN_MISMATCH"
         assert seen == {wrong: FAILURES_LIMIT, LOCKED_OUT: DEVICES - FAILURES_LIMIT}
         async with Operator(stack, stack.approvals[0]) as operator:
             path = f"lockouts/device-token/{office.address}"
             (await operator.call("DELETE", path)).ok()
         for _ in range(3):
-            for one in stale:
-                assert await office.comes(one.key, device_token="stale") == wrong
+            for question in stale:
+                assert await office.comes(question.key, device_token="stale") == wrong
         assert await office.comes(other.key, device_token=other.token) == "admitted"
 
 
@@ -186,20 +188,20 @@ class TestLifting:
     async def test_it_holds_at_every_gateway_at_once_and_ends_no_connection(
         self, stack: Stack, office: Office
     ) -> None:
-        visitor = await pair(stack, office.profile)
-        client, _ = await visitor.stays(stack.gateways[0])
+        device = await pair(stack, office.profile)
+        client, _ = await device.stay_connected(stack.gateways[0])
         async with client, Operator(stack, stack.approvals[1]) as operator:
             await office.guess()
             assert await office.comes_with_the_right_token() == {LOCKED_OUT: 2}
             listed = (await operator.call("GET", "lockouts")).ok()["lockouts"]
-            (mine,) = [one for one in listed if one["address"] == office.address]
+            (mine,) = [item for item in listed if item["address"] == office.address]
             assert (mine["credential"], mine["failures"]) == ("shared-secret", FAILURES_LIMIT)
             path = f"lockouts/shared-secret/{office.address}"
             assert (await operator.call("DELETE", path)).ok()["lifted"] == mine
             assert await office.comes_with_the_right_token() == {"admitted": 2}
             assert (await operator.call("DELETE", path)).status == 404
             assert (await client.call("health")).ok
-            await visitor.visits(stack.gateways[1])
+            await device.connect_once(stack.gateways[1])
 
     async def test_from_a_terminal(self, stack: Stack, office: Office) -> None:
         terminal = Terminal(stack)
@@ -213,8 +215,10 @@ class TestLifting:
         assert lifted.out == f"Lifted the lock-out of {office.address} (gateway token).\n"
         assert await office.comes_with_the_right_token() == {"admitted": 2}
         audit = (await terminal.run("audit", "--json")).json["entries"]
-        found = [one for one in audit if one.get("address") == office.address]
-        assert [(one["action"], one["actor"]) for one in found] == [("lockout-lifted", "operator")]
+        found = [entry for entry in audit if entry.get("address") == office.address]
+        assert [(item["action"], item["actor"]) for item in found] == [
+            ("lockout-lifted", "operator")
+        ]
 
 
 class TestAdminToken:

@@ -15,7 +15,7 @@ from shared.device.handshake import Admitted, Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST
 from tests.support.raw_socket import RawSocket
-from tools.support.people import Operator, Visitor, lines, pair, told
+from tools.support.actors import Operator, SimulatedDevice, log_lines, pair, wait_for_log
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 async def line_of(service: ServiceProcess, event: str, **having: object) -> dict[str, Any]:
     """Wait for the only line of its kind."""
-    (line,) = await told(service, event, **having)
+    (line,) = await wait_for_log(service, event, **having)
     return line
 
 
@@ -50,8 +50,8 @@ class TestConnectionLine:
         self, stack: Stack, profile: Profile
     ) -> None:
         (gateway,) = stack.gateways
-        visitor = Visitor(stack, profile)
-        refused = await visitor.refused(gateway)
+        device = SimulatedDevice(stack, profile)
+        refused = await device.expect_refusal(gateway)
         line = await line_of(gateway, "connection", connection=refused.connection_id)
         assert (line["code"], line["reason"]) == (1008, "pairing required")
         assert line["outcome"] == "pairing-required"
@@ -60,7 +60,7 @@ class TestConnectionLine:
         assert line["approve_at"] == PUBLIC_URL
         assert (line["client"], line["mode"]) == (profile.client_id, profile.mode)
         assert line["protocol"] == profile.max_protocol
-        assert line["device"] == visitor.device_id
+        assert line["device"] == device.device_id
         assert line["address"] == "127.0.0.1"
         assert line["ms"] > 0
         assert line["replica"] == gateway.boot_id
@@ -69,34 +69,34 @@ class TestConnectionLine:
             return [
                 question
                 for approval in stack.approvals
-                for question in lines(approval, "question", connection=refused.connection_id)
+                for question in log_lines(approval, "question", connection=refused.connection_id)
             ]
 
         await until(asked, "approval's line is written")
         (question,) = asked()
         assert question["request_id"] == refused.request_id
-        assert (question["device"], question["verdict"]) == (visitor.device_id, "not-paired")
+        assert (question["device"], question["verdict"]) == (device.device_id, "not-paired")
         assert question["role"] == (profile.role or "operator")
 
     async def test_an_admitted_one_says_who_and_how(self, stack: Stack) -> None:
         (gateway,) = stack.gateways
-        visitor = await pair(stack)
-        for how, method in ((True, "token"), (False, "device-token")):
-            admitted = await visitor.visits(gateway, with_gateway_token=how)
+        device = await pair(stack)
+        for mode, method in ((True, "token"), (False, "device-token")):
+            admitted = await device.connect_once(gateway, with_gateway_token=mode)
             line = await line_of(gateway, "connection", connection=admitted.connection_id)
             assert line["outcome"] == "admitted"
             assert (line["role"], line["method"]) == ("operator", method)
-            assert line["device"] == visitor.device_id
+            assert line["device"] == device.device_id
             assert "reason" not in line
 
     async def test_each_attempt_has_one_line_however_it_ended(self, stack: Stack) -> None:
         (gateway,) = stack.gateways
-        before = Counter(line["outcome"] for line in lines(gateway, "connection"))
+        before = Counter(line["outcome"] for line in log_lines(gateway, "connection"))
         paired = await pair(stack)
         expected = Counter({"pairing-required": 1, "admitted": 1})  # what pairing took
         for _ in range(3):
-            await paired.visits(gateway)
-            await Visitor(stack).waits(gateway)
+            await paired.connect_once(gateway)
+            await SimulatedDevice(stack).request_pairing(gateway)
             await self._send(gateway, b"nonsense")
             await self._send(gateway, b"[]")
             await self._send(gateway, b"x" * 70_000)
@@ -114,11 +114,11 @@ class TestConnectionLine:
             )
 
         def written() -> Counter[str]:
-            return Counter(line["outcome"] for line in lines(gateway, "connection")) - before
+            return Counter(line["outcome"] for line in log_lines(gateway, "connection")) - before
 
         await until(lambda: written().total() >= expected.total(), "all lines are written")
         assert written() == expected
-        ids = [line["connection"] for line in lines(gateway, "connection")]
+        ids = [line["connection"] for line in log_lines(gateway, "connection")]
         assert len(set(ids)) == len(ids)
 
     async def _send(self, gateway: ServiceProcess, frame: bytes | None) -> None:
@@ -164,17 +164,17 @@ class TestSecretsAreNowhereInOutput:
         (gateway,) = stack.gateways
         seen: list[str] = []
         secrets = dict(stack._secrets)
-        visitors = [await pair(stack, profile) for profile in (CLI, CLI_3, NODE_HOST, CONTROL_UI)]
-        for visitor in visitors:
-            secrets[f"device token of {visitor.profile.client_id}"] = visitor.token
-            await visitor.visits(gateway, with_gateway_token=False)
-        await self._misuse(stack, visitors[0], seen)
+        devices = [await pair(stack, profile) for profile in (CLI, CLI_3, NODE_HOST, CONTROL_UI)]
+        for device in devices:
+            secrets[f"device token of {device.profile.client_id}"] = device.token
+            await device.connect_once(gateway, with_gateway_token=False)
+        await self._misuse(stack, devices[0], seen)
         stack.redis.call("DEL", guard_key("127.0.0.1"))  # the misuse above has locked it out
         async with Operator(stack, stack.approvals[0]) as operator:
-            device_id = visitors[0].device_id
+            device_id = devices[0].device_id
             seen.append(str((await operator.rotate(device_id)).body))
-            await visitors[0].visits(gateway)
-            secrets["rotated device token"] = visitors[0].token
+            await devices[0].connect_once(gateway)
+            secrets["rotated device token"] = devices[0].token
             seen += [
                 str((await operator.call("GET", path)).body)
                 for path in ("devices", "requests", "audit", f"devices/{device_id}", "nothing")
@@ -184,11 +184,11 @@ class TestSecretsAreNowhereInOutput:
         for approval in stack.approvals:
             approval.terminate()
         await asyncio.gather(*(approval.until_ended() for approval in stack.approvals))
-        refused = await visitors[1].refused(gateway)
+        refused = await devices[1].expect_refusal(gateway)
         assert refused.code == "UNAVAILABLE"
         stack.redis.kill9()
         await gateway.until_not_ready()
-        await visitors[1].refused(gateway, with_gateway_token=False)
+        await devices[1].expect_refusal(gateway, with_gateway_token=False)
         async with aiohttp.ClientSession() as http:
             for page in ("/metrics", "/readyz", "/"):
                 async with http.get(gateway.url + page) as answer:
@@ -203,25 +203,28 @@ class TestSecretsAreNowhereInOutput:
         for name, secret in secrets.items():
             assert secret not in everything, name
 
-    async def _misuse(self, stack: Stack, visitor: Visitor, seen: list[str]) -> None:
+    async def _misuse(self, stack: Stack, device: SimulatedDevice, seen: list[str]) -> None:
         """Send secrets in the wrong places, and collect the answers."""
         (gateway,) = stack.gateways
         token, admin = stack.gateway_token, stack.admin_token
         for credentials in (
             Credentials(device_token=token),
-            Credentials(token="wrong", device_token=visitor.token),
-            Credentials(token=visitor.token),
-            Credentials(password=visitor.token),
+            Credentials(token="wrong", device_token=device.token),
+            Credentials(token=device.token),
+            Credentials(password=device.token),
             Credentials(bootstrap_token=token),
             Credentials(token=admin),
         ):
-            for key in (visitor.key, DeviceKey.generate(), None):
+            for key in (device.key, DeviceKey.generate(), None):
                 async with DeviceClient(gateway.ws_url, key, credentials=credentials) as client:
                     outcome = await client.connect()
                     if not isinstance(outcome, Admitted):
                         seen.append(f"{outcome.error} {outcome.close}")
         async with aiohttp.ClientSession() as http:
-            for service, secret in ((gateway, token), *((one, admin) for one in stack.approvals)):
+            for service, secret in (
+                (gateway, token),
+                *((approval, admin) for approval in stack.approvals),
+            ):
                 for call in (
                     http.get(f"{service.url}/?token={secret}"),
                     http.get(f"{service.url}/{secret}"),

@@ -10,7 +10,7 @@ import pytest
 
 from services.approval.storage.keys import CHANGES, HEAD, PAIRED, device_key
 from shared.device.profile import CLI, CLI_3
-from tools.support.people import Operator, pair
+from tools.support.actors import Operator, pair
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
@@ -46,8 +46,8 @@ async def test_a_device_removed_after_a_key_was_lost_is_closed_and_all_are_check
     stack: Stack, profile: Any, key: str
 ) -> None:
     removed, stays = await pair(stack, profile), await pair(stack, profile)
-    first, _ = await removed.stays(stack.gateways[0])
-    second, _ = await stays.stays(stack.gateways[1])
+    first, _ = await removed.stay_connected(stack.gateways[0])
+    second, _ = await stays.stay_connected(stack.gateways[1])
     async with first, second, Operator(stack, stack.approvals[0]) as operator:
         await asyncio.to_thread(stack.redis.call, "DEL", key)
         (await operator.remove(removed.device_id)).ok()
@@ -55,11 +55,11 @@ async def test_a_device_removed_after_a_key_was_lost_is_closed_and_all_are_check
         assert close.code in {CLOSED_BY_REVOKE, CLOSED_TO_BE_JUDGED_ANEW}
         close = await second.closed(within=LEASE_SECONDS + MARGIN_SECONDS)
         assert close.code == CLOSED_TO_BE_JUDGED_ANEW
-        await stays.comes_back(stack.gateways[0])
-        assert (await removed.refused(stack.gateways[1])).detail_code == "PAIRING_REQUIRED"
+        await stays.reconnect(stack.gateways[0])
+        assert (await removed.expect_refusal(stack.gateways[1])).detail_code == "PAIRING_REQUIRED"
         assert (await operator.audit(removed.device_id)).count("removed") == 1
     async with asyncio.timeout(20):
-        while not all(key in str(one) for one in await warnings_of(stack)):  # noqa: ASYNC110
+        while not all(key in str(item) for item in await warnings_of(stack)):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
 
 
@@ -68,17 +68,17 @@ async def test_an_unreadable_record_is_unknown_and_everybody_else_is_served(
 ) -> None:
     broken, well = await pair(stack), await pair(stack)
     await asyncio.to_thread(stack.redis.call, "SET", device_key(broken.device_id), "cut short")
-    refused = await broken.refused(stack.gateways[0])
+    refused = await broken.expect_refusal(stack.gateways[0])
     assert refused.code == "UNAVAILABLE"
     assert refused.error is not None
     assert refused.error["retryable"] is True
-    inside, _ = await well.stays(stack.gateways[0])
+    inside, _ = await well.stay_connected(stack.gateways[0])
     async with inside, Operator(stack, stack.approvals[0]) as operator:
         listed = (await operator.call("GET", "devices")).ok()
         assert listed["unreadable"] == [{"deviceId": broken.device_id}]
-        assert well.device_id in {one["deviceId"] for one in listed["devices"]}
+        assert well.device_id in {device["deviceId"] for device in listed["devices"]}
         (await operator.remove(broken.device_id)).ok()
-    assert (await broken.refused(stack.gateways[0])).detail_code == "PAIRING_REQUIRED"
+    assert (await broken.expect_refusal(stack.gateways[0])).detail_code == "PAIRING_REQUIRED"
 
 
 async def test_a_lost_index_comes_back_by_itself(stack: Stack) -> None:

@@ -37,7 +37,7 @@ from tests.e2e.callers import (
 )
 from tests.integration.approval.replica import replica
 from tests.unit.approval.devices import Device
-from tools.support.people import Visitor, pair
+from tools.support.actors import SimulatedDevice, pair
 from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS
 
 if TYPE_CHECKING:
@@ -57,24 +57,24 @@ class TestHello:
 
     @both_protocols
     async def test_methods(self, stack: Stack, callers: Callers, profile: Profile) -> None:
-        visitor = await pair(stack, profile.asking(ADMIN))
-        client, admitted = await visitor.stays(stack.gateways[0])
+        device = await pair(stack, profile.with_scopes(ADMIN))
+        client, admitted = await device.stay_connected(stack.gateways[0])
         async with client:
             features = admitted.hello["features"]
             every = {name for name in METHODS if profile is CLI or name != "device.pair.rename"}
             assert features["methods"] == sorted(every)
             for method in features["methods"]:
                 response = await client.call(method, {})
-                said = (response.error or {}).get("message", "")
-                assert not said.startswith("unknown method"), method
+                text = (response.error or {}).get("message", "")
+                assert not text.startswith("unknown method"), method
             for method in METHODS.keys() - every:
                 response = await client.call(method, {})
                 assert response.error == invalid(f"unknown method: {method}")
 
     @both_protocols
     async def test_events(self, stack: Stack, profile: Profile) -> None:
-        visitor = await pair(stack, profile.asking(ADMIN))
-        hello = (await visitor.visits(stack.gateways[0])).hello
+        device = await pair(stack, profile.with_scopes(ADMIN))
+        hello = (await device.connect_once(stack.gateways[0])).hello
         known = {
             *("connect.challenge", "device.pair.requested", "device.pair.resolved"),
             *("presence", "shutdown", "tick"),
@@ -84,11 +84,11 @@ class TestHello:
         assert hello["features"]["events"] == sorted(known) == events_of(profile.max_protocol)
 
 
-def reference(visitor: Visitor) -> dict[str, object]:
+def reference(device: SimulatedDevice) -> dict[str, object]:
     """Return the expected list entry of a device that is the reference client."""
     return {
-        "deviceId": visitor.device_id,
-        "publicKey": visitor.key.public_key,
+        "deviceId": device.device_id,
+        "publicKey": device.key.public_key,
         "displayName": "Reference client",
         "platform": "linux",
         "deviceFamily": "Linux",
@@ -105,41 +105,41 @@ class TestList:
         self, stack: Stack, callers: Callers, kind: str
     ) -> None:
         caller = await callers.enter(kind, stack.gateways[0], REFERENCE)
-        own = caller.visitor
+        own = caller.device
         by_device_token = not CLASSES[kind].with_gateway_token
 
-        def there(one: dict[str, Any]) -> bool:
-            used = "lastUsedAtMs" in one["tokens"][0]
-            return one["connected"] and "lastSeenAtMs" in one and used == by_device_token
+        def there(item: dict[str, Any]) -> bool:
+            used = "lastUsedAtMs" in item["tokens"][0]
+            return item["connected"] and "lastSeenAtMs" in item and used == by_device_token
 
-        one = await listed_so(caller, own.device_id, there, "there")
+        item = await listed_so(caller, own.device_id, there, "there")
         scopes = list(CLASSES[kind].scopes)
-        token = one["tokens"][0]
+        token = item["tokens"][0]
         held = sorted({*scopes, READ, WRITE}) if ADMIN in scopes else sorted(scopes)
         used = {"lastUsedAtMs": token["lastUsedAtMs"]} if by_device_token else {}
-        assert one == {
+        assert item == {
             **reference(own),
             "scopes": scopes,
             "approvedVia": "owner",
-            "createdAtMs": one["createdAtMs"],
-            "approvedAtMs": one["createdAtMs"],
-            "lastSeenAtMs": one["lastSeenAtMs"],
-            "lastSeenReason": one["lastSeenReason"],
+            "createdAtMs": item["createdAtMs"],
+            "approvedAtMs": item["createdAtMs"],
+            "lastSeenAtMs": item["lastSeenAtMs"],
+            "lastSeenReason": item["lastSeenReason"],
             "connected": True,
             "tokens": [
-                {"role": "operator", "scopes": held, "createdAtMs": one["createdAtMs"], **used}
+                {"role": "operator", "scopes": held, "createdAtMs": item["createdAtMs"], **used}
             ],
         }
-        assert all(recent(one[name]) for name in ("createdAtMs", "lastSeenAtMs"))
-        assert one["lastSeenReason"] in {"connect", "device-token-auth"}
+        assert all(recent(item[name]) for name in ("createdAtMs", "lastSeenAtMs"))
+        assert item["lastSeenReason"] in {"connect", "device-token-auth"}
 
     @pytest.mark.parametrize("kind", [DEVICE_TOKEN, SHARED_SECRET])
     async def test_the_request_is_as_documented(
         self, stack: Stack, callers: Callers, kind: str
     ) -> None:
         caller = await callers.enter(kind, stack.gateways[0], REFERENCE)
-        own = caller.visitor
-        request_id = await own.asking(WRITE).waits(stack.gateways[1])
+        own = caller.device
+        request_id = await own.with_scopes(WRITE).request_pairing(stack.gateways[1])
         pending = found((await caller.call("device.pair.list"))["pending"], own.device_id)
         assert pending == {
             "requestId": request_id,
@@ -153,35 +153,35 @@ class TestList:
 
     async def test_what_is_not_known_is_left_out(self, stack: Stack, callers: Callers) -> None:
         caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
-        nameless = Visitor(stack, replace(CLI, device_family=None))
-        await nameless.waits(stack.gateways[1])
+        nameless = SimulatedDevice(stack, replace(CLI, device_family=None))
+        await nameless.request_pairing(stack.gateways[1])
         lists = await caller.call("device.pair.list")
         pending = found(lists["pending"], nameless.device_id)
         assert pending.keys() & {"displayName", "deviceFamily", "remoteIp"} == set()
         assert not pending["isRepair"]
         everything = [*lists["pending"], *lists["paired"]]
-        assert not [one for one in everything if None in one.values()]
-        assert not [one for one in lists["paired"] if "replicas" in one]
+        assert not [item for item in everything if None in item.values()]
+        assert not [device for device in lists["paired"] if "replicas" in device]
 
     async def test_a_device_that_is_away_is_listed_as_such(
         self, stack: Stack, callers: Callers
     ) -> None:
         caller = await callers.enter(SHARED_SECRET, stack.gateways[0])
         away = await pair(stack)
-        await listed_so(caller, away.device_id, lambda one: not one["connected"], "away")
-        client, _ = await away.stays(stack.gateways[2])
-        await listed_so(caller, away.device_id, lambda one: one["connected"], "connected")
+        await listed_so(caller, away.device_id, lambda item: not item["connected"], "away")
+        client, _ = await away.stay_connected(stack.gateways[2])
+        await listed_so(caller, away.device_id, lambda item: item["connected"], "connected")
         await client.close()
-        await listed_so(caller, away.device_id, lambda one: not one["connected"], "away again")
+        await listed_so(caller, away.device_id, lambda item: not item["connected"], "away again")
 
     async def test_newest_first(self, stack: Stack, callers: Callers) -> None:
         caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
         for _ in range(3):
             await pair(stack)
-            await Visitor(stack).waits(stack.gateways[1])
+            await SimulatedDevice(stack).request_pairing(stack.gateways[1])
         lists = await caller.call("device.pair.list")
-        asked = [one["ts"] for one in lists["pending"]]
-        approved = [one["approvedAtMs"] for one in lists["paired"]]
+        asked = [request["ts"] for request in lists["pending"]]
+        approved = [device["approvedAtMs"] for device in lists["paired"]]
         assert asked == sorted(asked, reverse=True)
         assert approved == sorted(approved, reverse=True)
 
@@ -190,16 +190,16 @@ class TestList:
     ) -> None:
         caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0])
         await pair(stack)
-        await Visitor(stack).waits(stack.gateways[1])
+        await SimulatedDevice(stack).request_pairing(stack.gateways[1])
         lists = await caller.call("device.pair.list")
-        assert [one["deviceId"] for one in lists["paired"]] == [caller.device_id]
+        assert [device["deviceId"] for device in lists["paired"]] == [caller.device_id]
         assert lists["pending"] == []
         assert lists.keys() == {"pending", "paired"}
 
     async def test_params_may_be_left_out(self, stack: Stack, callers: Callers) -> None:
         caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0])
         listed = (await caller.client.call("device.pair.list")).payload
-        assert [one["deviceId"] for one in listed["paired"]] == [caller.device_id]
+        assert [device["deviceId"] for device in listed["paired"]] == [caller.device_id]
 
 
 READ_METHODS: Final = {
@@ -217,17 +217,17 @@ class TestWhoIsThere:
         caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0], CLI, READ)
         await callers.enter(DEVICE_TOKEN, stack.gateways[1])
         until = time.monotonic() + WAIT_SECONDS
-        while (said := await caller.call("status"))["connections"] < 2:
-            assert time.monotonic() < until, said
+        while (text := await caller.call("status"))["connections"] < 2:
+            assert time.monotonic() < until, text
             await asyncio.sleep(POLL_SECONDS)
-        assert said.keys() == {
+        assert text.keys() == {
             *("ts", "runtimeVersion", "connectedDevices", "connections"),
             *("gateways", "approvals"),
         }
-        assert recent(said["ts"])
-        gateways = {one["bootId"] for one in said["gateways"]}
+        assert recent(text["ts"])
+        gateways = {gateway["bootId"] for gateway in text["gateways"]}
         assert gateways == {gateway.boot_id for gateway in stack.gateways}
-        approvals = {one["bootId"] for one in said["approvals"]}
+        approvals = {approval["bootId"] for approval in text["approvals"]}
         assert approvals == {approval.boot_id for approval in stack.approvals}
 
     async def test_presence(self, stack: Stack, callers: Callers) -> None:
@@ -237,8 +237,8 @@ class TestWhoIsThere:
         until = time.monotonic() + WAIT_SECONDS
         while True:
             entries = await caller.call("system-presence")
-            there = [one for one in entries if one.get("deviceId") == target.device_id]
-            if [one["tags"] for one in there] == [tags]:  # elsewhere it was when it was paired
+            there = [entry for entry in entries if entry.get("deviceId") == target.device_id]
+            if [item["tags"] for item in there] == [tags]:  # elsewhere it was when it was paired
                 break
             assert time.monotonic() < until, entries
             await asyncio.sleep(POLL_SECONDS)
@@ -255,7 +255,7 @@ class TestWhoIsThere:
             "scopes": [READ, PAIRING],
             "tags": tags,
         }
-        gateways = {one["host"] for one in entries if one["mode"] == "gateway"}
+        gateways = {entry["host"] for entry in entries if entry["mode"] == "gateway"}
         assert gateways == {gateway.boot_id for gateway in stack.gateways}
 
     @pytest.mark.parametrize("profile", [NODE_HOST, NODE_HOST_3], ids=["4", "3"])
@@ -267,14 +267,14 @@ class TestWhoIsThere:
         while True:
             listed = await caller.call("node.list")
             assert listed.keys() == {"ts", "nodes"}
-            (one,) = [entry for entry in listed["nodes"] if entry["nodeId"] == node.device_id]
+            (item,) = [entry for entry in listed["nodes"] if entry["nodeId"] == node.device_id]
             described = await caller.call("node.describe", nodeId=node.device_id)
-            settled = one["connected"] and "lastSeenAtMs" in one
-            if settled and described == {**one, "ts": described["ts"]}:
+            settled = item["connected"] and "lastSeenAtMs" in item
+            if settled and described == {**item, "ts": described["ts"]}:
                 break
             assert time.monotonic() < until, described
             await asyncio.sleep(POLL_SECONDS)
-        assert one == {
+        assert item == {
             "nodeId": node.device_id,
             "platform": "linux",
             "clientId": "node-host",
@@ -282,13 +282,13 @@ class TestWhoIsThere:
             "deviceFamily": "Linux",
             "caps": [],
             "commands": [],
-            "lastSeenAtMs": one["lastSeenAtMs"],
+            "lastSeenAtMs": item["lastSeenAtMs"],
             "lastSeenReason": "connect",
-            "approvedAtMs": one["approvedAtMs"],
+            "approvedAtMs": item["approvedAtMs"],
             "paired": True,
             "connected": True,
         }
-        operators = [one for one in listed["nodes"] if one["nodeId"] == caller.device_id]
+        operators = [node for node in listed["nodes"] if node["nodeId"] == caller.device_id]
         assert operators == []
 
     async def test_a_node_that_is_not_there(self, stack: Stack, callers: Callers) -> None:
@@ -321,7 +321,7 @@ class TestManyDevices:
             for asker in askers:
                 listed = (await asker.call("device.pair.list"))["paired"]
                 assert len(json.dumps(listed)) > PACKED_FROM_BYTES
-                names = {one["deviceId"]: one.get("displayName") for one in listed}
+                names = {item["deviceId"]: item.get("displayName") for item in listed}
                 assert {device_id: names[device_id] for device_id in many} == {
                     device_id: 2 * device_id for device_id in many
                 }

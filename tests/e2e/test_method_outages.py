@@ -13,7 +13,7 @@ from shared.device.handshake import Admitted
 from shared.device.profile import CLI
 from shared.rpc.requester import DEADLINE_SECONDS
 from tests.e2e.callers import ADMIN, ADMINISTRATOR, PAIRING, READ, both_protocols
-from tools.support.people import Operator, Visitor
+from tools.support.actors import Operator, SimulatedDevice
 from tools.support.waiting import POLL_SECONDS
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ FORGED: Final = {
     "Host": "localhost",
 }
 
-pytestmark = pytest.mark.usefixtures("mended")
+pytestmark = pytest.mark.usefixtures("restore_stack")
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +85,8 @@ class TestApprovalsUnavailable:
         self, stack: Stack, callers: Callers, profile: Profile
     ) -> None:
         caller = await callers.enter(ADMINISTRATOR, stack.gateways[0], profile)
-        waiting = Visitor(stack)
-        request_id = await waiting.waits(stack.gateways[1])
+        waiting = SimulatedDevice(stack)
+        request_id = await waiting.request_pairing(stack.gateways[1])
         for approval in stack.approvals:
             approval.pause()
         calls: list[tuple[str, dict[str, Any]]] = [
@@ -116,15 +116,17 @@ class TestApprovalsUnavailable:
         refused, _others = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         while len(refused) < SURPLUS:
             refused, _others = await asyncio.wait(calls, timeout=POLL_SECONDS)
-        assert {calls.index(one) for one in refused} == set(range(IN_FLIGHT, IN_FLIGHT + SURPLUS))
-        for one in refused:
-            check_unavailable(one.result(), "overloaded")
+        assert {calls.index(refusal) for refusal in refused} == set(
+            range(IN_FLIGHT, IN_FLIGHT + SURPLUS)
+        )
+        for refusal in refused:
+            check_unavailable(refusal.result(), "overloaded")
         assert (await caller.client.call("health")).ok, "what needs no approval is served"
         theirs = asyncio.create_task(other.client.call("device.pair.list"))
         for approval in stack.approvals:
             approval.resume()
         await asyncio.gather(*calls, theirs)
-        for response in (theirs.result(), *(one.result() for one in calls[:IN_FLIGHT])):
+        for response in (theirs.result(), *(call.result() for call in calls[:IN_FLIGHT])):
             assert response.ok or (response.error or {})["details"]["reason"] != "overloaded"
         await works_again(caller)
 
@@ -133,22 +135,22 @@ class TestApprovalsUnavailable:
         self, stack: Stack, callers: Callers, which: int
     ) -> None:
         caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
-        waiting = [Visitor(stack) for _ in range(6)]
-        requests = [await visitor.waits(stack.gateways[1]) for visitor in waiting]
+        waiting = [SimulatedDevice(stack) for _ in range(6)]
+        requests = [await device.request_pairing(stack.gateways[1]) for device in waiting]
         stack.approvals[which].pause()
-        for visitor, request_id in zip(waiting, requests, strict=True):
+        for device, request_id in zip(waiting, requests, strict=True):
             approved = await caller.call("device.pair.approve", requestId=request_id)
-            assert approved["device"]["deviceId"] == visitor.device_id
+            assert approved["device"]["deviceId"] == device.device_id
         stack.approvals[which].resume()
         await works_again(caller)
-        for visitor in waiting:
-            assert await done_to(stack, visitor.device_id) == ["requested", "approved"]
+        for device in waiting:
+            assert await done_to(stack, device.device_id) == ["requested", "approved"]
 
     async def test_one_dies_in_the_midst(self, stack: Stack, callers: Callers) -> None:
         """A call that succeeded ran exactly once; one that was unavailable ran at most once."""
         caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
-        waiting = [Visitor(stack) for _ in range(12)]
-        requests = [await visitor.waits(stack.gateways[1]) for visitor in waiting]
+        waiting = [SimulatedDevice(stack) for _ in range(12)]
+        requests = [await device.request_pairing(stack.gateways[1]) for device in waiting]
         calls = [
             asyncio.create_task(
                 caller.client.call("device.pair.approve", {"requestId": request_id})
@@ -157,8 +159,8 @@ class TestApprovalsUnavailable:
         ]
         first, _others = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         stack.approvals[0].kill9()
-        for visitor, response in zip(waiting, await asyncio.gather(*calls), strict=True):
-            done = (await done_to(stack, visitor.device_id)).count("approved")
+        for device, response in zip(waiting, await asyncio.gather(*calls), strict=True):
+            done = (await done_to(stack, device.device_id)).count("approved")
             if response.ok:
                 assert done == 1
             else:
@@ -173,7 +175,7 @@ class TestForgedForwardingHeaders:
             client = DeviceClient(
                 stack.gateways[0].ws_url,
                 None,
-                CLI.asking(ADMIN, PAIRING, READ),
+                CLI.with_scopes(ADMIN, PAIRING, READ),
                 token=stack.gateway_token,
                 headers=headers,
             )

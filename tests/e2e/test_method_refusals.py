@@ -22,7 +22,7 @@ from tests.e2e.callers import (
     approve,
     every_class,
 )
-from tools.support.people import Operator, Visitor, pair
+from tools.support.actors import Operator, SimulatedDevice, pair
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -55,14 +55,14 @@ def stack(start_stack: StartStack) -> Stack:
     return start_stack(approvals=2, gateways=3)
 
 
-def elsewhere(caller: Caller, *scopes: str, node: bool = False) -> Visitor:
+def elsewhere(caller: Caller, *scopes: str, node: bool = False) -> SimulatedDevice:
     """Return another device, with a pending request."""
-    return Visitor(caller.visitor.stack, NODE_HOST if node else CLI.asking(*scopes))
+    return SimulatedDevice(caller.device.stack, NODE_HOST if node else CLI.with_scopes(*scopes))
 
 
-async def asked(visitor: Visitor) -> dict[str, Any]:
+async def asked(device: SimulatedDevice) -> dict[str, Any]:
     """Send a device's request at a gateway other than the caller's."""
-    return {"requestId": await visitor.waits(visitor.stack.gateways[1])}
+    return {"requestId": await device.request_pairing(device.stack.gateways[1])}
 
 
 # Requests.
@@ -90,23 +90,23 @@ async def a_request_with_a_foreign_scope(caller: Caller) -> dict[str, Any]:
 
 async def an_approved_request(caller: Caller) -> dict[str, Any]:
     params = await anothers_request(caller)
-    await approve(caller.visitor.stack, params["requestId"])
+    await approve(caller.device.stack, params["requestId"])
     return params
 
 
 async def a_superseded_request(caller: Caller) -> dict[str, Any]:
-    visitor = elsewhere(caller, READ)
-    params = await asked(visitor)
-    await asked(visitor.asking(READ, WRITE))
+    device = elsewhere(caller, READ)
+    params = await asked(device)
+    await asked(device.with_scopes(READ, WRITE))
     return params
 
 
 async def its_own_wider_request(caller: Caller) -> dict[str, Any]:
-    return await asked(caller.visitor.asking(READ, WRITE))
+    return await asked(caller.device.with_scopes(READ, WRITE))
 
 
 async def its_own_node_request(caller: Caller) -> dict[str, Any]:
-    return await asked(replace(caller.visitor, profile=NODE_HOST))
+    return await asked(replace(caller.device, profile=NODE_HOST))
 
 
 # Devices.
@@ -121,11 +121,11 @@ async def an_unknown_device(_caller: Caller) -> dict[str, Any]:
 
 
 async def another_device(caller: Caller) -> dict[str, Any]:
-    return about((await pair(caller.visitor.stack)).device_id)
+    return about((await pair(caller.device.stack)).device_id)
 
 
 async def itself_as_a_node_too(caller: Caller) -> dict[str, Any]:
-    await add_role(caller.visitor, NODE_HOST)
+    await add_role(caller.device, NODE_HOST)
     return about(caller.device_id)
 
 
@@ -137,20 +137,20 @@ async def an_unknown_devices_token(_caller: Caller) -> dict[str, Any]:
 
 
 async def anothers_token(caller: Caller) -> dict[str, Any]:
-    return about((await pair(caller.visitor.stack)).device_id, "operator")
+    return about((await pair(caller.device.stack)).device_id, "operator")
 
 
 async def anothers_wider_token(caller: Caller) -> dict[str, Any]:
-    other = await pair(caller.visitor.stack, CLI.asking(WRITE))
+    other = await pair(caller.device.stack, CLI.with_scopes(WRITE))
     return about(other.device_id, "operator")
 
 
 async def anothers_node_token(caller: Caller) -> dict[str, Any]:
-    return about((await pair(caller.visitor.stack, NODE_HOST)).device_id, "node")
+    return about((await pair(caller.device.stack, NODE_HOST)).device_id, "node")
 
 
 async def its_own_node_token(caller: Caller) -> dict[str, Any]:
-    await add_role(caller.visitor, NODE_HOST)
+    await add_role(caller.device, NODE_HOST)
     return about(caller.device_id, "node")
 
 
@@ -163,19 +163,19 @@ async def a_role_that_is_none(caller: Caller) -> dict[str, Any]:
 
 
 async def a_revoked_token(caller: Caller) -> dict[str, Any]:
-    other = await pair(caller.visitor.stack)
-    async with Operator(caller.visitor.stack, caller.visitor.stack.approvals[0]) as operator:
+    other = await pair(caller.device.stack)
+    async with Operator(caller.device.stack, caller.device.stack.approvals[0]) as operator:
         (await operator.revoke(other.device_id)).ok()
     return about(other.device_id, "operator")
 
 
 async def its_own_token_in_wider_scopes(caller: Caller) -> dict[str, Any]:
-    wider = "node.run" if ADMIN in caller.visitor.profile.scopes else WRITE  # type: ignore[operator]
+    wider = "node.run" if ADMIN in caller.device.profile.scopes else WRITE  # type: ignore[operator]
     return about(caller.device_id, "operator", scopes=[READ, wider])
 
 
 async def anothers_token_in_wider_scopes(caller: Caller) -> dict[str, Any]:
-    other = await pair(caller.visitor.stack, CLI.asking(READ, PAIRING))
+    other = await pair(caller.device.stack, CLI.with_scopes(READ, PAIRING))
     return about(other.device_id, "operator", scopes=[ADMIN])
 
 
@@ -229,7 +229,7 @@ ROWS: Final = [
 
 
 class TestAuthorisation:
-    @pytest.mark.parametrize(("method", "situation", "kind", "said"), ROWS)
+    @pytest.mark.parametrize(("method", "situation", "kind", "expected"), ROWS)
     async def test_each_caller_class_gets_its_documented_error(
         self,
         stack: Stack,
@@ -238,7 +238,7 @@ class TestAuthorisation:
         method: str,
         situation: Situation,
         kind: str,
-        said: str,
+        expected: str,
     ) -> None:
         caller = await callers.enter(kind, stack.gateways[0])
         params = await situation(caller)
@@ -247,7 +247,7 @@ class TestAuthorisation:
         async with Operator(stack, stack.approvals[1]) as operator:
             before = await operator.audit(params.get("deviceId", caller.device_id))
             error = await caller.fails(method, **params)
-            message = DENIED[method] if said == "denied" else said
+            message = DENIED[method] if expected == "denied" else expected
             assert error == {"code": "INVALID_REQUEST", "message": message}
             assert await operator.audit(params.get("deviceId", caller.device_id)) == before
 
@@ -274,7 +274,7 @@ class TestScope:
         self, stack: Stack, callers: Callers, kind: str
     ) -> None:
         caller = await callers.enter(kind, stack.gateways[0], CLI, READ, WRITE)
-        for method in (name for name, one in METHODS.items() if one.scope == PAIRING):
+        for method in (name for name, item in METHODS.items() if item.scope == PAIRING):
             assert await caller.fails(method) == {
                 "code": "FORBIDDEN",
                 "message": f"missing scope: {PAIRING}",

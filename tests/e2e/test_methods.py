@@ -26,7 +26,7 @@ from tests.e2e.callers import (
     said_until_close,
     said_until_response,
 )
-from tools.support.people import Visitor, pair
+from tools.support.actors import SimulatedDevice, pair
 
 if TYPE_CHECKING:
     from shared.device.profile import Profile
@@ -51,8 +51,8 @@ class TestApprove:
         self, stack: Stack, callers: Callers, kind: str
     ) -> None:
         caller = await callers.enter(kind, stack.gateways[0])
-        target = Visitor(stack)
-        request_id = await target.waits(stack.gateways[1])
+        target = SimulatedDevice(stack)
+        request_id = await target.request_pairing(stack.gateways[1])
         approved = await caller.call("device.pair.approve", requestId=request_id)
         device = approved["device"]
         assert approved == {
@@ -80,37 +80,35 @@ class TestApprove:
             },
         }
         assert recent(device["approvedAtMs"])
-        await target.visits(stack.gateways[2])
+        await target.connect_once(stack.gateways[2])
         lists = await caller.call("device.pair.list")
-        assert target.device_id not in [one["deviceId"] for one in lists["pending"]]
+        assert target.device_id not in [item["deviceId"] for item in lists["pending"]]
 
     async def test_of_its_own_request_by_a_device_that_holds_all_of_it(
         self, stack: Stack, callers: Callers
     ) -> None:
         """The request has other metadata, and no scope that the device lacks."""
         caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0])
-        changed = replace(
-            caller.visitor, profile=replace(caller.visitor.profile, platform="another")
-        )
-        request_id = await changed.waits(stack.gateways[1])
+        changed = replace(caller.device, profile=replace(caller.device.profile, platform="another"))
+        request_id = await changed.request_pairing(stack.gateways[1])
         approved = await caller.call("device.pair.approve", requestId=request_id)
         assert approved["device"]["platform"] == "another"
-        await changed.visits(stack.gateways[2])
+        await changed.connect_once(stack.gateways[2])
 
 
 class TestReject:
     @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR])
     async def test_ends_a_request(self, stack: Stack, callers: Callers, kind: str) -> None:
         caller = await callers.enter(kind, stack.gateways[0])
-        target = Visitor(stack, NODE_HOST)
-        request_id = await target.waits(stack.gateways[1])
+        target = SimulatedDevice(stack, NODE_HOST)
+        request_id = await target.request_pairing(stack.gateways[1])
         rejected = await caller.call("device.pair.reject", requestId=request_id)
         assert rejected == {"requestId": request_id, "deviceId": target.device_id}
-        assert await target.waits(stack.gateways[2]) != request_id
+        assert await target.request_pairing(stack.gateways[2]) != request_id
 
     async def test_its_own(self, stack: Stack, callers: Callers) -> None:
         caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0])
-        request_id = await caller.visitor.asking(WRITE).waits(stack.gateways[1])
+        request_id = await caller.device.with_scopes(WRITE).request_pairing(stack.gateways[1])
         rejected = await caller.call("device.pair.reject", requestId=request_id)
         assert rejected == {"requestId": request_id, "deviceId": caller.device_id}
 
@@ -119,12 +117,12 @@ class TestRename:
     @every_class
     async def test_is_seen_everywhere(self, stack: Stack, callers: Callers, kind: str) -> None:
         caller = await callers.enter(kind, stack.gateways[0])
-        target = caller.visitor if kind == DEVICE_TOKEN else await pair(stack)
+        target = caller.device if kind == DEVICE_TOKEN else await pair(stack)
         renamed = await caller.call(
             "device.pair.rename", deviceId=target.device_id, label=f"  {LABEL}\n"
         )
         assert renamed == {"deviceId": target.device_id, "label": LABEL}
-        again = await callers.stay(caller.visitor, stack.gateways[2])
+        again = await callers.stay(caller.device, stack.gateways[2])
         listed = (await again.call("device.pair.list"))["paired"]
         assert found(listed, target.device_id)["operatorLabel"] == LABEL
 
@@ -132,7 +130,7 @@ class TestRename:
         caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
         target = await pair(stack)
         await caller.call("device.pair.rename", deviceId=target.device_id, label="x" * 64)
-        request_id = await target.asking(WRITE).waits(stack.gateways[1])
+        request_id = await target.with_scopes(WRITE).request_pairing(stack.gateways[1])
         approved = await caller.call("device.pair.approve", requestId=request_id)
         assert approved["device"]["operatorLabel"] == "x" * 64
 
@@ -148,10 +146,10 @@ class TestRemove:
         inside = [await callers.stay(target, gateway) for gateway in stack.gateways]
         removed = await caller.call("device.pair.remove", deviceId=target.device_id)
         assert removed == {"deviceId": target.device_id}
-        assert {await one.client.closed(within=CLOSED_SECONDS) for one in inside} == {REMOVED}
-        refused = await target.refused(stack.gateways[1], with_gateway_token=False)
+        assert {await client.client.closed(within=CLOSED_SECONDS) for client in inside} == {REMOVED}
+        refused = await target.expect_refusal(stack.gateways[1], with_gateway_token=False)
         assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
-        await target.waits(stack.gateways[2])
+        await target.request_pairing(stack.gateways[2])
 
 
 class TestRotate:
@@ -160,7 +158,7 @@ class TestRotate:
         self, stack: Stack, callers: Callers, kind: str
     ) -> None:
         caller = await callers.enter(kind, stack.gateways[0])
-        target = await pair(stack, CLI.asking(READ, PAIRING))
+        target = await pair(stack, CLI.with_scopes(READ, PAIRING))
         inside = [await callers.stay(target, gateway) for gateway in stack.gateways]
         rotated = await caller.call(
             "device.token.rotate", deviceId=target.device_id, role="operator"
@@ -173,24 +171,24 @@ class TestRotate:
             "tokenDelivery": "withheld-cross-device",
         }
         assert recent(rotated["rotatedAtMs"])
-        assert {await one.client.closed(within=CLOSED_SECONDS) for one in inside} == {REMOVED}
+        assert {await client.client.closed(within=CLOSED_SECONDS) for client in inside} == {REMOVED}
         listed = found((await caller.call("device.pair.list"))["paired"], target.device_id)
         assert listed["tokens"][0]["rotatedAtMs"] == rotated["rotatedAtMs"]
-        refused = await target.refused(stack.gateways[1], with_gateway_token=False)
+        refused = await target.expect_refusal(stack.gateways[1], with_gateway_token=False)
         assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
-        await target.visits(stack.gateways[2])
+        await target.connect_once(stack.gateways[2])
 
     @pytest.mark.parametrize("kind", [DEVICE_TOKEN, "device-token admin"])
     async def test_of_itself_gives_the_token_which_opens(
         self, stack: Stack, callers: Callers, kind: str
     ) -> None:
         caller = await callers.enter(kind, stack.gateways[0])
-        visitor, old = caller.visitor, caller.visitor.token
+        device, old = caller.device, caller.device.token
         rotated = await caller.call(
-            "device.token.rotate", deviceId=visitor.device_id, role="operator", scopes=[READ]
+            "device.token.rotate", deviceId=device.device_id, role="operator", scopes=[READ]
         )
         assert rotated == {
-            "deviceId": visitor.device_id,
+            "deviceId": device.device_id,
             "role": "operator",
             "token": rotated["token"],
             "scopes": [READ],
@@ -199,13 +197,13 @@ class TestRotate:
         }
         assert len(rotated["token"]) == len(old) == 43
         assert await caller.client.closed(within=CLOSED_SECONDS) == REMOVED
-        refused = await visitor.refused(stack.gateways[1], with_gateway_token=False)
+        refused = await device.expect_refusal(stack.gateways[1], with_gateway_token=False)
         assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
-        visitor.token = rotated["token"]
-        refused = await visitor.refused(stack.gateways[1], with_gateway_token=False)
+        device.token = rotated["token"]
+        refused = await device.expect_refusal(stack.gateways[1], with_gateway_token=False)
         assert refused.detail_code == "AUTH_SCOPE_MISMATCH", "it may only read now"
-        narrow = visitor.asking(READ)
-        admitted = await narrow.visits(stack.gateways[2], with_gateway_token=False)
+        narrow = device.with_scopes(READ)
+        admitted = await narrow.connect_once(stack.gateways[2], with_gateway_token=False)
         assert admitted.device_token == rotated["token"]
 
     async def test_of_itself_with_the_gateway_token_withholds_it(
@@ -244,8 +242,8 @@ class TestRevoke:
             "revokedAtMs": revoked["revokedAtMs"],
         }
         assert recent(revoked["revokedAtMs"])
-        assert {await one.client.closed(within=CLOSED_SECONDS) for one in inside} == {REMOVED}
-        refused = await target.refused(stack.gateways[1])
+        assert {await client.client.closed(within=CLOSED_SECONDS) for client in inside} == {REMOVED}
+        refused = await target.expect_refusal(stack.gateways[1])
         assert refused.details["reason"] == "role-upgrade"
         listed = found((await caller.call("device.pair.list"))["paired"], target.device_id)
         assert listed["tokens"][0]["revokedAtMs"] == revoked["revokedAtMs"]
@@ -274,10 +272,10 @@ class TestOrder:
     async def test_the_decider_gets_the_resolved_event_before_the_response(
         self, stack: Stack, callers: Callers, profile: Profile, method: str
     ) -> None:
-        raw = await callers.raw(await pair(stack, profile.asking(ADMIN)), stack.gateways[0])
+        raw = await callers.raw(await pair(stack, profile.with_scopes(ADMIN)), stack.gateways[0])
         for _ in range(5):
-            target = Visitor(stack)
-            request_id = await target.waits(stack.gateways[1])
+            target = SimulatedDevice(stack)
+            request_id = await target.request_pairing(stack.gateways[1])
             while (asked := await raw.receive_text())["event"] != "device.pair.requested":
                 pass
             assert asked["payload"]["requestId"] == request_id
@@ -299,28 +297,28 @@ class TestOrder:
         *,
         with_gateway_token: bool,
     ) -> None:
-        visitor = await pair(stack, profile.asking(READ, PAIRING))
-        raw = await callers.raw(visitor, stack.gateways[0], with_gateway_token=with_gateway_token)
-        others = [await callers.stay(visitor, gateway) for gateway in stack.gateways]
+        device = await pair(stack, profile.with_scopes(READ, PAIRING))
+        raw = await callers.raw(device, stack.gateways[0], with_gateway_token=with_gateway_token)
+        others = [await callers.stay(device, gateway) for gateway in stack.gateways]
         method, more = ENDINGS[ending]
-        await raw.send_json(request(method, {"deviceId": visitor.device_id, **more}, "the end"))
+        await raw.send_json(request(method, {"deviceId": device.device_id, **more}, "the end"))
         (response,), close = await said_until_close(raw)
         assert (response["id"], response["ok"]) == ("the end", True)
         assert close == REMOVED
-        assert {await one.client.closed(within=CLOSED_SECONDS) for one in others} == {REMOVED}
+        assert {await other.client.closed(within=CLOSED_SECONDS) for other in others} == {REMOVED}
 
     async def test_what_else_it_asked_is_not_answered_any_more(
         self, stack: Stack, callers: Callers
     ) -> None:
-        visitor = await pair(stack, CLI.asking(PAIRING))
-        raw = await callers.raw(visitor, stack.gateways[0])
+        device = await pair(stack, CLI.with_scopes(PAIRING))
+        raw = await callers.raw(device, stack.gateways[0])
         for number in range(3):
             await raw.send_json(request("device.pair.list", {}, f"before {number}"))
         await raw.send_json(
-            request("device.pair.remove", {"deviceId": visitor.device_id}, "the end")
+            request("device.pair.remove", {"deviceId": device.device_id}, "the end")
         )
         for number in range(3):
             await raw.send_json(request("device.pair.list", {}, f"after {number}"))
-        said, close = await said_until_close(raw)
-        assert said[-1]["id"] == "the end"
+        body, close = await said_until_close(raw)
+        assert body[-1]["id"] == "the end"
         assert close == REMOVED

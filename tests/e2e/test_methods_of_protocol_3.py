@@ -22,7 +22,7 @@ from tests.e2e.callers import (
     invalid,
     listed_so,
 )
-from tools.support.people import Visitor, pair
+from tools.support.actors import SimulatedDevice, pair
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
@@ -43,15 +43,15 @@ class TestProtocol3:
     async def test_shapes(self, stack: Stack, callers: Callers) -> None:
         caller = await callers.enter(ADMINISTRATOR, stack.gateways[0], CLI_3)
         newer = await callers.enter(ADMINISTRATOR, stack.gateways[1])
-        target = Visitor(stack, CLI_3)
-        request_id = await target.waits(stack.gateways[1])
+        target = SimulatedDevice(stack, CLI_3)
+        request_id = await target.request_pairing(stack.gateways[1])
         approved = await caller.call("device.pair.approve", requestId=request_id)
         await newer.call("device.pair.rename", deviceId=target.device_id, label=LABEL)
         await callers.stay(target, stack.gateways[2])
         full = await listed_so(
             newer,
             target.device_id,
-            lambda one: one["connected"] and "lastSeenAtMs" in one,
+            lambda item: item["connected"] and "lastSeenAtMs" in item,
             "connected",
         )
         listed = found((await caller.call("device.pair.list"))["paired"], target.device_id)
@@ -69,8 +69,8 @@ class TestProtocol3:
             "device.token.rotate", deviceId=caller.device_id, role="operator"
         )
         assert rotated.keys() == {"deviceId", "role", "token", "scopes", "rotatedAtMs"}
-        caller.visitor.token = rotated["token"]
-        await caller.visitor.visits(stack.gateways[1], with_gateway_token=False)
+        caller.device.token = rotated["token"]
+        await caller.device.connect_once(stack.gateways[1], with_gateway_token=False)
         other = await callers.enter(ADMINISTRATOR, stack.gateways[0], CLI_3)
         rotated = await other.call(
             "device.token.rotate", deviceId=caller.device_id, role="operator"
@@ -95,7 +95,9 @@ class TestProtocol3:
         self, stack: Stack, callers: Callers
     ) -> None:
         caller = await callers.enter(SHARED_SECRET, stack.gateways[0], CLI_3)
-        request_id = await Visitor(stack, CLI.asking(WRITE)).waits(stack.gateways[1])
+        request_id = await SimulatedDevice(stack, CLI.with_scopes(WRITE)).request_pairing(
+            stack.gateways[1]
+        )
         error = await caller.fails("device.pair.approve", requestId=request_id)
         assert error == invalid("missing scope: operator.write")
 

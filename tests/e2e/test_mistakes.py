@@ -208,31 +208,31 @@ WRONG_GATEWAYS: Final = {
 }
 
 
-@pytest.mark.parametrize(("address", "said"), WRONG.items())
+@pytest.mark.parametrize(("address", "expected"), WRONG.items())
 class TestAddressesOfApproval:
-    def test_of_latchkey(self, address: str, said: str) -> None:
-        says_in_one_sentence(run([*LATCHKEY, "devices", "list"], APPROVAL_URL=address), said)
+    def test_of_latchkey(self, address: str, expected: str) -> None:
+        says_in_one_sentence(run([*LATCHKEY, "devices", "list"], APPROVAL_URL=address), expected)
         given = run([*LATCHKEY, "devices", "list", "--approval-url", address])
-        says_in_one_sentence(given, said)
+        says_in_one_sentence(given, expected)
 
-    def test_of_churn(self, address: str, said: str) -> None:
+    def test_of_churn(self, address: str, expected: str) -> None:
         ended = run([*CHURN, "--url", NOWHERE], APPROVAL_URL=address, **TOKENS)
-        says_in_one_sentence(ended, "Not run:", said)
+        says_in_one_sentence(ended, "Not run:", expected)
         given = run([*CHURN, "--url", NOWHERE, "--approval-url", address], **TOKENS)
-        says_in_one_sentence(given, "Not run:", said)
+        says_in_one_sentence(given, "Not run:", expected)
 
 
-@pytest.mark.parametrize(("address", "said"), WRONG_GATEWAYS.items())
+@pytest.mark.parametrize(("address", "expected"), WRONG_GATEWAYS.items())
 class TestAddressesOfAGateway:
-    def test_of_a_device(self, address: str, said: str, tmp_path: Path) -> None:
+    def test_of_a_device(self, address: str, expected: str, tmp_path: Path) -> None:
         ended = run([*DEVICE, address, "--state", str(tmp_path / "device.json")])
-        says_in_one_sentence(ended, said)
+        says_in_one_sentence(ended, expected)
 
-    def test_of_churn(self, address: str, said: str) -> None:
-        says_in_one_sentence(run([*CHURN, "--url", address], **TOKENS), "Not run:", said)
+    def test_of_churn(self, address: str, expected: str) -> None:
+        says_in_one_sentence(run([*CHURN, "--url", address], **TOKENS), "Not run:", expected)
 
-    def test_of_the_doctor(self, address: str, said: str) -> None:
-        del said
+    def test_of_the_doctor(self, address: str, expected: str) -> None:
+        del expected
         ended = run([*LATCHKEY, "doctor", address])
         assert ended.status == 2
         assert "Traceback" not in ended.text

@@ -19,7 +19,7 @@ from shared.device.profile import CLI
 from shared.rpc import messages
 from tests.e2e.intruder import redis_client
 from tests.support.msgpack_peer import MsgpackPeer
-from tools.support.people import Operator, Visitor
+from tools.support.actors import Operator, SimulatedDevice
 from tools.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
@@ -88,10 +88,10 @@ class TestReading:
         self, stack: Stack, peer: MsgpackPeer
     ) -> None:
         gateway, approval = stack.gateways[0], stack.approvals[0]
-        visitor = Visitor(stack, CLI)
+        device = SimulatedDevice(stack, CLI)
         ask, inbox = ask_channel(approval.boot_id), inbox_channel(gateway.boot_id)
         await peer.listen(ask, inbox)
-        connecting = asyncio.create_task(visitor.waits(gateway))
+        connecting = asyncio.create_task(device.request_pairing(gateway))
         asked, number, question = await next_question(peer, AUTHORIZE)
         assert (asked.channel, asked.version, asked.sender) == (ask, VERSION, gateway.boot_id)
         assert asked.sequence > 0
@@ -110,7 +110,7 @@ class TestReading:
         ) = question
         assert kind == AUTHORIZE
         assert call_id.startswith(f"{gateway.boot_id}:")
-        assert (device_id, public_key) == (visitor.key.device_id, visitor.key.public_key)
+        assert (device_id, public_key) == (device.key.device_id, device.key.public_key)
         assert (role, scopes) == (CLI.role, sorted(CLI.scopes or ()))
         assert client[:2] == [CLI.client_id, CLI.mode]
         assert (method, address, protocol) == ("token", "127.0.0.1", 4)
@@ -132,8 +132,8 @@ class TestReading:
         self, stack: Stack, peer: MsgpackPeer
     ) -> None:
         approval = stack.approvals[0]
-        visitor = Visitor(stack, CLI)
-        request_id = await visitor.waits(stack.gateways[0])
+        device = SimulatedDevice(stack, CLI)
+        request_id = await device.request_pairing(stack.gateways[0])
         await peer.listen(NEWS)
         async with asyncio.timeout(WAIT_SECONDS):
             while (alive := await peer.next()).message[0] != name(messages.Alive):
@@ -147,7 +147,7 @@ class TestReading:
         _, (number, tag), previous_tag, device_id, kind, at_ms, closes, *_ = changed.message
         assert number > 0
         assert tag != previous_tag
-        assert device_id == visitor.device_id
+        assert device_id == device.device_id
         assert kind == "approved"
         assert abs(at_ms - time.time() * 1000) < 60_000
         assert closes == []
@@ -190,7 +190,7 @@ class TestWriting:
         gateway.start()
         redis = redis_client(alone.redis.admin_url)
         peer = MsgpackPeer(redis, alone.bus_secret)
-        visitor = Visitor(alone, CLI)
+        device = SimulatedDevice(alone, CLI)
 
         async def announce() -> None:
             while True:
@@ -211,7 +211,7 @@ class TestWriting:
                 now_ms = int(time.time() * 1000)
                 return [name(messages.BeatAnswer), beat_id, UNCHANGED, now_ms, beat_id]
             if question[0] == AUTHORIZE:
-                assert question[2] == visitor.device_id
+                assert question[2] == device.device_id
                 issued_at_ms = int(time.time() * 1000)
                 return [name(messages.Admitted), UNCHANGED, "t" * 43, question[5], issued_at_ms]
             return [name(messages.SecretAccepted), UNCHANGED]
@@ -220,7 +220,7 @@ class TestWriting:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(announce()), tasks.create_task(answer())]
             await gateway.until_ready()
-            admitted = await visitor.visits(gateway)
+            admitted = await device.connect_once(gateway)
             assert admitted.device_token == "t" * 43
             for task in running:
                 task.cancel()

@@ -15,7 +15,7 @@ from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, CONTROL_UI_3
 from shared.server.run import EXIT_SETTINGS
 from tests.support.raw_socket import RawSocket
-from tools.support.people import told
+from tools.support.actors import wait_for_log
 
 if TYPE_CHECKING:
     from shared.device.profile import Profile
@@ -56,7 +56,7 @@ async def error_of(
 @pytest.mark.parametrize(
     "profile",
     [CONTROL_UI, CONTROL_UI_3, CLI, CLI_3],
-    ids=lambda one: f"{one.client_id} {one.max_protocol}",
+    ids=lambda case: f"{case.client_id} {case.max_protocol}",
 )
 class TestOrigins:
     async def test_that_are_listed_or_all_allowed_get_as_far_as_pairing(
@@ -79,7 +79,7 @@ class TestOrigins:
             assert "GATEWAY_ALLOWED_ORIGINS" in error["message"]
             assert "gateway.controlUi" not in error["message"]
             connection = error["details"]["connectionId"]
-            (line,) = await told(gateway, "connection", connection=connection)
+            (line,) = await wait_for_log(gateway, "connection", connection=connection)
             assert line["origin"] == origin
             assert "GATEWAY_ALLOWED_ORIGINS" in line["advice"]
 

@@ -14,8 +14,8 @@ from shared.bus.envelope import VERSION
 from shared.rpc.messages import Admitted, AuthorizeDevice, Changed, NeedsPairing, Position, encode
 from tests.e2e.intruder import redis_client
 from tests.unit.approval.devices import Device
+from tools.support.actors import Operator, SimulatedDevice, wait_for_approvals, wait_for_log
 from tools.support.peers import DEVICE_TOKEN, FakeApproval, FakeGateway
-from tools.support.people import Operator, Visitor, approvals_heard, told
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ADDRESS: Final = "127.0.0.1"
 
-pytestmark = pytest.mark.usefixtures("unharmed")
+pytestmark = pytest.mark.usefixtures("check_health")
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +80,13 @@ class TestOtherReleases:
             assert all(isinstance(answer, Admitted) for answer in answers)
             await until(
                 lambda: any(
-                    isinstance(one, Changed) and one.device_id == device.device_id
-                    for one in older.news
+                    isinstance(event, Changed) and event.device_id == device.device_id
+                    for event in older.news
                 ),
                 "the event of the approval arrives",
             )
         for approval in stack.approvals:
-            await told(approval, "question", device=device.device_id)
+            await wait_for_log(approval, "question", device=device.device_id)
 
     async def test_a_newer_gateway_is_answered(self, stack: Stack) -> None:
         async with FakeGateway(stack.redis.gateway_url, stack.bus_secret) as newer:
@@ -105,19 +105,19 @@ class TestOtherReleases:
         self, stack: Stack, kind: type[FakeApproval], version: int
     ) -> None:
         (gateway, *_) = stack.gateways
-        visitor = Visitor(stack)
+        device = SimulatedDevice(stack)
         base = await head_of(stack)
         async with (
             kind(stack.redis.approval_url, stack.bus_secret, version=version, base=base) as other,
             AsyncExitStack() as sockets,
         ):
-            await approvals_heard(gateway, "3 live")
+            await wait_for_approvals(gateway, "3 live")
             for approval in stack.approvals:
                 approval.pause()
-            client, admitted = await visitor.stays(gateway)
+            client, admitted = await device.stay_connected(gateway)
             sockets.push_async_callback(client.close)
             assert admitted.device_token == DEVICE_TOKEN
-            assert [asked.device_id for asked in other.asked] == [visitor.device_id]
-            news = Changed(Position(10**9, "t"), "", visitor.device_id, "removed", 1, ["*"])
+            assert [asked.device_id for asked in other.asked] == [device.device_id]
+            news = Changed(Position(10**9, "t"), "", device.device_id, "removed", 1, ["*"])
             await other.publish(NEWS, with_more(encode(news)))
             assert await client.closed(within=5) == (4001, "device removed")

@@ -19,7 +19,7 @@ from shared.device.profile import (
     REFERENCE,
 )
 from tests.support.raw_socket import RawSocket
-from tools.support.people import Operator, Visitor, lines, pair, told
+from tools.support.actors import Operator, SimulatedDevice, log_lines, pair, wait_for_log
 from tools.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 APPROVAL_PUBLIC_URL = "https://approve.example"
 PROFILES = [CLI, CLI_3, NODE_HOST, NODE_HOST_3, CONTROL_UI, CONTROL_UI_3, REFERENCE]
 
-pytestmark = pytest.mark.usefixtures("unlocked")
+pytestmark = pytest.mark.usefixtures("no_lockouts")
 
 
 @pytest.fixture(scope="module")
@@ -57,56 +57,60 @@ class TestStory:
         self, stack: Stack, second_operator: Operator, profile: Profile
     ) -> None:
         one, two, three = stack.gateways
-        visitor = Visitor(stack, profile)
+        device = SimulatedDevice(stack, profile)
 
-        refused = await visitor.refused(one)
-        check_pairing_required(refused, visitor)
+        refused = await device.expect_refusal(one)
+        check_pairing_required(refused, device)
         request_id = refused.request_id
         assert refused.connection_id.partition(":")[0] == one.boot_id
-        assert await visitor.waits(two) == request_id
-        assert await visitor.waits(three) == request_id
+        assert await device.request_pairing(two) == request_id
+        assert await device.request_pairing(three) == request_id
 
         approved = (await second_operator.approve(request_id)).ok()
         assert approved["requestId"] == request_id
-        assert approved["device"]["deviceId"] == visitor.device_id
+        assert approved["device"]["deviceId"] == device.device_id
 
-        admitted = await visitor.visits(three)
+        admitted = await device.connect_once(three)
         assert admitted.replica == three.boot_id != one.boot_id
         assert admitted.protocol == profile.max_protocol
         assert admitted.device_token
 
-        again = await visitor.visits(two, with_gateway_token=False)
+        again = await device.connect_once(two, with_gateway_token=False)
         assert again.replica == two.boot_id
         assert again.device_token == admitted.device_token
         if profile.max_protocol == 4:
             assert admitted.hello["auth"]["method"] == "token"
             assert again.hello["auth"]["method"] == "device-token"
 
-        assert request_id not in {one["requestId"] for one in await second_operator.pending()}
-        assert await second_operator.audit(visitor.device_id) == ["requested", "approved"]
+        assert request_id not in {
+            request["requestId"] for request in await second_operator.pending()
+        }
+        assert await second_operator.audit(device.device_id) == ["requested", "approved"]
 
     async def test_the_questions_of_retries_land_on_either_approval(self, stack: Stack) -> None:
-        visitor = Visitor(stack)
-        request_ids = {await visitor.waits(gateway) for _ in range(4) for gateway in stack.gateways}
+        device = SimulatedDevice(stack)
+        request_ids = {
+            await device.request_pairing(gateway) for _ in range(4) for gateway in stack.gateways
+        }
         assert len(request_ids) == 1
         for approval in stack.approvals:
             (request_id,) = request_ids
-            await told(approval, "question", device=visitor.device_id, request_id=request_id)
+            await wait_for_log(approval, "question", device=device.device_id, request_id=request_id)
 
     @every_client
     async def test_a_rejected_one_asks_anew(
         self, stack: Stack, operator: Operator, profile: Profile
     ) -> None:
-        visitor = Visitor(stack, profile)
-        request_id = await visitor.waits(stack.gateways[0])
+        device = SimulatedDevice(stack, profile)
+        request_id = await device.request_pairing(stack.gateways[0])
         (await operator.call("POST", f"requests/{request_id}/reject")).ok()
         assert (await operator.approve(request_id)).status == 409
-        assert await visitor.waits(stack.gateways[1]) != request_id
+        assert await device.request_pairing(stack.gateways[1]) != request_id
 
 
-def check_pairing_required(refused: Refused, visitor: Visitor) -> None:
+def check_pairing_required(refused: Refused, device: SimulatedDevice) -> None:
     """Check the error frame and the close."""
-    profile = visitor.profile
+    profile = device.profile
     role = profile.role
     assert refused.code == "NOT_PAIRED"
     details = dict(refused.details)
@@ -130,7 +134,7 @@ def check_pairing_required(refused: Refused, visitor: Visitor) -> None:
         "requestId": request_id,
         "remediationHint": "Approve this device from the pending pairing requests at "
         f"{APPROVAL_PUBLIC_URL}/setup",
-        "deviceId": visitor.device_id,
+        "deviceId": device.device_id,
         "requestedRole": role,
     }
     if profile.client_id == CONTROL_UI.client_id:
@@ -150,52 +154,54 @@ class TestTwoOperators:
         self, stack: Stack, operator: Operator, second_operator: Operator
     ) -> None:
         for _ in range(5):
-            visitor = Visitor(stack)
-            request_id = await visitor.waits(stack.gateways[0])
+            client_device = SimulatedDevice(stack)
+            request_id = await client_device.request_pairing(stack.gateways[0])
             replies = await asyncio.gather(
                 *(each.approve(request_id) for each in (operator, second_operator) * 3)
             )
             devices = [reply.ok()["device"] for reply in replies]
             assert all(device == devices[0] for device in devices)
-            assert await operator.audit(visitor.device_id) == ["requested", "approved"]
-            await visitor.visits(stack.gateways[1])
-            await visitor.visits(stack.gateways[2], with_gateway_token=False)
+            assert await operator.audit(client_device.device_id) == ["requested", "approved"]
+            await client_device.connect_once(stack.gateways[1])
+            await client_device.connect_once(stack.gateways[2], with_gateway_token=False)
 
     async def test_approve_and_reject_at_once_leave_one_of_them(
         self, stack: Stack, operator: Operator, second_operator: Operator
     ) -> None:
         for _ in range(5):
-            visitor = Visitor(stack)
-            request_id = await visitor.waits(stack.gateways[0])
+            device = SimulatedDevice(stack)
+            request_id = await device.request_pairing(stack.gateways[0])
             approved, rejected = await asyncio.gather(
                 operator.approve(request_id),
                 second_operator.call("POST", f"requests/{request_id}/reject"),
             )
             assert sorted([approved.status, rejected.status]) == [200, 409]
-            audit = await operator.audit(visitor.device_id)
+            audit = await operator.audit(device.device_id)
             if approved.status == 200:
                 assert audit == ["requested", "approved"]
-                await visitor.visits(stack.gateways[1])
+                await device.connect_once(stack.gateways[1])
             else:
                 assert audit == ["requested", "rejected"]
-                await visitor.waits(stack.gateways[1])
+                await device.request_pairing(stack.gateways[1])
 
 
 class TestApprovedWhileRetrying:
     async def test_a_device_approved_between_two_attempts_is_admitted_at_the_next_replica(
         self, stack: Stack, operator: Operator, second_operator: Operator
     ) -> None:
-        visitor = Visitor(stack)
-        request_id = await visitor.waits(stack.gateways[0])
+        device = SimulatedDevice(stack)
+        request_id = await device.request_pairing(stack.gateways[0])
         (await operator.approve(request_id)).ok()
-        await visitor.visits(stack.gateways[1])
-        assert visitor.device_id not in {one["deviceId"] for one in await second_operator.pending()}
+        await device.connect_once(stack.gateways[1])
+        assert device.device_id not in {
+            request["deviceId"] for request in await second_operator.pending()
+        }
 
     async def test_a_device_approved_while_it_retries_everywhere_is_admitted(
         self, stack: Stack, operator: Operator, second_operator: Operator
     ) -> None:
-        visitor = Visitor(stack)
-        request_id = await visitor.waits(stack.gateways[0])
+        device = SimulatedDevice(stack)
+        request_id = await device.request_pairing(stack.gateways[0])
         answered = asyncio.Event()
 
         async def attempt(at: int) -> list[tuple[bool, Admitted | Refused]]:
@@ -203,7 +209,7 @@ class TestApprovedWhileRetrying:
             async with asyncio.timeout(WAIT_SECONDS):
                 while not seen or isinstance(seen[-1][1], Refused):
                     known = answered.is_set()
-                    async with visitor.client(stack.gateways[at]) as client:
+                    async with device.client(stack.gateways[at]) as client:
                         seen.append((known, await client.connect()))
             return seen
 
@@ -217,40 +223,46 @@ class TestApprovedWhileRetrying:
                 if isinstance(outcome, Refused):
                     assert not known, "attempts after the answer are admitted"
                     assert outcome.request_id == request_id
-        assert visitor.device_id not in {one["deviceId"] for one in await operator.pending()}
-        assert await operator.audit(visitor.device_id) == ["requested", "approved"]
+        assert device.device_id not in {request["deviceId"] for request in await operator.pending()}
+        assert await operator.audit(device.device_id) == ["requested", "approved"]
 
 
 class TestRetryStorms:
     async def test_a_storm_of_retries_is_one_request_and_writes_nothing(
         self, stack: Stack, operator: Operator
     ) -> None:
-        visitor = Visitor(stack)
-        request_id = await visitor.waits(stack.gateways[0])
-        written = {stored(stack, visitor)}
+        device = SimulatedDevice(stack)
+        request_id = await device.request_pairing(stack.gateways[0])
+        written = {stored(stack, device)}
         for _ in range(10):
             seen = await asyncio.gather(
-                *(visitor.waits(stack.gateways[at % 3]) for at in range(20))
+                *(device.request_pairing(stack.gateways[at % 3]) for at in range(20))
             )
             assert set(seen) == {request_id}
-            written.add(stored(stack, visitor))
+            written.add(stored(stack, device))
         assert len(written) <= 2, "a request is refreshed once in ten seconds"
-        mine = [one for one in await operator.pending() if one["deviceId"] == visitor.device_id]
-        assert [one["requestId"] for one in mine] == [request_id]
-        assert await operator.audit(visitor.device_id) == ["requested"]
+        mine = [
+            request
+            for request in await operator.pending()
+            if request["deviceId"] == device.device_id
+        ]
+        assert [item["requestId"] for item in mine] == [request_id]
+        assert await operator.audit(device.device_id) == ["requested"]
 
     async def test_a_storm_that_begins_all_at_once_is_one_request_too(
         self, stack: Stack, operator: Operator
     ) -> None:
-        visitor = Visitor(stack)
-        seen = await asyncio.gather(*(visitor.waits(stack.gateways[at % 3]) for at in range(30)))
+        device = SimulatedDevice(stack)
+        seen = await asyncio.gather(
+            *(device.request_pairing(stack.gateways[at % 3]) for at in range(30))
+        )
         assert len(set(seen)) == 1
-        assert await operator.audit(visitor.device_id) == ["requested"]
+        assert await operator.audit(device.device_id) == ["requested"]
 
 
-def stored(stack: Stack, visitor: Visitor) -> object:
+def stored(stack: Stack, device: SimulatedDevice) -> object:
     """Return the stored record of a device; each write gives it another version."""
-    return stack.redis.call("GET", device_key(visitor.device_id))
+    return stack.redis.call("GET", device_key(device.device_id))
 
 
 class TestReplayedConnects:
@@ -258,12 +270,12 @@ class TestReplayedConnects:
     async def test_a_captured_connect_is_worth_nothing_on_another_socket(
         self, stack: Stack, operator: Operator, profile: Profile
     ) -> None:
-        visitor = await pair(stack, profile)
+        device = await pair(stack, profile)
         credentials = Credentials(token=stack.gateway_token)
         one, two, _three = stack.gateways
         async with await RawSocket.open(one.port) as raw:
             await raw.challenge()
-            captured = encode(raw.connect_frame(visitor.key, profile, credentials)).encode()
+            captured = encode(raw.connect_frame(device.key, profile, credentials)).encode()
             await raw.send(captured)
             assert (await raw.receive_text())["ok"]
             for gateway in (one, two):
@@ -274,16 +286,16 @@ class TestReplayedConnects:
                     assert error["code"] == "INVALID_REQUEST"
                     assert error["details"]["code"] == "DEVICE_AUTH_NONCE_MISMATCH"
                     assert await other.closed() == (1008, "device nonce mismatch")
-                    (line,) = await told(
+                    (line,) = await wait_for_log(
                         gateway, "connection", connection=error["details"]["connectionId"]
                     )
                     assert line["outcome"] == "device-nonce-mismatch"
                 asked = [
                     question
                     for approval in stack.approvals
-                    for question in lines(
+                    for question in log_lines(
                         approval, "question", connection=error["details"]["connectionId"]
                     )
                 ]
                 assert asked == []
-        assert await operator.audit(visitor.device_id) == ["requested", "approved"]
+        assert await operator.audit(device.device_id) == ["requested", "approved"]

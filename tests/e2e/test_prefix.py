@@ -11,7 +11,7 @@ import pytest
 
 from services.approval.access.csrf import PAGE_HEADER
 from tests.support.mounts import Mount, mounted
-from tools.support.people import Visitor
+from tools.support.actors import SimulatedDevice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -89,12 +89,12 @@ async def get(url: str) -> tuple[int, str, dict[str, str]]:
         return answer.status, await answer.text(), dict(answer.headers)
 
 
-@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("mode", HOWS)
 @pytest.mark.parametrize("path", ["/", "/chat", "/settings/devices", "/chat/main/"])
 async def test_the_dashboards_page_finds_its_files_from_every_path(
-    sites: dict[str, Site], how: str, path: str
+    sites: dict[str, Site], mode: str, path: str
 ) -> None:
-    page = sites[how].dashboard + path
+    page = sites[mode].dashboard + path
     status, html, headers = await get(page)
     assert status == 200
     assert "sha256-" in headers["Content-Security-Policy"]
@@ -106,7 +106,7 @@ async def test_the_dashboards_page_finds_its_files_from_every_path(
 
 
 @pytest.mark.parametrize(
-    ("how", "path", "depth"),
+    ("mode", "path", "depth"),
     [
         ("taken away", "/", 0),
         ("taken away", "/settings/devices", 2),
@@ -116,9 +116,9 @@ async def test_the_dashboards_page_finds_its_files_from_every_path(
     ],
 )
 async def test_the_page_learns_its_depth_below_the_prefix(
-    sites: dict[str, Site], how: str, path: str, depth: int
+    sites: dict[str, Site], mode: str, path: str, depth: int
 ) -> None:
-    _, html, _ = await get(sites[how].dashboard + path)
+    _, html, _ = await get(sites[mode].dashboard + path)
     assert f'<script data-depth="{depth}">' in html
 
 
@@ -130,21 +130,21 @@ async def test_a_configured_prefix_without_its_slash_leads_to_the_one_with(
     assert (status, headers["Location"]) == (308, f"{PREFIX}/")
 
 
-@pytest.mark.parametrize("how", WITH_APPROVAL)
+@pytest.mark.parametrize("mode", WITH_APPROVAL)
 async def test_the_gateways_own_pages_are_below_the_prefix_too(
-    sites: dict[str, Site], how: str
+    sites: dict[str, Site], mode: str
 ) -> None:
     for path in ("/readyz", "/livez", "/control-ui-config.json"):
-        assert (await get(sites[how].dashboard + path))[0] in {200, 401}
+        assert (await get(sites[mode].dashboard + path))[0] in {200, 401}
     status, _, headers = await get(sites["taken away"].dashboard + "/setup")
     assert (status, headers["Location"]) == (302, f"http://people.example{APPROVE}/setup")
 
 
-@pytest.mark.parametrize("how", WITH_APPROVAL)
+@pytest.mark.parametrize("mode", WITH_APPROVAL)
 async def test_the_operators_page_works_below_a_prefix(
-    stack: Stack, sites: dict[str, Site], how: str
+    stack: Stack, sites: dict[str, Site], mode: str
 ) -> None:
-    base = sites[how].approval
+    base = sites[mode].approval
     page = f"{base}/setup"
     status, html, _ = await get(page)
     assert status == 200
@@ -153,8 +153,8 @@ async def test_the_operators_page_works_below_a_prefix(
 
     parts = urlsplit(base)
     own = {"Origin": f"{parts.scheme}://{parts.netloc}", PAGE_HEADER: "1"}
-    visitor = Visitor(stack)
-    request_id = await visitor.waits(stack.gateways[0])
+    device = SimulatedDevice(stack)
+    request_id = await device.request_pairing(stack.gateways[0])
     jar = aiohttp.CookieJar(unsafe=True)
     async with aiohttp.ClientSession(cookie_jar=jar, headers=own) as http:
         bearer = {"Authorization": f"Bearer {stack.admin_token}"}
@@ -167,7 +167,7 @@ async def test_the_operators_page_works_below_a_prefix(
         async with http.delete(f"{base}/v1/session") as answer:
             assert await answer.json() == {"ended": True}
         assert len(jar) == 0
-    await visitor.visits(stack.gateways[0])
+    await device.connect_once(stack.gateways[0])
 
 
 async def test_below_a_prefix_every_call_wants_an_operator_as_well(sites: dict[str, Site]) -> None:

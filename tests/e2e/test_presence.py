@@ -14,7 +14,7 @@ from shared.device.handshake import Admitted
 from shared.device.profile import CONTROL_UI
 from tests.e2e.metrics import metric
 from tests.support.events import EventReader
-from tools.support.people import Operator, Visitor, pair
+from tools.support.actors import Operator, SimulatedDevice, pair
 from tools.support.waiting import POLL_SECONDS
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def until_shown(
     stack: Stack,
     device_id: str,
     condition: Callable[[dict[str, Any]], object],
-    what: str,
+    description: str,
     *,
     seconds: float = SOON_SECONDS,
 ) -> dict[str, Any]:
@@ -63,14 +63,14 @@ async def until_shown(
         found = await shown(stack, device_id)
         if all(map(condition, found)):
             return found[0]
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}; last {found}"
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {description}; last {found}"
         await asyncio.sleep(POLL_SECONDS)
 
 
 def at(*gateways: str) -> Callable[[dict[str, Any]], bool]:
     """Return whether a device is connected at exactly these gateways."""
-    return lambda one: (
-        one["connected"] == bool(gateways) and sorted(one["replicas"]) == sorted(gateways)
+    return lambda item: (
+        item["connected"] == bool(gateways) and sorted(item["replicas"]) == sorted(gateways)
     )
 
 
@@ -93,27 +93,27 @@ async def listening(
 
 class TestConnected:
     async def test_comes_and_goes(self, stack: Stack) -> None:
-        visitor = await pair(stack)
+        device = await pair(stack)
         first, second = (gateway.boot_id for gateway in stack.gateways)
-        await until_shown(stack, visitor.device_id, at(), "nowhere yet")
-        one, _hello = await visitor.stays(stack.gateways[0])
-        await until_shown(stack, visitor.device_id, at(first), "connected to the first")
-        other, _hello = await visitor.stays(stack.gateways[1])
-        await until_shown(stack, visitor.device_id, at(first, second), "connected to both")
-        await one.close()
-        await until_shown(stack, visitor.device_id, at(second), "connected to the second")
+        await until_shown(stack, device.device_id, at(), "nowhere yet")
+        entry, _hello = await device.stay_connected(stack.gateways[0])
+        await until_shown(stack, device.device_id, at(first), "connected to the first")
+        other, _hello = await device.stay_connected(stack.gateways[1])
+        await until_shown(stack, device.device_id, at(first, second), "connected to both")
+        await entry.close()
+        await until_shown(stack, device.device_id, at(second), "connected to the second")
         await other.close()
-        await until_shown(stack, visitor.device_id, at(), "gone")
+        await until_shown(stack, device.device_id, at(), "gone")
 
     async def test_a_gateway_that_dies_takes_its_devices_with_it(self, stack: Stack) -> None:
-        visitor = await pair(stack)
+        device = await pair(stack)
         gateway = stack.add_gateway()
         boot_id = gateway.boot_id
-        client, _hello = await visitor.stays(gateway)
-        await until_shown(stack, visitor.device_id, at(boot_id), "connected")
+        client, _hello = await device.stay_connected(gateway)
+        await until_shown(stack, device.device_id, at(boot_id), "connected")
         gateway.kill9()
         await until_shown(
-            stack, visitor.device_id, at(), "vanished", seconds=LEASE_SECONDS + SOON_SECONDS
+            stack, device.device_id, at(), "vanished", seconds=LEASE_SECONDS + SOON_SECONDS
         )
         await client.close()
 
@@ -125,7 +125,7 @@ class TestConnected:
             async with Operator(stack, stack.approvals[1]) as operator:
                 while True:
                     listed = (await operator.call("GET", "devices")).ok()["devices"]
-                    connected = {one["deviceId"]: one["connected"] for one in listed}
+                    connected = {item["deviceId"]: item["connected"] for item in listed}
                     if (connected[here.device_id], connected[away.device_id]) == (True, False):
                         break
                     assert time.monotonic() < deadline, connected
@@ -134,21 +134,21 @@ class TestConnected:
 
 class TestSeen:
     async def test_moves_with_every_session(self, stack: Stack) -> None:
-        visitor = await pair(stack)
-        one = await until_shown(
-            stack, visitor.device_id, lambda one: "lastSeenAtMs" in one, "seen once"
+        device = await pair(stack)
+        entry = await until_shown(
+            stack, device.device_id, lambda item: "lastSeenAtMs" in item, "seen once"
         )
-        assert one["lastSeenReason"] == "connect"
-        assert "lastUsedAtMs" not in one["tokens"][0]
-        before = one["lastSeenAtMs"]
-        await visitor.visits(stack.gateways[1], with_gateway_token=False)
-        one = await until_shown(
+        assert entry["lastSeenReason"] == "connect"
+        assert "lastUsedAtMs" not in entry["tokens"][0]
+        before = entry["lastSeenAtMs"]
+        await device.connect_once(stack.gateways[1], with_gateway_token=False)
+        entry = await until_shown(
             stack,
-            visitor.device_id,
-            lambda one: "lastUsedAtMs" in one["tokens"][0],
+            device.device_id,
+            lambda item: "lastUsedAtMs" in item["tokens"][0],
             "seen with its device token",
         )
-        assert one["tokens"][0]["lastUsedAtMs"] == one["lastSeenAtMs"] > before
+        assert entry["tokens"][0]["lastUsedAtMs"] == entry["lastSeenAtMs"] > before
 
     async def test_is_reported_after_approval_was_away(self, start_stack: StartStack) -> None:
         """An unanswered heartbeat loses nothing; the lease outlasts the outage."""
@@ -158,12 +158,12 @@ class TestSeen:
             gateway_env={"BEAT_SECONDS": str(beat_seconds), "LEASE_SECONDS": str(lease_seconds)},
         )
         (approval,), (gateway,) = alone.approvals, alone.gateways
-        visitor = await pair(alone)
-        one = await until_shown(
-            alone, visitor.device_id, lambda one: "lastSeenAtMs" in one, "seen", seconds=20
+        device = await pair(alone)
+        entry = await until_shown(
+            alone, device.device_id, lambda item: "lastSeenAtMs" in item, "seen", seconds=20
         )
-        before = one["lastSeenAtMs"]
-        await visitor.visits(gateway)
+        before = entry["lastSeenAtMs"]
+        await device.connect_once(gateway)
         approval.kill9()
         async with asyncio.timeout(4 * beat_seconds):  # until a heartbeat has gone unanswered
             at_least = lease_seconds - beat_seconds - 0.5
@@ -173,8 +173,8 @@ class TestSeen:
         await approval.until_ready()
         await until_shown(
             alone,
-            visitor.device_id,
-            lambda one: one["lastSeenAtMs"] > before,
+            device.device_id,
+            lambda item: item["lastSeenAtMs"] > before,
             "seen again",
             seconds=20,
         )
@@ -182,25 +182,25 @@ class TestSeen:
 
 class TestReplicas:
     async def test_all_that_live(self, stack: Stack) -> None:
-        visitor = await pair(stack)
-        client, _hello = await visitor.stays(stack.gateways[0])
+        device = await pair(stack)
+        client, _hello = await device.stay_connected(stack.gateways[0])
         first = stack.gateways[0].boot_id
-        await until_shown(stack, visitor.device_id, at(first), "connected")
+        await until_shown(stack, device.device_id, at(first), "connected")
         alive = {gateway.boot_id for gateway in stack.gateways if gateway.status is None}
         deadline = time.monotonic() + LEASE_SECONDS + SOON_SECONDS
         async with Operator(stack, stack.approvals[1]) as operator:
             while True:
                 found = (await operator.call("GET", "replicas")).ok()
-                gateways = {one["bootId"]: one for one in found["gateways"]}
-                caught_up = all(one.get("changesBehind") == 0 for one in gateways.values())
+                gateways = {gateway["bootId"]: gateway for gateway in found["gateways"]}
+                caught_up = all(gateway.get("changesBehind") == 0 for gateway in gateways.values())
                 if gateways.keys() == alive and caught_up:
                     break
                 assert time.monotonic() < deadline, found
                 await asyncio.sleep(POLL_SECONDS)
         assert gateways[first]["connections"] == 1
-        for one in gateways.values():
-            assert 0 <= one["lastBeatAgoMs"] < LEASE_SECONDS * 1000
-        approvals = {one["bootId"] for one in found["approvals"]}
+        for gateway in gateways.values():
+            assert 0 <= gateway["lastBeatAgoMs"] < LEASE_SECONDS * 1000
+        approvals = {approval["bootId"] for approval in found["approvals"]}
         assert {approval.boot_id for approval in stack.approvals} <= approvals
         await client.close()
 
@@ -208,33 +208,33 @@ class TestReplicas:
 class TestEvents:
     async def test_live_while_somebody_approves_at_the_other_replica(self, stack: Stack) -> None:
         here, there = stack.approvals
-        visitor = Visitor(stack)
+        device = SimulatedDevice(stack)
         async with listening(stack, here) as listener:
             await listener.begun()
-            request_id = await visitor.waits(stack.gateways[0])
+            request_id = await device.request_pairing(stack.gateways[0])
             (asked,) = await listener.take(1)
             assert (asked.name, asked.data["requestId"]) == ("requested", request_id)
             async with Operator(stack, there) as operator:
                 (await operator.approve(request_id)).ok()
             (approved,) = await listener.take(1)
             assert (approved.id, approved.name) == (asked.id + 1, "approved")
-            assert approved.data["deviceId"] == visitor.device_id
+            assert approved.data["deviceId"] == device.device_id
 
     async def test_go_on_at_the_other_replica_after_a_kill(self, stack: Stack) -> None:
         here, there = stack.approvals
-        told = []
+        received = []
         async with listening(stack, here) as listener:
             place = await listener.begun()
-            await Visitor(stack).waits(stack.gateways[0])
-            told += await listener.take(1)
+            await SimulatedDevice(stack).request_pairing(stack.gateways[0])
+            received += await listener.take(1)
             here.kill9()
             with contextlib.suppress(aiohttp.ClientError):
                 assert await listener.next() is None
         for _ in range(3):
-            await Visitor(stack).waits(stack.gateways[1])
+            await SimulatedDevice(stack).request_pairing(stack.gateways[1])
         async with listening(stack, there, listener.last_id) as listener:
-            told += await listener.take(3)
-        assert [event.id for event in told] == [place + number for number in (1, 2, 3, 4)]
+            received += await listener.take(3)
+        assert [event.id for event in received] == [place + number for number in (1, 2, 3, 4)]
         here.restart()
 
     async def test_end_when_the_replica_is_stopped(self, stack: Stack) -> None:

@@ -12,8 +12,8 @@ from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3
 from tests.support.plain_http import ask
 from tests.support.raw_socket import RawSocket
+from tools.support.actors import wait_for_log
 from tools.support.metrics import metric
-from tools.support.people import told
 
 if TYPE_CHECKING:
     from shared.device.profile import Profile
@@ -91,14 +91,14 @@ async def refusal(
 async def address_of(gateway: ServiceProcess, error: Any) -> str:
     """Return the address in the gateway's log of a refused connection."""
     connection = error["details"]["connectionId"]
-    (line,) = await told(gateway, "connection", connection=connection)
+    (line,) = await wait_for_log(gateway, "connection", connection=connection)
     return str(line["address"])
 
 
 async def proxies(service: ServiceProcess) -> list[str]:
     """Return the warnings of `/readyz` about proxies."""
-    said = (await ask(service.port, "/readyz")).json
-    return list(said["dependencies"]["proxies"].get("warnings", []))
+    body = (await ask(service.port, "/readyz")).json
+    return list(body["dependencies"]["proxies"].get("warnings", []))
 
 
 class TestGateway:
@@ -130,7 +130,7 @@ class TestGateway:
             header = ("X-Forwarded-For", value)
             error = await refusal(gateway, header, stack.gateway_token, CLI)
             assert await address_of(gateway, error) == PEER
-        (line,) = await told(gateway, "proxy.unreadable")
+        (line,) = await wait_for_log(gateway, "proxy.unreadable")
         assert (line["peer"], line["header"], line["value"]) == (PEER, "X-Forwarded-For", "unknown")
         (warning,) = await proxies(gateway)
         assert warning.startswith(f"{PEER} sends no valid client address in X-Forwarded-For")
@@ -169,7 +169,7 @@ class TestApproval:
         headers = {"Forwarded": "for=unknown", "Authorization": f"Bearer {stack.admin_token}"}
         for _ in range(2):
             assert (await ask(approval.port, "/v1/requests", headers=headers)).status == 200
-        (line,) = await told(approval, "proxy.unreadable")
+        (line,) = await wait_for_log(approval, "proxy.unreadable")
         assert (line["peer"], line["header"]) == (PEER, "Forwarded")
         (warning,) = await proxies(approval)
         assert warning.startswith(f"{PEER} sends no valid client address in Forwarded")
@@ -211,7 +211,7 @@ class TestApproval:
             "Authorization": f"Bearer {stack.admin_token}",
         }
         assert (await ask(approval.port, "/v1/requests", headers=headers)).status == 200
-        (line,) = await told(approval, "proxy.untrusted")
+        (line,) = await wait_for_log(approval, "proxy.untrusted")
         assert line["peer"] == PEER
         (warning,) = await proxies(approval)
         assert "TRUSTED_PROXIES" in warning

@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tools.support.people import Operator, Visitor, pair, told
+from tools.support.actors import Operator, SimulatedDevice, pair, wait_for_log
 
 if TYPE_CHECKING:
     from shared.device.handshake import Refused
@@ -23,7 +23,7 @@ LEASE_SECONDS = 60
 """Longer than any outage here, so that connections stay open."""
 POWER_CUTS = 4
 
-pytestmark = pytest.mark.usefixtures("mended")
+pytestmark = pytest.mark.usefixtures("restore_stack")
 
 
 @pytest.fixture(scope="module")
@@ -37,64 +37,64 @@ async def until_all_ready(stack: Stack) -> None:
         await service.until_ready()
 
 
-def bring_back(stack: Stack, how: str) -> None:
+def bring_back(stack: Stack, mode: str) -> None:
     """Stop Redis this way, if it runs, and start it again."""
-    if how == "stopped":
+    if mode == "stopped":
         stack.redis.stop()
     else:
         stack.redis.kill9()
     stack.redis.start()
 
 
-both_ends = pytest.mark.parametrize("how", ["stopped", "killed"])
+both_ends = pytest.mark.parametrize("mode", ["stopped", "killed"])
 
 
 class TestRestart:
     @both_ends
     async def test_nothing_approved_is_lost_and_nobody_unapproved_gets_in(
-        self, stack: Stack, how: str
+        self, stack: Stack, mode: str
     ) -> None:
         paired = [await pair(stack, profile) for profile in (CLI, CLI_3, NODE_HOST)]
-        waiting = Visitor(stack)
-        request_id = await waiting.waits(stack.gateways[0])
-        stranger = Visitor(stack)
-        bring_back(stack, how)
+        waiting = SimulatedDevice(stack)
+        request_id = await waiting.request_pairing(stack.gateways[0])
+        stranger = SimulatedDevice(stack)
+        bring_back(stack, mode)
         await until_all_ready(stack)
         for gateway in stack.gateways:
-            for visitor in paired:
-                await visitor.comes_back(gateway, with_gateway_token=False)
-            assert await waiting.waits(gateway) == request_id
-            await stranger.waits(gateway)
+            for device in paired:
+                await device.reconnect(gateway, with_gateway_token=False)
+            assert await waiting.request_pairing(gateway) == request_id
+            await stranger.request_pairing(gateway)
         async with Operator(stack, stack.approvals[0]) as operator:
             devices = await operator.devices()
-            assert {visitor.device_id for visitor in paired} <= set(devices)
+            assert {device.device_id for device in paired} <= set(devices)
             assert not {waiting.device_id, stranger.device_id} & set(devices)
             (await operator.approve(request_id)).ok()
-        await waiting.comes_back(stack.gateways[1])
+        await waiting.reconnect(stack.gateways[1])
 
     @both_ends
     async def test_clients_meanwhile_are_asked_to_retry_and_sessions_stay(
-        self, stack: Stack, callers: Callers, how: str
+        self, stack: Stack, callers: Callers, mode: str
     ) -> None:
-        visitor, stranger = await pair(stack), Visitor(stack)
-        inside = [(await callers.stay(visitor, gateway)).client for gateway in stack.gateways]
-        if how == "stopped":
+        client_device, stranger = await pair(stack), SimulatedDevice(stack)
+        inside = [(await callers.stay(client_device, gateway)).client for gateway in stack.gateways]
+        if mode == "stopped":
             stack.redis.stop()
         else:
             stack.redis.kill9()
         for gateway in stack.gateways:
-            for one in (visitor, stranger):
-                self._check_unavailable(await one.refused(gateway))
-                if one.token:
-                    refused = await one.refused(gateway, with_gateway_token=False)
+            for device in (client_device, stranger):
+                self._check_unavailable(await device.expect_refusal(gateway))
+                if device.token:
+                    refused = await device.expect_refusal(gateway, with_gateway_token=False)
                     self._check_unavailable(refused)
         assert [(await client.call("health")).ok for client in inside] == [True, True]
         for service in stack.services:
             await service.until_not_ready()
         stack.redis.start()
         await until_all_ready(stack)
-        await visitor.comes_back(stack.gateways[0], with_gateway_token=False)
-        await stranger.waits(stack.gateways[1])
+        await client_device.reconnect(stack.gateways[0], with_gateway_token=False)
+        await stranger.request_pairing(stack.gateways[1])
         assert [(await client.call("health")).ok for client in inside] == [True, True]
 
     def _check_unavailable(self, refused: Refused) -> None:
@@ -104,19 +104,19 @@ class TestRestart:
         assert refused.close.code == 1013
 
     async def test_it_hangs_and_goes_on(self, stack: Stack) -> None:
-        visitor = await pair(stack)
+        device = await pair(stack)
         stack.redis.pause()
-        self._check_unavailable(await visitor.refused(stack.gateways[0]))
+        self._check_unavailable(await device.expect_refusal(stack.gateways[0]))
         stack.redis.resume()
         await until_all_ready(stack)
-        await visitor.comes_back(stack.gateways[0])
+        await device.reconnect(stack.gateways[0])
 
     async def test_the_log_names_redis(self, stack: Stack) -> None:
         stack.redis.kill9()
         gateway = stack.gateways[1]
         await gateway.until_not_ready()
-        refused = await Visitor(stack).refused(gateway)
-        (line,) = await told(gateway, "connection", connection=refused.connection_id)
+        refused = await SimulatedDevice(stack).expect_refusal(gateway)
+        (line,) = await wait_for_log(gateway, "connection", connection=refused.connection_id)
         assert (line["code"], line["dependency"]) == (1013, "redis")
         assert (line["outcome"], line["why"]) == ("unavailable", "redis")
 
@@ -124,31 +124,31 @@ class TestRestart:
 class TestPowerCut:
     async def test_what_was_answered_is_on_disk(self, stack: Stack) -> None:
         for cut in range(POWER_CUTS):
-            visitor = Visitor(stack, (CLI, NODE_HOST)[cut % 2])
-            request_id = await visitor.waits(stack.gateways[cut % 2])
+            device = SimulatedDevice(stack, (CLI, NODE_HOST)[cut % 2])
+            request_id = await device.request_pairing(stack.gateways[cut % 2])
             async with Operator(stack, stack.approvals[cut % 2]) as operator:
                 (await operator.approve(request_id)).ok()
                 stack.redis.kill9()
                 stack.redis.start()
                 await until_all_ready(stack)
-                assert visitor.device_id in await operator.devices()
-                assert await operator.audit(visitor.device_id) == ["requested", "approved"]
-            await visitor.comes_back(stack.gateways[1 - cut % 2])
+                assert device.device_id in await operator.devices()
+                assert await operator.audit(device.device_id) == ["requested", "approved"]
+            await device.reconnect(stack.gateways[1 - cut % 2])
 
     async def test_a_removed_one_stays_removed(self, stack: Stack) -> None:
-        visitor = await pair(stack)
+        device = await pair(stack)
         async with Operator(stack, stack.approvals[0]) as operator:
-            (await operator.remove(visitor.device_id)).ok()
+            (await operator.remove(device.device_id)).ok()
             stack.redis.kill9()
             stack.redis.start()
             await until_all_ready(stack)
-        refused = await visitor.refused(stack.gateways[0], with_gateway_token=False)
+        refused = await device.expect_refusal(stack.gateways[0], with_gateway_token=False)
         assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
-        await visitor.waits(stack.gateways[1])
+        await device.request_pairing(stack.gateways[1])
 
     async def test_an_approve_that_gets_no_answer_may_be_repeated(self, stack: Stack) -> None:
-        visitor = Visitor(stack)
-        request_id = await visitor.waits(stack.gateways[0])
+        device = SimulatedDevice(stack)
+        request_id = await device.request_pairing(stack.gateways[0])
         async with Operator(stack, stack.approvals[0]) as operator:
             stack.redis.pause()
             reply = await operator.approve(request_id)
@@ -157,8 +157,8 @@ class TestPowerCut:
             stack.redis.resume()
             await until_all_ready(stack)
             (await operator.approve(request_id)).ok()
-            assert await operator.audit(visitor.device_id) == ["requested", "approved"]
-        await visitor.comes_back(stack.gateways[0])
+            assert await operator.audit(device.device_id) == ["requested", "approved"]
+        await device.reconnect(stack.gateways[0])
 
 
 class TestAnonymous:
@@ -177,38 +177,38 @@ class TestAnonymous:
 
 class TestForgotten:
     async def test_after_flushall_nobody_is_admitted(self, stack: Stack) -> None:
-        visitors = [await pair(stack, profile) for profile in (CLI, NODE_HOST)]
+        devices = [await pair(stack, profile) for profile in (CLI, NODE_HOST)]
         stack.redis.call("FLUSHALL")
         for gateway in stack.gateways:
-            for visitor in visitors:
-                refused = await visitor.refused(gateway, with_gateway_token=False)
+            for device in devices:
+                refused = await device.expect_refusal(gateway, with_gateway_token=False)
                 assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
-                await visitor.waits(gateway)
-        for visitor in visitors:
-            request_id = await visitor.waits(stack.gateways[0])
+                await device.request_pairing(gateway)
+        for device in devices:
+            request_id = await device.request_pairing(stack.gateways[0])
             async with Operator(stack, stack.approvals[1]) as operator:
                 (await operator.approve(request_id)).ok()
-            await visitor.comes_back(stack.gateways[1])
+            await device.reconnect(stack.gateways[1])
 
 
 class TestManyCuts:
     async def test_devices_that_retry_all_the_while_are_admitted_only_when_approved(
         self, stack: Stack
     ) -> None:
-        visitor, stranger = await pair(stack), Visitor(stack)
+        device, stranger = await pair(stack), SimulatedDevice(stack)
         over = asyncio.Event()
 
         async def attempt(at: int) -> list[Refused]:
             refusals = []
             while not over.is_set():
-                refusals.append(await stranger.refused(stack.gateways[at]))
+                refusals.append(await stranger.expect_refusal(stack.gateways[at]))
             return refusals
 
         attempts = [asyncio.create_task(attempt(at)) for at in (0, 1)]
-        for how in ("killed", "stopped"):
-            await asyncio.to_thread(bring_back, stack, how)
+        for mode in ("killed", "stopped"):
+            await asyncio.to_thread(bring_back, stack, mode)
             await until_all_ready(stack)
-            await visitor.comes_back(stack.gateways[0], with_gateway_token=False)
+            await device.reconnect(stack.gateways[0], with_gateway_token=False)
         over.set()
         seen = [refused for task in attempts for refused in await task]
         assert {refused.code for refused in seen} <= {"UNAVAILABLE", "NOT_PAIRED"}

@@ -11,7 +11,7 @@ import pytest
 
 from services.approval.backup.format import read
 from tests.support.redis_kinds import KINDS, binary_of
-from tools.support.people import Operator, Visitor, pair
+from tools.support.actors import Operator, SimulatedDevice, pair
 from tools.support.stack import Stack
 from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS
 
@@ -36,26 +36,26 @@ async def store_warnings(stack: Stack) -> list[str]:
         aiohttp.ClientSession() as http,
         http.get(f"{stack.approvals[0].url}/readyz") as answer,
     ):
-        said: dict[str, Any] = await answer.json()
-    warnings: list[str] = said["dependencies"]["store"].get("warnings", [])
+        body: dict[str, Any] = await answer.json()
+    warnings: list[str] = body["dependencies"]["store"].get("warnings", [])
     return warnings
 
 
 async def kept_and_brought_back(stack: Stack) -> None:
     """Back up one device, remove it, and restore the backup."""
-    visitor = await pair(stack)
+    device = await pair(stack)
     async with Operator(stack, stack.approvals[0]) as operator:
         async with (
             aiohttp.ClientSession(headers={"Authorization": f"Bearer {stack.admin_token}"}) as http,
             http.get(f"{stack.approvals[0].url}/v1/backup") as answer,
         ):
             found = read((await answer.read()).splitlines(keepends=True))
-        (await operator.remove(visitor.device_id)).ok()
+        (await operator.remove(device.device_id)).ok()
         part = {"backupId": found.id, "number": found.number, "total": 1, "at": 0}
         devices = msgspec.to_builtins(list(found.devices.values()))
         (await operator.call("POST", "restore", {**part, "devices": devices})).ok()
-        await visitor.comes_back(stack.gateways[1], with_gateway_token=False)
-        (await operator.remove(visitor.device_id)).ok()
+        await device.reconnect(stack.gateways[1], with_gateway_token=False)
+        (await operator.remove(device.device_id)).ok()
 
 
 async def listed_as_refused(stack: Stack, device_id: str) -> None:
@@ -69,28 +69,28 @@ async def listed_as_refused(stack: Stack, device_id: str) -> None:
 
 
 async def test_nothing_is_refused_them(stack: Stack) -> None:
-    stranger = Visitor(stack)
-    request_id = await stranger.waits(stack.gateways[0])
-    visitor = await pair(stack)
-    client, _ = await visitor.stays(stack.gateways[1])
+    stranger = SimulatedDevice(stack)
+    request_id = await stranger.request_pairing(stack.gateways[0])
+    device = await pair(stack)
+    client, _ = await device.stay_connected(stack.gateways[1])
     await listed_as_refused(stack, stranger.device_id)
     async with Operator(stack, stack.approvals[1]) as operator:
         for path in (
             "requests",
             "devices",
-            f"devices/{visitor.device_id}",
+            f"devices/{device.device_id}",
             "replicas",
             "audit",
             "refusals",
         ):
             assert (await operator.call("GET", path)).status == 200
-        label = await operator.call("PATCH", f"devices/{visitor.device_id}", {"label": "desk"})
+        label = await operator.call("PATCH", f"devices/{device.device_id}", {"label": "desk"})
         assert label.status == 200
         assert (await operator.call("POST", f"requests/{request_id}/reject")).status == 200
-        assert (await operator.rotate(visitor.device_id)).status == 200
-        assert (await operator.revoke(visitor.device_id)).status == 200
-        assert (await operator.remove(visitor.device_id)).status == 200
-        assert "removed" in await operator.audit(visitor.device_id)
+        assert (await operator.rotate(device.device_id)).status == 200
+        assert (await operator.revoke(device.device_id)).status == 200
+        assert (await operator.remove(device.device_id)).status == 200
+        assert "removed" in await operator.audit(device.device_id)
         assert (await operator.call("GET", "audit?limit=1")).status == 200
         await kept_and_brought_back(stack)
     await client.close()
@@ -107,6 +107,6 @@ async def test_the_store_is_as_durable_as_it_should_be_and_says_when_not(stack: 
                 if warnings:
                     break
                 await asyncio.sleep(POLL_SECONDS)
-        assert [one.partition(":")[0] for one in warnings] == ["appendfsync is everysec"]
+        assert [warning.partition(":")[0] for warning in warnings] == ["appendfsync is everysec"]
     finally:
         stack.redis.call("CONFIG", "SET", "appendfsync", "always")

@@ -16,9 +16,9 @@ from services.gateway.replication.recent_refusals import REFUSALS_PER_ADDRESS_EN
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, CONTROL_UI_3, NODE_HOST, NODE_HOST_3
 from tests.e2e.terminal import Terminal
-from tests.support.attempts import altered, connect
+from tests.support.attempts import alter, connect
 from tests.support.first_frame import send_first_frame
-from tools.support.people import Operator, Visitor, pair
+from tools.support.actors import Operator, SimulatedDevice, pair
 from tools.support.waiting import POLL_SECONDS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ SOON_SECONDS: Final = 2 * BEAT_SECONDS + 4
 """Two heartbeats, with reserve for a busy machine."""
 PROTOCOLS: Final = pytest.mark.parametrize("protocol", [4, 3])
 
-pytestmark = pytest.mark.usefixtures("unharmed")
+pytestmark = pytest.mark.usefixtures("check_health")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ async def shown(stack: Stack, reason: str, **having: object) -> dict[str, Any]:
     """Return the newest refusal with these fields, once it has this reason."""
     deadline = time.monotonic() + SOON_SECONDS
     while True:
-        found = [one for one in await listed(stack) if having.items() <= one.items()]
+        found = [item for item in await listed(stack) if having.items() <= item.items()]
         if found and found[0]["reason"] == reason:
             return found[0]
         assert time.monotonic() < deadline, (reason, having, found)
@@ -133,27 +133,27 @@ class TestEveryKind:
                 return case.text
             sent = {"key": key, "token": stack.gateway_token, **case.sent}
             made = connect(profile_of(protocol), challenge=challenge, **sent)
-            return altered(made, case.change) if case.change else made
+            return alter(made, case.change) if case.change else made
 
         await send_first_frame(gateway, frame, address=address)
         await send_first_frame(gateway, frame, address=address)
         reason = case.reason
-        one = await shown(stack, reason, remoteIp=address)
-        while one["count"] < 2:
-            one = await shown(stack, reason, remoteIp=address)
-        assert one["count"] == 2
-        assert one["replica"] == gateway.boot_id
-        assert (one["undecided"], one["past"]) == (False, False)
-        assert one["title"] == REASONS[reason].title
-        assert one["remedy"] == REASONS[reason].remedy
+        entry = await shown(stack, reason, remoteIp=address)
+        while entry["count"] < 2:
+            entry = await shown(stack, reason, remoteIp=address)
+        assert entry["count"] == 2
+        assert entry["replica"] == gateway.boot_id
+        assert (entry["undecided"], entry["past"]) == (False, False)
+        assert entry["title"] == REASONS[reason].title
+        assert entry["remedy"] == REASONS[reason].remedy
         named = "0" * 64 if reason == "device-id-mismatch" else key.device_id
         if case.proven is None:
-            assert "deviceId" not in one
+            assert "deviceId" not in entry
         else:
-            assert (one["deviceId"], one["proven"]) == (named, case.proven)
-            assert await listed(stack, f"&deviceId={named}") == [one]
+            assert (entry["deviceId"], entry["proven"]) == (named, case.proven)
+            assert await listed(stack, f"&deviceId={named}") == [entry]
         if reason == "protocol-mismatch":
-            assert one["detail"] == "9 to 11"
+            assert entry["detail"] == "9 to 11"
 
     @PROTOCOLS
     async def test_a_page_from_elsewhere(
@@ -167,8 +167,12 @@ class TestEveryKind:
             address=address,
             origin=origin,
         )
-        one = await shown(stack, "origin", remoteIp=address)
-        assert (one["proven"], one["detail"], one["clientId"]) == (False, origin, profile.client_id)
+        entry = await shown(stack, "origin", remoteIp=address)
+        assert (entry["proven"], entry["detail"], entry["clientId"]) == (
+            False,
+            origin,
+            profile.client_id,
+        )
 
     @PROTOCOLS
     async def test_a_lock_out(self, stack: Stack, addresses: Iterator[str], protocol: int) -> None:
@@ -176,8 +180,8 @@ class TestEveryKind:
         for number in range(12):  # at both gateways the last is refused by the lock-out
             wrong = signed(profile, key=None, token=f"wrong {number}")
             await send_first_frame(stack.gateways[number % 2], wrong, address=address)
-        one = await shown(stack, "rate-limited", remoteIp=address)
-        assert one["cause"] == "locked-out"
+        entry = await shown(stack, "rate-limited", remoteIp=address)
+        assert entry["cause"] == "locked-out"
 
 
 class TestOfADevice:
@@ -185,40 +189,42 @@ class TestOfADevice:
     async def test_a_device_token_that_was_rotated_then_it_comes_back(
         self, stack: Stack, operator: Operator, protocol: int
     ) -> None:
-        visitor = await pair(stack, profile_of(protocol))
-        (await operator.rotate(visitor.device_id)).ok()
-        refused = await visitor.refused(stack.gateways[1], with_gateway_token=False)
+        client_device = await pair(stack, profile_of(protocol))
+        (await operator.rotate(client_device.device_id)).ok()
+        refused = await client_device.expect_refusal(stack.gateways[1], with_gateway_token=False)
         assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
-        await shown(stack, "device-token-mismatch", deviceId=visitor.device_id, past=False)
-        path = f"devices/{visitor.device_id}"
+        await shown(stack, "device-token-mismatch", deviceId=client_device.device_id, past=False)
+        path = f"devices/{client_device.device_id}"
         card = (await operator.call("GET", path)).ok()
         assert card["lastRefusal"]["reason"] == "device-token-mismatch"
         assert card["lastRefusal"]["replica"] == stack.gateways[1].boot_id
-        await visitor.visits(stack.gateways[0])
-        await shown(stack, "device-token-mismatch", deviceId=visitor.device_id, past=True)
+        await client_device.connect_once(stack.gateways[0])
+        await shown(stack, "device-token-mismatch", deviceId=client_device.device_id, past=True)
         assert (await operator.call("GET", path)).ok()["lastRefusal"]["past"]
 
     @PROTOCOLS
     async def test_somebody_without_its_key_leaves_its_own_reason_alone(
         self, stack: Stack, operator: Operator, addresses: Iterator[str], protocol: int
     ) -> None:
-        visitor = await pair(stack, profile_of(protocol))
-        (await operator.rotate(visitor.device_id)).ok()
-        await visitor.refused(stack.gateways[0], with_gateway_token=False)
+        client_device = await pair(stack, profile_of(protocol))
+        (await operator.rotate(client_device.device_id)).ok()
+        await client_device.expect_refusal(stack.gateways[0], with_gateway_token=False)
         thief, address = DeviceKey.generate(), next(addresses)
         for gateway in stack.gateways * 3:
             await send_first_frame(
                 gateway,
-                lambda challenge: altered(
+                lambda challenge: alter(
                     connect(profile_of(protocol), key=thief, challenge=challenge),
-                    device(id=visitor.device_id),
+                    device(id=client_device.device_id),
                 ),
                 address=address,
             )
-        claim = await shown(stack, "device-id-mismatch", deviceId=visitor.device_id, proven=False)
+        claim = await shown(
+            stack, "device-id-mismatch", deviceId=client_device.device_id, proven=False
+        )
         assert claim["remoteIp"] == address
-        await shown(stack, "device-token-mismatch", deviceId=visitor.device_id, proven=True)
-        card = (await operator.call("GET", f"devices/{visitor.device_id}")).ok()
+        await shown(stack, "device-token-mismatch", deviceId=client_device.device_id, proven=True)
+        card = (await operator.call("GET", f"devices/{client_device.device_id}")).ok()
         assert card["lastRefusal"]["reason"] == "device-token-mismatch"
         assert card["lastRefusedClaim"]["reason"] == "device-id-mismatch"
 
@@ -226,35 +232,37 @@ class TestOfADevice:
     async def test_more_rights_another_role_or_platform(
         self, stack: Stack, operator: Operator, protocol: int
     ) -> None:
-        visitor = await pair(stack, profile_of(protocol).asking("operator.read"))
-        profile = visitor.profile
+        client_device = await pair(stack, profile_of(protocol).with_scopes("operator.read"))
+        profile = client_device.profile
         for reason, wish in (
-            ("scope-upgrade", profile.asking("operator.admin")),
+            ("scope-upgrade", profile.with_scopes("operator.admin")),
             ("role-upgrade", replace(profile, role="node", scopes=())),
             ("metadata-upgrade", replace(profile, platform="another")),
         ):
-            request_id = await replace(visitor, profile=wish).waits(stack.gateways[0])
-            one = await shown(stack, reason, deviceId=visitor.device_id)
-            assert one["detail"] == request_id
+            request_id = await replace(client_device, profile=wish).request_pairing(
+                stack.gateways[0]
+            )
+            entry = await shown(stack, reason, deviceId=client_device.device_id)
+            assert entry["detail"] == request_id
             waiting = [
                 request["lastRefusal"]["reason"]
                 for request in await operator.pending()
                 if request["requestId"] == request_id
             ]
             assert waiting == [reason]
-        held = replace(visitor, profile=profile.asking("operator.admin"))
-        await held.refused(stack.gateways[0], with_gateway_token=False)
-        await shown(stack, "scope-mismatch", deviceId=visitor.device_id)
+        held = replace(client_device, profile=profile.with_scopes("operator.admin"))
+        await held.expect_refusal(stack.gateways[0], with_gateway_token=False)
+        await shown(stack, "scope-mismatch", deviceId=client_device.device_id)
 
-    @pytest.mark.usefixtures("mended")
+    @pytest.mark.usefixtures("restore_stack")
     @PROTOCOLS
     async def test_what_nobody_could_decide_is_shown_as_that(
         self, stack: Stack, protocol: int
     ) -> None:
-        visitor = await pair(stack, profile_of(protocol))
+        client_device = await pair(stack, profile_of(protocol))
         for approval in stack.approvals:
             approval.pause()
-        refused = await visitor.refused(stack.gateways[0])
+        refused = await client_device.expect_refusal(stack.gateways[0])
         assert refused.code == "UNAVAILABLE"
         for approval in stack.approvals:
             approval.resume()
@@ -262,35 +270,35 @@ class TestOfADevice:
         found: list[dict[str, Any]] = []
         while not found:
             assert time.monotonic() < deadline
-            found = await listed(stack, f"&deviceId={visitor.device_id}")
-            found = [one for one in found if one["undecided"]]
+            found = await listed(stack, f"&deviceId={client_device.device_id}")
+            found = [item for item in found if item["undecided"]]
         assert found[0]["reason"] == refused.details["reason"]
         assert found[0]["proven"]
 
     async def test_the_command_says_why_and_what_to_do(
         self, stack: Stack, operator: Operator
     ) -> None:
-        visitor = await pair(stack, replace(CLI, display_name="Kitchen Mac"))
-        (await operator.rotate(visitor.device_id)).ok()
-        await visitor.refused(stack.gateways[1], with_gateway_token=False)
-        await shown(stack, "device-token-mismatch", deviceId=visitor.device_id)
+        client_device = await pair(stack, replace(CLI, display_name="Kitchen Mac"))
+        (await operator.rotate(client_device.device_id)).ok()
+        await client_device.expect_refusal(stack.gateways[1], with_gateway_token=False)
+        await shown(stack, "device-token-mismatch", deviceId=client_device.device_id)
         terminal = Terminal(stack)
-        for who in (visitor.device_id[:12], "kitchen mac"):
-            said = await terminal.run("devices", "why", who)
-            assert said.code == 0
-            assert "its device token is not valid" in said.out
-            assert REASONS["device-token-mismatch"].remedy in said.out
-            assert stack.gateways[1].boot_id[:12] in said.out
+        for who in (client_device.device_id[:12], "kitchen mac"):
+            output = await terminal.run("devices", "why", who)
+            assert output.code == 0
+            assert "its device token is not valid" in output.out
+            assert REASONS["device-token-mismatch"].remedy in output.out
+            assert stack.gateways[1].boot_id[:12] in output.out
         listed = await terminal.run("devices", "list")
         assert "ago: its device token is not valid" in listed.out
 
     async def test_it_is_in_no_audit_log(self, stack: Stack, operator: Operator) -> None:
-        visitor = await pair(stack)
-        before = await operator.audit(visitor.device_id)
-        (await operator.revoke(visitor.device_id)).ok()
-        await visitor.refused(stack.gateways[0], with_gateway_token=False)
-        await shown(stack, "device-token-mismatch", deviceId=visitor.device_id)
-        assert await operator.audit(visitor.device_id) == [*before, "revoked"]
+        client_device = await pair(stack)
+        before = await operator.audit(client_device.device_id)
+        (await operator.revoke(client_device.device_id)).ok()
+        await client_device.expect_refusal(stack.gateways[0], with_gateway_token=False)
+        await shown(stack, "device-token-mismatch", deviceId=client_device.device_id)
+        assert await operator.audit(client_device.device_id) == [*before, "revoked"]
 
 
 class TestAFlood:
@@ -298,7 +306,7 @@ class TestAFlood:
         self, stack: Stack, addresses: Iterator[str]
     ) -> None:
         gateway, flood, honest = stack.gateways[0], next(addresses), next(addresses)
-        visitor = Visitor(stack)
+        client_device = SimulatedDevice(stack)
         keys = [DeviceKey.generate() for _ in range(4 * REFUSALS_PER_ADDRESS_ENTRIES)]
 
         async def stream(share: list[DeviceKey]) -> None:
@@ -307,9 +315,11 @@ class TestAFlood:
 
         await asyncio.gather(
             *(stream(keys[number::8]) for number in range(8)),
-            send_first_frame(gateway, signed(CLI, key=visitor.key, token=None), address=honest),
+            send_first_frame(
+                gateway, signed(CLI, key=client_device.key, token=None), address=honest
+            ),
         )
-        await shown(stack, "token-missing", remoteIp=honest, deviceId=visitor.device_id)
+        await shown(stack, "token-missing", remoteIp=honest, deviceId=client_device.device_id)
         await shown(stack, "token-missing", remoteIp=flood)
         found = await listed(stack)
-        assert sum(one.get("remoteIp") == flood for one in found) <= ROWS_PER_ADDRESS
+        assert sum(item.get("remoteIp") == flood for item in found) <= ROWS_PER_ADDRESS

@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from shared.bus.channels import NEWS, inbox_channel
 from shared.device.handshake import Close
 from tests.e2e.redis_admin import cut
+from tools.support.actors import Operator, log_lines, pair
 from tools.support.fault_proxy import FaultProxy
-from tools.support.people import Operator, lines, pair
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 
 @pytest.fixture(autouse=True)
-def _mended(stack: Stack) -> Iterator[None]:
+def _restore_stack(stack: Stack) -> Iterator[None]:
     """Restore everything except what a test has added."""
     yield
     services = [*stack.approvals, *stack.gateways[:2]]
@@ -66,22 +66,22 @@ class TestRevokedDuringAnOutage:
         self, stack: Stack
     ) -> None:
         """The others close at once; this one receives nothing, and closes when its lease ends."""
-        visitor, stranger = await pair(stack), await pair(stack)
+        device, stranger = await pair(stack), await pair(stack)
         async with FaultProxy(stack.redis.port) as relay:
             url = stack.redis.gateway_url.replace(f":{stack.redis.port}/", f":{relay.port}/")
             gateway = await asyncio.to_thread(stack.add_gateway, REDIS_URL=url)
             try:
-                cut_off, _ = await visitor.stays(gateway)
-                elsewhere, _ = await visitor.stays(stack.gateways[0])
+                cut_off, _ = await device.stay_connected(gateway)
+                elsewhere, _ = await device.stay_connected(stack.gateways[0])
                 async with cut_off, elsewhere, Operator(stack, stack.approvals[0]) as operator:
                     relay.hold()
                     since = time.monotonic()
-                    (await operator.revoke(visitor.device_id)).ok()
+                    (await operator.revoke(device.device_id)).ok()
                     assert (await elsewhere.closed()).code == REVOKED
                     assert await closed_in_time(cut_off, since) == LEASE_LOST
-                refused = await visitor.refused(gateway, with_gateway_token=False)
+                refused = await device.expect_refusal(gateway, with_gateway_token=False)
                 assert (refused.code, refused.details["dependency"]) == ("UNAVAILABLE", "redis")
-                assert (await stranger.refused(gateway)).code == "UNAVAILABLE"
+                assert (await stranger.expect_refusal(gateway)).code == "UNAVAILABLE"
                 assert relay.accepted > 2, "it tried to come back"
             finally:
                 gateway.kill9()
@@ -91,35 +91,35 @@ class TestRevokedDuringAnOutage:
         self, stack: Stack, turn: int
     ) -> None:
         """The revoke is on disk when it is answered, but its event may be lost."""
-        visitor = await pair(stack)
-        clients = [(await visitor.stays(gateway))[0] for gateway in stack.gateways[:2]]
+        device = await pair(stack)
+        clients = [(await device.stay_connected(gateway))[0] for gateway in stack.gateways[:2]]
         async with clients[0], clients[1], Operator(stack, stack.approvals[turn % 2]) as operator:
             since = time.monotonic()
-            (await operator.revoke(visitor.device_id)).ok()
+            (await operator.revoke(device.device_id)).ok()
             stack.redis.kill9()
             await asyncio.to_thread(stack.redis.start)
             closes = [await closed_in_time(client, since) for client in clients]
         assert {close.code for close in closes} <= {REVOKED, 1013}
         for gateway in stack.gateways[:2]:
             await gateway.until_ready()
-            assert (await visitor.refused(gateway)).code in {"NOT_PAIRED", "UNAVAILABLE"}
+            assert (await device.expect_refusal(gateway)).code in {"NOT_PAIRED", "UNAVAILABLE"}
 
     async def test_a_revoke_is_effective_although_approvals_go_down(self, stack: Stack) -> None:
         """The gateway misses the event, and no approval is left to answer its heartbeat."""
-        visitor = await pair(stack)
+        device = await pair(stack)
         gateway = stack.gateways[0]
         boot_id = gateway.boot_id
-        client, _ = await visitor.stays(gateway)
+        client, _ = await device.stay_connected(gateway)
         async with client, Operator(stack, stack.approvals[0]) as operator:
             gateway.pause()
             await asyncio.to_thread(cut, stack, boot_id)
             since = time.monotonic()
-            (await operator.revoke(visitor.device_id)).ok()
+            (await operator.revoke(device.device_id)).ok()
             for approval in stack.approvals:
                 approval.kill9()
             gateway.resume()
             assert await closed_in_time(client, since) == LEASE_LOST
-        assert (await visitor.refused(gateway)).code == "UNAVAILABLE"
+        assert (await device.expect_refusal(gateway)).code == "UNAVAILABLE"
 
 
 class TestRevokedWhileSubscriptionsAreCut:
@@ -128,13 +128,13 @@ class TestRevokedWhileSubscriptionsAreCut:
         self, stack: Stack, turn: int
     ) -> None:
         """They are renewed automatically, a heartbeat is sent at once, and no revoke is missed."""
-        visitor, other = await pair(stack), await pair(stack)
+        device, other = await pair(stack), await pair(stack)
         gateway = stack.gateways[turn % 2]
         boot_id = gateway.boot_id
-        client, _ = await visitor.stays(gateway)
-        stays, _ = await other.stays(gateway)
-        lost = len(lines(gateway, "bus_lost"))
-        resyncs = len(lines(gateway, "history.lost"))
+        client, _ = await device.stay_connected(gateway)
+        stays, _ = await other.stay_connected(gateway)
+        lost = len(log_lines(gateway, "bus_lost"))
+        resyncs = len(log_lines(gateway, "history.lost"))
         async with (
             client,
             stays,
@@ -149,17 +149,17 @@ class TestRevokedWhileSubscriptionsAreCut:
                 _, _, revoked = await asyncio.gather(
                     admin.publish(inbox_channel(boot_id), flood),
                     admin.publish(NEWS, flood),
-                    operator.revoke(visitor.device_id),
+                    operator.revoke(device.device_id),
                 )
                 revoked.ok()
                 assert (await closed_in_time(client, since)).code == REVOKED
-                await until(lambda: len(lines(gateway, "bus_lost")) > lost, "it was cut off")
+                await until(lambda: len(log_lines(gateway, "bus_lost")) > lost, "it was cut off")
             finally:
                 await admin.config_set(LIMIT, before[LIMIT])
             for service in (*stack.approvals, *stack.gateways[:2]):
                 await service.until_ready()
             assert (await stays.call("health")).ok, "devices that were not revoked stay connected"
-        assert len(lines(gateway, "history.lost")) == resyncs, "no history was lost"
-        for one in stack.gateways[:2]:
-            await other.comes_back(one, with_gateway_token=False)
-            assert (await visitor.refused(one)).code == "NOT_PAIRED"
+        assert len(log_lines(gateway, "history.lost")) == resyncs, "no history was lost"
+        for gateway in stack.gateways[:2]:
+            await other.reconnect(gateway, with_gateway_token=False)
+            assert (await device.expect_refusal(gateway)).code == "NOT_PAIRED"

@@ -9,7 +9,7 @@ import pytest
 
 from services.approval.access.csrf import PAGE_HEADER
 from services.approval.access.sessions import COOKIE
-from tools.support.people import Visitor, told
+from tools.support.actors import SimulatedDevice, wait_for_log
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
@@ -27,8 +27,8 @@ def stack(start_stack: StartStack) -> Stack:
 async def test_a_device_is_approved_in_a_session_from_another_replica(stack: Stack) -> None:
     east, west = stack.approvals
     (gateway,) = stack.gateways
-    visitor = Visitor(stack)
-    request_id = await visitor.waits(gateway)
+    device = SimulatedDevice(stack)
+    request_id = await device.request_pairing(gateway)
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
         async with http.get(f"{gateway.url}/setup?token={stack.admin_token}") as page:
             assert str(page.url) == f"{east.url}/setup"
@@ -42,14 +42,14 @@ async def test_a_device_is_approved_in_a_session_from_another_replica(stack: Sta
             assert answer.status == 403
         async with http.post(path, headers=headers) as answer:
             assert answer.status == 200
-        await visitor.visits(gateway)
+        await device.connect_once(gateway)
         async with http.delete(f"{west.url}/v1/session", headers=headers) as answer:
             assert await answer.json() == {"ended": True}
         alone = {"Cookie": headers["Cookie"]}
         async with http.get(f"{east.url}/v1/requests", headers=alone) as answer:
             assert answer.status == 401
-    await told(east, "operator.call", operation="openSession", status=200)
-    await told(west, "operator.call", operation="endSession", status=200)
+    await wait_for_log(east, "operator.call", operation="openSession", status=200)
+    await wait_for_log(west, "operator.call", operation="endSession", status=200)
     for service in stack.services:
         for secret in (cookie, cookie.split(".")[2], stack.admin_token):
             assert secret not in service.log_text()

@@ -12,8 +12,8 @@ from shared.device.client import DeviceClient
 from shared.device.handshake import Refused
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
+from tools.support.actors import pair
 from tools.support.fault_proxy import FaultProxy
-from tools.support.people import pair
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
@@ -50,15 +50,15 @@ async def test_newcomers_cost_nobody_the_lease(start_stack: StartStack) -> None:
             async with DeviceClient(
                 gateway.ws_url, DeviceKey.generate(), CLI, token=stack.gateway_token
             ) as newcomer:
-                told = await newcomer.connect()
-                assert isinstance(told, Refused)
-                outcomes[told.code] += 1
+                received = await newcomer.connect()
+                assert isinstance(received, Refused)
+                outcomes[received.code] += 1
 
     async with FaultProxy(stack.redis.port) as relay:
         url = stack.redis.approval_url.replace(f":{stack.redis.port}/", f":{relay.port}/")
         await asyncio.to_thread(approval.restart, REDIS_URL=url)
         await gateway.until_ready()
-        inside, _ = await (await pair(stack)).stays(gateway)
+        inside, _ = await (await pair(stack)).stay_connected(gateway)
         async with inside:
             relay.delay(DELAY_SECONDS)
             knocking = [asyncio.create_task(attempt()) for _ in range(NEWCOMERS)]

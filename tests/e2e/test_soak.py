@@ -31,11 +31,11 @@ async def test_nothing_is_left_over(stack: Stack, tmp_path: Path) -> None:
     assert "left over: 0 descriptors, 0 tasks" in result.text
     report = json.loads(file.read_text())
     assert [phase["name"] for phase in report["phases"]] == ["warm-up", "soak"]
-    assert {(one["role"], one["what"]) for one in report["leftOver"]} == {
+    assert {(leftover["role"], leftover["what"]) for leftover in report["leftOver"]} == {
         *((role, "tasks") for role in ROLES),
         *((role, "descriptors") for role in (*ROLES, "redis")),
     }
-    assert all(one["before"] > 0 for one in report["leftOver"])
+    assert all(leftover["before"] > 0 for leftover in report["leftOver"])
 
 
 async def test_what_is_left_over_fails_the_run(stack: Stack, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from shared.device.handshake import Admitted, Credentials, Refused
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3
 from tests.support.raw_socket import RawSocket
-from tools.support.people import Operator, Visitor, lines, pair
+from tools.support.actors import Operator, SimulatedDevice, log_lines, pair
 from tools.support.processes import Processes
 from tools.support.stack import Stack
 from tools.support.waiting import until, wait_until
@@ -70,13 +70,13 @@ class TestStartWithoutRedis:
             assert await get(f"{service.url}/livez") == (200, {"ok": True, "status": "live"})
         for service, name in ((approval, "store"), (approval, "bus"), (gateway, "redis")):
             await until(partial(tells, service.port, name), f"{name} is named")
-            status, said = await get(f"{service.url}/readyz")
+            status, body = await get(f"{service.url}/readyz")
             assert status == 503
-            assert name in said["failing"]
-            assert "Connect" in said["dependencies"][name]["reason"]
+            assert name in body["failing"]
+            assert "Connect" in body["dependencies"][name]["reason"]
 
-        visitor = Visitor(unstarted)
-        refused = await visitor.refused(gateway)
+        device = SimulatedDevice(unstarted)
+        refused = await device.expect_refusal(gateway)
         assert refused.code == "UNAVAILABLE"
         assert refused.details["dependency"] == "redis"
         assert refused.close == (1013, "redis unavailable")
@@ -93,7 +93,7 @@ class TestStartWithoutRedis:
         unstarted.redis.start()
         gateway.start()
         await gateway.until_not_ready()
-        refused = await Visitor(unstarted).refused(gateway)
+        refused = await SimulatedDevice(unstarted).expect_refusal(gateway)
         assert refused.close is not None
         assert refused.close.code == 1013
         approval.start()
@@ -103,7 +103,7 @@ class TestStartWithoutRedis:
 
 def tells(port: int, name: str) -> bool:
     """Return whether a service reports that it cannot connect to this dependency."""
-    return any(f"{name}: Connect" in said.reason for said in ask_ready(port))
+    return any(f"{name}: Connect" in answer.reason for answer in ask_ready(port))
 
 
 def run_service(service: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -131,9 +131,9 @@ class TestSettings:
         ended = run_service(service)
         assert ended.returncode == SETTINGS_EXIT
         assert ended.stdout == ""
-        said = ended.stderr.splitlines()
-        assert said[0].endswith("cannot start:")
-        assert [line.split()[0].rstrip(":") for line in said[1:]] == missing
+        output = ended.stderr.splitlines()
+        assert output[0].endswith("cannot start:")
+        assert [line.split()[0].rstrip(":") for line in output[1:]] == missing
 
     @pytest.mark.parametrize(
         ("service", "wrong"),
@@ -204,8 +204,8 @@ class TestShutdown:
         leaving, staying = stack.gateways
         four, three = await pair(stack, CLI), await pair(stack, CLI_3)
         async with AsyncExitStack() as sockets:
-            inside = [(await visitor.stays(leaving))[0] for visitor in (four, three) * 3]
-            elsewhere, _ = await four.stays(staying)
+            inside = [(await device.stay_connected(leaving))[0] for device in (four, three) * 3]
+            elsewhere, _ = await four.stay_connected(staying)
             waiting = four.client(leaving)
             for client in (*inside, elsewhere, waiting):
                 sockets.push_async_callback(client.close)
@@ -216,12 +216,12 @@ class TestShutdown:
             )
             assert closes == [(1012, "service restart")] * 7
             assert await leaving.until_ended() == 0
-            assert lines(leaving, "gateway.stopped")
+            assert log_lines(leaving, "gateway.stopped")
             assert (await elsewhere.call("health")).ok
-            await four.visits(staying)
+            await four.connect_once(staying)
         leaving.start()
         await leaving.until_ready()
-        await four.visits(leaving, with_gateway_token=False)
+        await four.connect_once(leaving, with_gateway_token=False)
 
     async def test_a_gateway_does_not_wait_for_clients_that_never_answer(
         self, stack: Stack
@@ -239,28 +239,32 @@ class TestShutdown:
 
     async def test_an_approval_exits_0_and_the_other_goes_on(self, stack: Stack) -> None:
         leaving, staying = stack.approvals
-        visitor = await pair(stack)
+        device = await pair(stack)
         leaving.terminate()
         assert await leaving.until_ended() == 0
-        assert lines(leaving, "approval.stopped")
+        assert log_lines(leaving, "approval.stopped")
         for gateway in stack.gateways:
             for _ in range(3):
-                await visitor.visits(gateway)
+                await device.connect_once(gateway)
         async with Operator(stack, staying) as operator:
-            (await operator.approve(await Visitor(stack).waits(stack.gateways[0]))).ok()
+            (
+                await operator.approve(
+                    await SimulatedDevice(stack).request_pairing(stack.gateways[0])
+                )
+            ).ok()
         leaving.start()
         await leaving.until_ready()
 
     async def test_approvals_that_restart_one_after_the_other_are_no_outage(
         self, stack: Stack
     ) -> None:
-        visitor = await pair(stack)
+        device = await pair(stack)
         over = asyncio.Event()
 
         async def knock(gateway: ServiceProcess) -> list[Admitted | Refused]:
             seen = []
             while not over.is_set():
-                async with visitor.client(gateway) as client:
+                async with device.client(gateway) as client:
                     seen.append(await client.connect())
             return seen
 
@@ -294,7 +298,9 @@ class TestSharedPort:
                 processes.start(program)
 
             def boot_ids() -> set[str]:
-                return {said.boot_id for said in ask_ready(shared.port, at_once=8) if said.ready}
+                return {
+                    answer.boot_id for answer in ask_ready(shared.port, at_once=8) if answer.ready
+                }
 
             wait_until(lambda: len(boot_ids()) == 2, "both are ready and both answer")
             replicas: set[str] = set()
@@ -303,8 +309,8 @@ class TestSharedPort:
             async def connect() -> None:
                 async with DeviceClient(
                     url, DeviceKey.generate(), token=stack.gateway_token
-                ) as one:
-                    outcome = await one.connect()
+                ) as client:
+                    outcome = await client.connect()
                     assert isinstance(outcome, Refused)
                     replicas.add(outcome.connection_id.partition(":")[0])
 

@@ -10,7 +10,7 @@ import pytest
 from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Credentials, Refused
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tools.support.people import Operator, Visitor
+from tools.support.actors import Operator, SimulatedDevice
 
 if TYPE_CHECKING:
     from shared.device.profile import Profile
@@ -36,16 +36,18 @@ def without_device(stack: Stack, profile: Profile, token: str) -> DeviceClient:
 
 
 async def test_the_local_command_line_lists_and_approves_a_node(stack: Stack) -> None:
-    newcomer = Visitor(stack, NODE_HOST)
-    request_id = await newcomer.waits(stack.gateways[1])
-    async with without_device(stack, CLI.asking("operator.admin"), stack.gateway_token) as client:
+    newcomer = SimulatedDevice(stack, NODE_HOST)
+    request_id = await newcomer.request_pairing(stack.gateways[1])
+    async with without_device(
+        stack, CLI.with_scopes("operator.admin"), stack.gateway_token
+    ) as client:
         outcome = await client.connect()
         assert isinstance(outcome, Admitted), outcome
         assert list(outcome.scopes) == ["operator.admin"]
         listed: Any = (await client.call("device.pair.list")).payload
-        assert request_id in [one["requestId"] for one in listed["pending"]]
+        assert request_id in [request["requestId"] for request in listed["pending"]]
         assert (await client.call("device.pair.approve", {"requestId": request_id})).ok
-    await newcomer.visits(stack.gateways[0])
+    await newcomer.connect_once(stack.gateways[0])
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ async def test_a_client_behind_a_proxy_is_not_local_and_has_no_method(
     client = DeviceClient(
         stack.gateways[0].ws_url,
         None,
-        CLI.asking("operator.admin"),
+        CLI.with_scopes("operator.admin"),
         credentials=Credentials(token=stack.gateway_token),
         headers={name: "127.0.0.1"},
     )
@@ -89,14 +91,14 @@ async def test_wrong_tokens_lock_no_local_client_out(stack: Stack) -> None:
 async def test_a_local_device_pairs_silently(stack: Stack, profile: Profile) -> None:
     async with AsyncExitStack() as resources:
         operator = await resources.enter_async_context(Operator(stack, stack.approvals[0]))
-        device = Visitor(stack, profile.asking("operator.read"))
-        await device.visits(stack.gateways[0])
-        await device.asking(PAIRING).visits(stack.gateways[1])
+        device = SimulatedDevice(stack, profile.with_scopes("operator.read"))
+        await device.connect_once(stack.gateways[0])
+        await device.with_scopes(PAIRING).connect_once(stack.gateways[1])
         assert await operator.audit(device.key.device_id) == ["approved", "approved"]
         (found,) = [
-            one
-            for one in (await operator.call("GET", "devices")).ok()["devices"]
-            if one["deviceId"] == device.key.device_id
+            item
+            for item in (await operator.call("GET", "devices")).ok()["devices"]
+            if item["deviceId"] == device.key.device_id
         ]
         assert found["approvedVia"] == "silent"
         assert found["scopes"] == ["operator.read", PAIRING]

@@ -38,9 +38,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize("service", ["gateway", "approval"])
-@pytest.mark.parametrize(("name", "value", "told"), WRONG)
+@pytest.mark.parametrize(("name", "value", "expected"), WRONG)
 def test_a_wrong_setting_ends_a_service_with_78_and_one_message(
-    service: str, name: str, value: str, told: str
+    service: str, name: str, value: str, expected: str
 ) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", f"services.{service}"],
@@ -54,7 +54,7 @@ def test_a_wrong_setting_ends_a_service_with_78_and_one_message(
     first, problem = ended.stderr.splitlines()
     assert first.endswith("cannot start:")
     assert name in problem
-    assert told in problem
+    assert expected in problem
     assert "hush" not in ended.stdout + ended.stderr
 
 

@@ -79,24 +79,24 @@ def check_refusal(error: dict[str, Any], close: tuple[int, str]) -> None:
 
 def check_before(frames: list[Frame], own_close: set[int]) -> bool:
     """Check everything after the challenge; returns whether it was hello-ok."""
-    said = [frame for frame in frames if frame.opcode != PONG]
-    if not said:
+    messages = [frame for frame in frames if frame.opcode != PONG]
+    if not messages:
         return False
-    first = said[0]
+    first = messages[0]
     if first.opcode == TEXT and first.json["ok"]:
         assert first.json["payload"]["type"] == "hello-ok"
         event("admitted")
-        check_after(said[1:], own_close)
+        check_after(messages[1:], own_close)
         return True
     if first.opcode == TEXT:
-        answer, closing = first.json, said[1].close
+        answer, closing = first.json, messages[1].close
         assert answer.keys() == {"type", "id", "ok", "error"}
         check_refusal(answer["error"], closing)
     else:
         event(f"closed: {first.close}")
         assert tuple(first.close) in INVALID_FRAME_CLOSES or first.close.code in own_close
-    assert said[-1].opcode == CLOSE, "nothing comes after the close"
-    assert [frame.opcode for frame in said].count(CLOSE) == 1
+    assert messages[-1].opcode == CLOSE, "nothing comes after the close"
+    assert [frame.opcode for frame in messages].count(CLOSE) == 1
     return False
 
 

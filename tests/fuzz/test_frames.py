@@ -152,11 +152,11 @@ class TestBeforeHello:
             async with await harness.raw() as raw:
                 await raw.challenge()
                 await raw.send(first)
-                said = await raw.receive()
-                if said.opcode == TEXT:
-                    check_refusal(said.json["error"], await raw.closed())
+                frame = await raw.receive()
+                if frame.opcode == TEXT:
+                    check_refusal(frame.json["error"], await raw.closed())
                 else:
-                    assert tuple(said.close) in INVALID_FRAME_CLOSES
+                    assert tuple(frame.close) in INVALID_FRAME_CLOSES
                 raw.hang_up()
             await harness.empty()
             assert harness.approvals.asked == asked
@@ -169,7 +169,9 @@ class TestAfterHello:
     @relaxed
     @given(
         items=st.lists(frames, max_size=8),
-        profile=st.sampled_from([CLI, CLI.asking("operator.admin"), NODE_HOST, *PROFILES.values()]),
+        profile=st.sampled_from(
+            [CLI, CLI.with_scopes("operator.admin"), NODE_HOST, *PROFILES.values()]
+        ),
         at_once=st.booleans(),
     )
     def test_sound_frames_get_the_answers_of_the_table_and_the_socket_stays(
@@ -184,10 +186,10 @@ class TestAfterHello:
             async with raw:
                 await converse(raw, [*items], at_once=at_once)
                 await raw.send(OVER, PING)
-                said = []
+                messages = []
                 while (frame := await raw.receive()) != (PONG, OVER) and frame.opcode != CLOSE:
-                    said.append(frame)
-                check_after(said, set())
+                    messages.append(frame)
+                check_after(messages, set())
                 assert frame.opcode == PONG, frame
                 await raw.send_close()
                 await raw.rest()

@@ -122,13 +122,13 @@ async def schemathesis(url: str, seeds_url: str, seed: int, har: Path) -> tuple[
     )
     try:
         async with asyncio.timeout(RUN_SECONDS):
-            said, _ = await process.communicate()
+            body, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     assert process.returncode is not None
-    return process.returncode, said.decode()
+    return process.returncode, body.decode()
 
 
 def carried_out(har: Path) -> set[tuple[str, str]]:
@@ -153,15 +153,17 @@ async def test_nothing_is_found_and_everything_is_reached(
 ) -> None:
     seed = int(os.environ.get("FUZZ_SEED") or random.randrange(2**32))
     print(f"repeat with FUZZ_SEED={seed}")
-    url, most = redis_server.approval_url, "100000"
+    url, maximum = redis_server.approval_url, "100000"
     async with (
-        replica(url, SystemClock(), PENDING_LIMIT=most, PENDING_LIMIT_PER_ADDRESS=most) as here,
+        replica(
+            url, SystemClock(), PENDING_LIMIT=maximum, PENDING_LIMIT_PER_ADDRESS=maximum
+        ) as here,
         serving(each_from_elsewhere(here.app)) as api_url,
         serving(seeds(here)) as seeds_url,
     ):
         with capture_logs():
-            status, said = await schemathesis(api_url, seeds_url, seed, tmp_path / "recorded.har")
-    assert status == 0, said
-    assert "No issues found" in said, said
-    assert f"{len(EVERYTHING)} selected" in said, said
+            status, body = await schemathesis(api_url, seeds_url, seed, tmp_path / "recorded.har")
+    assert status == 0, body
+    assert "No issues found" in body, body
+    assert f"{len(EVERYTHING)} selected" in body, body
     assert carried_out(tmp_path / "recorded.har") == EVERYTHING

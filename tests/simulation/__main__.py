@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument("--without", choices=WITHOUT, help="leave a rule out")
     given = parser.parse_args()
     if given.seed is not None:
-        return _tell(simulate(given.seed, WITHOUT.get(given.without, SOUND), told=True))
+        return _tell(simulate(given.seed, WITHOUT.get(given.without, SOUND), with_story=True))
     return _many(given.runs, given.jobs, given.without)
 
 

@@ -125,5 +125,5 @@ class ApprovalProcess:
 
     def _tell(self, news: News) -> None:
         with contextlib.suppress(Unavailable):
-            told = self.bus.publish(NEWS, self._envelope.seal(NEWS, encode(news)))
-            told.add_done_callback(lambda done: done.cancelled() or done.exception())
+            received = self.bus.publish(NEWS, self._envelope.seal(NEWS, encode(news)))
+            received.add_done_callback(lambda done: done.cancelled() or done.exception())

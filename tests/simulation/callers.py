@@ -90,7 +90,7 @@ class Callers:
         token = pairing.tokens.get("operator") if pairing else None
         if pairing is None or token is None or not token.active or token.epoch != session.epoch:
             return "its caller's right had ended"
-        held = [one for one in session.scopes if covers(pairing.scopes, one, "operator")]
+        held = [scope for scope in session.scopes if covers(pairing.scopes, scope, "operator")]
         before = self._before.get(change.device_id)
         needed = _needed(session, change, before, _record(server, change.device_id))
         missing = first_uncovered(held, needed, "operator")

@@ -45,7 +45,7 @@ class Cluster:
     def members(self) -> list[Member]:
         """All processes that were not killed."""
         everybody: list[Member] = [*self.gateways, *self.approvals]
-        return [one for one in everybody if not one.process.gone]
+        return [item for item in everybody if not item.process.gone]
 
     def restart(self, member: Member) -> None:
         """Start a new process in place of one that was killed."""

@@ -68,10 +68,10 @@ def zadd(key: str, scores: Mapping[str, float]) -> Ask:
     return lambda server: server.write(change)
 
 
-def zremrangebyscore(key: str, least: str, most: float) -> Ask:
+def zremrangebyscore(key: str, minimum: str, maximum: float) -> Ask:
     """Remove the members up to a score from a sorted set."""
-    assert least == "-inf"
-    return lambda server: server.write(lambda data, _now_ms: data.take_up_to(key, most))
+    assert minimum == "-inf"
+    return lambda server: server.write(lambda data, _now_ms: data.take_up_to(key, maximum))
 
 
 def zrange(key: str, first: int, last: int, *, desc: bool = False, withscores: bool = False) -> Ask:
@@ -89,14 +89,14 @@ def zrange(key: str, first: int, last: int, *, desc: bool = False, withscores: b
     return lambda server: server.read(look)
 
 
-def zrangebyscore(key: str, least: str, most: float | str, *, start: int, num: int) -> Ask:
+def zrangebyscore(key: str, minimum: str, maximum: float | str, *, start: int, num: int) -> Ask:
     """Read the members up to a score, or above one, `(n`."""
-    above = float(least.removeprefix("("))
-    assert least == "-inf" or least.startswith("(")
+    above = float(minimum.removeprefix("("))
+    assert minimum == "-inf" or minimum.startswith("(")
 
     def look(data: Database) -> list[bytes]:
         found = [
-            member.encode() for score, member in data.ranked(key) if above < score <= float(most)
+            member.encode() for score, member in data.ranked(key) if above < score <= float(maximum)
         ]
         return found[start : start + num]
 

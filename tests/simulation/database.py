@@ -96,11 +96,11 @@ class Database:
             if not members:
                 self.delete(key)
 
-    def take_up_to(self, key: str, most: float) -> int:
+    def take_up_to(self, key: str, maximum: float) -> int:
         """Remove the members up to a score from a sorted set; returns how many."""
         self.require_writable()
         members = self.sorted.get(key, {})
-        gone = [member for member, score in members.items() if score <= most]
+        gone = [member for member, score in members.items() if score <= maximum]
         for member in gone:
             self.take(key, member)
         return len(gone)
@@ -109,7 +109,7 @@ class Database:
         """Return a sorted set by score, then by member."""
         return sorted((score, member) for member, score in self.sorted.get(key, {}).items())
 
-    def append(self, key: str, number: int, fields: Iterable[bytes], most: int) -> None:
+    def append(self, key: str, number: int, fields: Iterable[bytes], maximum: int) -> None:
         """Append to a stream and keep this many entries."""
         self.require_writable()
         stream = self.streams.setdefault(key, [])
@@ -117,12 +117,12 @@ class Database:
             message = "ERR The ID specified in XADD is equal or smaller than the target stream"
             raise ValueError(message)
         stream.append((number, tuple(fields)))
-        del stream[:-most]
+        del stream[:-maximum]
 
-    def between(self, key: str, first: int, most: int | None = None) -> Sequence[Entry]:
-        """Return a stream's entries from a number on, at most `most`."""
+    def between(self, key: str, first: int, maximum: int | None = None) -> Sequence[Entry]:
+        """Return a stream's entries from a number on, at most `maximum`."""
         found = [entry for entry in self.streams.get(key, ()) if entry[0] >= first]
-        return found if most is None else found[:most]
+        return found if maximum is None else found[:maximum]
 
     def run(self, command: str, key: str, words: Sequence[Word], now_ms: int) -> None:
         """Run one of the commands allowed in a plan."""

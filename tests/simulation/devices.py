@@ -25,10 +25,10 @@ _NORMAL: Final = b"\x03\xe8"
 _KEYS: Final = [DeviceKey.from_seed(bytes([number]) * 32) for number in range(1, 7)]
 _PROFILES: Final = (
     CLI,
-    CLI.asking(ADMIN),
-    CLI.asking(WRITE),
+    CLI.with_scopes(ADMIN),
+    CLI.with_scopes(WRITE),
     NODE_HOST,
-    CLI.asking(READ, PAIRING),
+    CLI.with_scopes(READ, PAIRING),
     NODE_HOST,
 )
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
@@ -145,10 +145,10 @@ class Device:
 
     def _take_response(self, frame: dict[str, Any]) -> None:
         method, payload = self._called[frame["id"]], frame.get("payload", {})
-        said = "done" if frame["ok"] else frame["error"]["code"]
-        self._world.story.tell(self.name, f"hears of {method} ({frame['id']}): {said}")
+        text = "done" if frame["ok"] else frame["error"]["code"]
+        self._world.story.tell(self.name, f"hears of {method} ({frame['id']}): {text}")
         if "pending" in payload:
-            self.waiting = [one["requestId"] for one in payload["pending"]]
+            self.waiting = [item["requestId"] for item in payload["pending"]]
         self.token = payload.get("token", self.token)
 
     def _forget(self, request_id: str) -> None:

@@ -81,12 +81,14 @@ class Faults:
         self._spoil(f"doubles {share:.0%}", lambda way: setattr(way, "doubles", share), but="store")
 
     def _delay(self) -> None:
-        most = self._random.choice((0.05, 0.4, 1.5, 6.0))
-        self._spoil(f"delays by up to {most:g} s", lambda way: setattr(way, "slow_seconds", most))
+        maximum = self._random.choice((0.05, 0.4, 1.5, 6.0))
+        self._spoil(
+            f"delays by up to {maximum:g} s", lambda way: setattr(way, "slow_seconds", maximum)
+        )
 
     def _slow_store(self) -> None:
         """Delay commits until their callers have given up (R11)."""
-        approvals = [one for one in self._cluster.approvals if not one.process.gone]
+        approvals = [approval for approval in self._cluster.approvals if not approval.process.gone]
         if approvals:
             member, seconds = self._random.choice(approvals), self._a_while(0.5)
             self._tell(member, f"reaches its store up to 6 s late, for {seconds:.1f} s")
@@ -101,7 +103,7 @@ class Faults:
 
         self._spoil("is cut" + (", and keeps what is sent" if keeps else ""), cut)
 
-    def _spoil(self, what: str, spoil: Callable[[Way], None], but: str = "") -> None:
+    def _spoil(self, description: str, spoil: Callable[[Way], None], but: str = "") -> None:
         """Disturb some connections of a process, in one direction or both, for a while."""
         member = self._random.choice(self._cluster.members)
         lines = [line for line in member.lines if line.name != but]
@@ -110,7 +112,7 @@ class Faults:
         direction = self._random.choice(("both ways", "outward", "inward"))
         seconds = self._a_while(0.5)
         names = " and ".join(line.name for line in lines)
-        self._tell(member, f"{names} {what}, {direction}, for {seconds:.1f} s")
+        self._tell(member, f"{names} {description}, {direction}, for {seconds:.1f} s")
         for line in lines:
             if direction != "inward":
                 spoil(line.up)
@@ -157,19 +159,19 @@ class Faults:
         self._tell(member, f"has its wall clock set by {by_ms / 1000:+g} s")
         member.process.clock.skew_ms += by_ms
 
-    def _a_while(self, least: float) -> float:
+    def _a_while(self, minimum: float) -> float:
         """Draw how long something lasts: often short, often longer than the lease."""
         lease = self._cluster.oracle.lease_seconds
         if self._random.random() < LONG_SHARE:
             return self._seconds(lease, 1.6 * lease)
-        return self._seconds(least, lease)
+        return self._seconds(minimum, lease)
 
-    def _seconds(self, least: float, most: float) -> float:
+    def _seconds(self, minimum: float, maximum: float) -> float:
         """Draw how long something lasts: often short, and over before the end of all faults."""
-        seconds = least + (most - least) * self._random.random() ** 2
+        seconds = minimum + (maximum - minimum) * self._random.random() ** 2
         return min(seconds, max(0.0, self._until - self._world.now))
 
-    def _tell(self, member: Member, what: str) -> None:
+    def _tell(self, member: Member, description: str) -> None:
         kind = "gateway" if isinstance(member, GatewayProcess) else "approval"
         assert member.name.startswith(kind)
-        self._world.story.tell("FAULT", f"{member.name} {what}")
+        self._world.story.tell("FAULT", f"{member.name} {description}")

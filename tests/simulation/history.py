@@ -70,13 +70,13 @@ class Histories:
         """Return when a change was committed; for an unknown one, ALWAYS."""
         return self._times.get(change.tag, ALWAYS)
 
-    def later(self, server: Server, one: Position, other: Position) -> bool:
-        """Return whether `other` is in this server's history and unknown at `one`."""
+    def later(self, server: Server, position: Position, other: Position) -> bool:
+        """Return whether `other` is in this server's history and unknown at `position`."""
         if other.tag not in self._of.get(server, {}):
             return False
         for known in self._of.values():
-            if one.tag in known and other.tag in known:
-                return known[other.tag] > known[one.tag]
+            if position.tag in known and other.tag in known:
+                return known[other.tag] > known[position.tag]
         return True
 
     def last_close(self, server: Server, device_id: str, role: str) -> float:
@@ -105,7 +105,7 @@ class Histories:
         known = self._of[server]
         tags = [change.change.tag for change in done]
         before = self._calls.setdefault(call_id, [])
-        twice = any(all(tag in known for tag in one) for one in before if one)
+        twice = any(all(tag in known for tag in item) for item in before if item)
         if tags:
             before.append(tags)
         return not (twice and tags)

@@ -31,9 +31,9 @@ class TakesOldAnswers(WatchedReplica):
         sent = dict(self._sent)
         self._newest_answered = 0
         effects = super().on_answer(answer)
-        for beat_id, one in sent.items():
+        for beat_id, item in sent.items():
             if beat_id != answer.beat_id:
-                self._sent[beat_id] = one
+                self._sent[beat_id] = item
         return effects
 
 

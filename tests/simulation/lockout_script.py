@@ -57,13 +57,13 @@ class LockoutScript:
             return self._first_lock()
         if 0 < self._not_after < self._now:
             return -1
-        unlocked = [attempt for attempt in self._attempts if not attempt.left]
+        no_lockouts = [attempt for attempt in self._attempts if not attempt.left]
         if self._clears:
-            for attempt in unlocked:
+            for attempt in no_lockouts:
                 self._guard.pop(attempt.name, None)
             self._keep()
         else:
-            self._count(unlocked)
+            self._count(no_lockouts)
         return self._first_lock()
 
     def _read(self, words: list[str]) -> list[_Attempt]:
@@ -78,9 +78,9 @@ class LockoutScript:
     def _first_lock(self) -> int:
         return next((attempt.left for attempt in self._attempts if attempt.left), 0)
 
-    def _count(self, unlocked: list[_Attempt]) -> None:
+    def _count(self, no_lockouts: list[_Attempt]) -> None:
         changed = locks = False
-        for attempt in unlocked:
+        for attempt in no_lockouts:
             known = self._wrong.get(attempt.name, {})
             fresh, refreshed = self._fresh(attempt, known)
             changed |= refreshed or bool(fresh)
@@ -95,8 +95,8 @@ class LockoutScript:
                 locks = True
                 self._data.add(self._keys[2], entry[2], f"{attempt.name} {self._address}")
         if changed:
-            kept = {name: self._kept(known) for name, known in self._wrong.items()}
-            self._wrong = {name: known for name, known in kept.items() if known}
+            stored = {name: self._kept(known) for name, known in self._wrong.items()}
+            self._wrong = {name: known for name, known in stored.items() if known}
             self._keep()
         if locks:
             self._data.take_up_to(self._keys[2], self._now)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tests.simulation.server import Server
     from tests.simulation.world import World
 
-LEAST_SECONDS: Final = 0.0002
+MIN_SECONDS: Final = 0.0002
 SPREAD_SECONDS: Final = 0.0028
 """The latency of one direction without faults: minimum and maximum addition."""
 
@@ -20,7 +20,7 @@ class Way:
 
     `loses`, `doubles`: probabilities. `slow_seconds`: maximum delay, drawn for each message, so
     that messages overtake each other. `cut`: nothing passes; `keeps`: what was sent meanwhile
-    arrives when the way is mended, as with TCP.
+    arrives when the way is restore_stack, as with TCP.
     """
 
     def __init__(self, world: World) -> None:
@@ -50,7 +50,7 @@ class Way:
                 self._held.append((arrives, args))
         elif not (self.loses or self.doubles or self.slow_seconds):
             # This is the common case, and the hottest path.
-            arrival = world.now + LEAST_SECONDS + SPREAD_SECONDS * self._random.random()
+            arrival = world.now + MIN_SECONDS + SPREAD_SECONDS * self._random.random()
             world.at(arrival, arrives, args)
         elif self._random.random() >= self.loses:
             world.at(world.now + self._seconds(), arrives, args)
@@ -72,7 +72,7 @@ class Way:
     def _seconds(self) -> float:
         slow = self._random.uniform(0, self.slow_seconds)
         self._world.slow_until = max(self._world.slow_until, self._world.now + slow)
-        return LEAST_SECONDS + SPREAD_SECONDS * self._random.random() + slow
+        return MIN_SECONDS + SPREAD_SECONDS * self._random.random() + slow
 
 
 class Line:

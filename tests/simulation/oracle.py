@@ -60,9 +60,9 @@ class Oracle:
 
     # ---------------------------------------------------------------------------- what happens
 
-    def committed(self, server: Server, what: list[Any]) -> None:
+    def committed(self, server: Server, description: list[Any]) -> None:
         """Record a commit."""
-        *keys, _result = what
+        *keys, _result = description
         now = self._world.now
         done = self.histories.note(server, now)
         for change in done:

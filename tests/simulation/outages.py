@@ -36,19 +36,19 @@ class Outages:
         self._replacing = True
         old, now = self._cluster.server, self._world.now
         lose = self._random.choice((0.0, 0.0, 0.3, 2.0, 5.0))
-        kept = sum(1 for _at, when, _write in old.journal if when <= now - lose)
+        stored = sum(1 for _at, when, _write in old.journal if when <= now - lose)
         old.data.writable = False
         word = "crashes" if crash else "is cut off from its replicas: it takes no writes"
         self._world.story.tell(f"redis {old.name}", word)
         if crash:
             self._down(old)
         wait = self._seconds(0.1, 3.0)
-        self._world.after(wait, self._promote, old, kept)
+        self._world.after(wait, self._promote, old, stored)
 
-    def _promote(self, old: Server, kept: int) -> None:
+    def _promote(self, old: Server, expected: int) -> None:
         cluster, oracle = self._cluster, self._cluster.oracle
         name = chr(ord(old.name) + 1)
-        new = old.promoted(name, kept)
+        new = old.promoted(name, expected)
         forgotten = oracle.histories.inherit(old, new)
         if forgotten:
             oracle.lose_history()

@@ -21,39 +21,39 @@ _Map = dict[str, Any]
 def note_refusals(data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int) -> int:
     """Store a gateway's reported refusals; returns the total number of such writes."""
     data.require_writable()
-    gateway, beat_ms, kept, apart = to_text(args[0]), int(args[1]), int(args[2]), int(args[3])
-    rows_most, addresses_most = int(args[4]), int(args[5])
+    gateway, beat_ms, stored, apart = to_text(args[0]), int(args[1]), int(args[2]), int(args[3])
+    max_rows, max_addresses = int(args[4]), int(args[5])
     paired, pending = data.sorted.get(keys[0], {}), data.sorted.get(keys[1], {})
     rows_of = data.hashes.setdefault(keys[4], {})
     for key, packed in zip(keys[6:], args[6:], strict=True):
-        one: _Map = _unpack(to_bytes(packed))
-        at = beat_ms - one["age"]
-        if one["device"] and (one["device"] in paired or one["device"] in pending):
+        entry: _Map = _unpack(to_bytes(packed))
+        at = beat_ms - entry["age"]
+        if entry["device"] and (entry["device"] in paired or entry["device"] in pending):
             entries: _Map = _unpack(data.texts.get(key, b"\x80"))
-            place = "proven" if one["proven"] else "claimed"
-            entries[place] = _merged(entries.get(place), one, gateway, beat_ms, apart)
-            data.set(key, _pack(entries), now_ms + kept)
-            _raise(data, keys[2], one["device"], at)
+            place = "proven" if entry["proven"] else "claimed"
+            entries[place] = _merged(entries.get(place), entry, gateway, beat_ms, apart)
+            data.set(key, _pack(entries), now_ms + stored)
+            _raise(data, keys[2], entry["device"], at)
         else:
             first, others = None, []
-            for row in _unpack(rows_of.get(one["source"], b"\x90")):
-                same = (row["device"], row["proven"]) == (one["device"], one["proven"])
-                if same and (one["device"] or row["reason"] == one["reason"]):
-                    first = _merged(row, one, gateway, beat_ms, apart)
+            for row in _unpack(rows_of.get(entry["source"], b"\x90")):
+                same = (row["device"], row["proven"]) == (entry["device"], entry["proven"])
+                if same and (entry["device"] or row["reason"] == entry["reason"]):
+                    first = _merged(row, entry, gateway, beat_ms, apart)
                 else:
                     others.append(row)
-            first = first or _merged(None, one, gateway, beat_ms, apart)
-            rows_of[one["source"]] = _pack([first, *others[: rows_most - 1]])
-            _raise(data, keys[3], one["source"], at)
-    data.take_up_to(keys[2], beat_ms - kept)
+            first = first or _merged(None, entry, gateway, beat_ms, apart)
+            rows_of[entry["source"]] = _pack([first, *others[: max_rows - 1]])
+            _raise(data, keys[3], entry["source"], at)
+    data.take_up_to(keys[2], beat_ms - stored)
     ranked = data.ranked(keys[3])
-    over = max(0, len(ranked) - addresses_most)
+    over = max(0, len(ranked) - max_addresses)
     for rank, (score, source) in enumerate(ranked):
-        if rank < over or score <= beat_ms - kept:
+        if rank < over or score <= beat_ms - stored:
             data.take(keys[3], source)
             rows_of.pop(source, None)
     for key in keys[2:5]:
-        data.expire(key, now_ms + kept)
+        data.expire(key, now_ms + stored)
     version = int(data.texts.get(keys[5], b"0")) + 1
     data.set(keys[5], b"%d" % version)
     return version
@@ -63,26 +63,26 @@ def _raise(data: Database, key: str, member: str, score: float) -> None:
     data.add(key, max(score, data.sorted.get(key, {}).get(member, score)), member)
 
 
-def _merged(held: _Map | None, one: _Map, gateway: str, now_ms: int, apart: int) -> _Map:
+def _merged(held: _Map | None, mapping: _Map, gateway: str, now_ms: int, apart: int) -> _Map:
     new = {
-        **{name: one[name] for name in ("device", "proven", "reason", "undecided")},
-        **{name: one[name] for name in ("address", "client", "name", "detail", "number")},
-        "at": now_ms - one["age"],
-        "first": now_ms - one["first_age"],
-        "count": one["count"],
+        **{name: mapping[name] for name in ("device", "proven", "reason", "undecided")},
+        **{name: mapping[name] for name in ("address", "client", "name", "detail", "number")},
+        "at": now_ms - mapping["age"],
+        "first": now_ms - mapping["first_age"],
+        "count": mapping["count"],
         "replica": gateway,
-        "told": one["count"],
+        "told": mapping["count"],
     }
     if held is None:
         return new
-    again = (held["replica"], held["number"]) == (gateway, one["number"])
+    again = (held["replica"], held["number"]) == (gateway, mapping["number"])
     parted = not again and new["first"] - held["at"] > apart
     if held["reason"] != new["reason"] or parted:
         return new if new["at"] >= held["at"] else held
-    if again and one["count"] <= held["told"]:
+    if again and mapping["count"] <= held["told"]:
         return held
-    counted = held["told"] if again else one["confirmed"]
-    count = held["count"] + one["count"] - counted
+    counted = held["told"] if again else mapping["confirmed"]
+    count = held["count"] + mapping["count"] - counted
     first = min(held["first"], new["first"])
     newest = held if new["at"] < held["at"] else new
     return {**newest, "count": count, "first": first}

@@ -74,9 +74,9 @@ def simulate_all(seeds: Iterable[int], variant: Variant = SOUND) -> Iterator[Out
         gc.unfreeze()
 
 
-def simulate(seed: int, variant: Variant = SOUND, *, told: bool = False) -> Outcome:
+def simulate(seed: int, variant: Variant = SOUND, *, with_story: bool = False) -> Outcome:
     """Run one seed."""
-    world = World(seed, told=told)
+    world = World(seed, with_story=with_story)
     draw = world.random
     lease_seconds = draw.choice(LEASES_SECONDS)
     until = draw.uniform(2.0, 2.0 + 1.8 * lease_seconds)
@@ -129,7 +129,7 @@ def _settle(cluster: Cluster) -> None:
         newest = head_of(cluster.server.data, HEAD)
         if newest != head:
             head, changed_at = newest, world.now
-        connected = all(one.bus.is_at(cluster.server) for one in cluster.members)
+        connected = all(member.bus.is_at(cluster.server) for member in cluster.members)
         if not connected or next(disagreements(cluster), None) is not None:
             agreed_at = world.now
         return world.now >= agreed_at + AGREED_SECONDS

@@ -157,10 +157,10 @@ class Scripts:
                 resync = 1
         changes: list[Entry] = []
         if resync == 0 and applied < number:
-            most = min(int(args[8]), self.changes_limit)
-            changes = list(data.between(changes_key, applied + 1, most))
-        told = [[b"%d-0" % entry, list(fields)] for entry, fields in changes]
-        return [data.texts.get(head_key, b"0:"), now_ms, at, resync, told]
+            maximum = min(int(args[8]), self.changes_limit)
+            changes = list(data.between(changes_key, applied + 1, maximum))
+        received = [[b"%d-0" % entry, list(fields)] for entry, fields in changes]
+        return [data.texts.get(head_key, b"0:"), now_ms, at, resync, received]
 
     def lockout(
         self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
@@ -184,10 +184,10 @@ class Scripts:
 
     def _seen(self, data: Database, keys: Sequence[str], plan: dict[str, Any]) -> list[Any] | None:
         """Look a call id up (R11)."""
-        kept = data.texts.get(keys[plan["call"][0] - 1]) if "call" in plan else None
-        if kept is None:
+        stored = data.texts.get(keys[plan["call"][0] - 1]) if "call" in plan else None
+        if stored is None:
             return None
-        where, answer = kept.split(b"\n", 1)
+        where, answer = stored.split(b"\n", 1)
         number, tag = where.split(b":", 1)
         return [b"seen", int(number), tag, answer, b""]
 
@@ -197,15 +197,15 @@ def _log(
 ) -> bytes:
     """Append the changes to both logs; returns the tag of the last."""
     number, tag = head_of(data, keys[0])
-    first, kept = max(number, plan["beyond"]), plan["kept"]
+    first, stored = max(number, plan["beyond"]), plan["kept"]
     if plan["anew"]:
         data.delete(keys[1])
     for place, (new_tag, body, entry, _decision, counted) in enumerate(plan["changes"], 1):
         fields = (b"tag", new_tag.encode(), b"previous", tag)
-        data.append(keys[1], first + place, (*fields, b"body", to_bytes(args[body - 1])), kept[0])
+        data.append(keys[1], first + place, (*fields, b"body", to_bytes(args[body - 1])), stored[0])
         if not counted or _counts(data, keys, counted, now_ms):
-            told = (b"entry", to_bytes(args[entry - 1]), b"tag", new_tag.encode())
-            data.append(keys[2], first + place, told, kept[1])
+            received = (b"entry", to_bytes(args[entry - 1]), b"tag", new_tag.encode())
+            data.append(keys[2], first + place, received, stored[1])
         tag = new_tag.encode()
     return tag
 
@@ -244,16 +244,16 @@ def disagrees(data: Database, head_key: str, log_key: str) -> str:
 
 def _counts(data: Database, keys: Sequence[str], counted: Sequence[Any], now_ms: int) -> bool:
     """Count an entry of a source; returns whether it is logged individually."""
-    counter, most, kept_ms, due, member, score = counted
+    counter, maximum, kept_ms, due, member, score = counted
     key = keys[counter - 1]
     count = int(data.texts.get(key, b"0")) + 1
     if key in data.texts:
         data.texts[key] = b"%d" % count
     else:
         data.set(key, b"1", now_ms + kept_ms)
-    if count == most + 1:
+    if count == maximum + 1:
         data.add(keys[due - 1], score, member)
-    return bool(count <= most)
+    return bool(count <= maximum)
 
 
 def _problem(
@@ -264,8 +264,8 @@ def _problem(
         expected = to_bytes(args[version - 1] if isinstance(version, int) else version)
         if data.texts.get(keys[place - 1], b"")[:16] != expected:
             return b"conflict"
-    for place, most, member in plan["limits"]:
+    for place, maximum, member in plan["limits"]:
         members = data.sorted.get(keys[place - 1], {})
-        if len(members) >= most and member not in members:
+        if len(members) >= maximum and member not in members:
             return b"full"
     return b""

@@ -76,10 +76,10 @@ class Server:
             self.on_commit(self, [*keys, result])
         return result
 
-    def promoted(self, name: str, kept: int) -> Server:
+    def promoted(self, name: str, expected: int) -> Server:
         """Return a replica of this server with the first this many of its writes."""
         server = Server(self._world, name, self._scripts)
-        server.journal = self.journal[:kept]
+        server.journal = self.journal[:expected]
         for now_ms, _when, change in server.journal:
             server.data.forget_expired(now_ms)
             change(server.data, now_ms)

@@ -45,10 +45,10 @@ def disagreements(cluster: Cluster) -> Iterator[str]:
         above = [change.number for change in beat._memory if change.number > number]
         if above:
             yield f"{gateway.name} remembers changes {above} above head {number}"
-        here, told = set(gateway.presence._here), _told(server, gateway)
-        if told != here:
+        here, received = set(gateway.presence._here), _told(server, gateway)
+        if received != here:
             yield (
-                f"the store has connections {sorted(told)} of {gateway.name}: it has {sorted(here)}"
+                f"the store has connections {sorted(received)} of {gateway.name}: it has {sorted(here)}"
             )
     for device in cluster.devices:
         socket = device.socket

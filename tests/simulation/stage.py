@@ -32,7 +32,7 @@ class Stage:
     """One gateway, two approvals and three devices that are not approved yet."""
 
     def __init__(self, variant: Variant, *, changes_limit: int = 256) -> None:
-        self.world = World(1, told=True)
+        self.world = World(1, with_story=True)
         self.cluster = Cluster(
             self.world, variant, gateways=1, devices=3, changes_limit=changes_limit
         )
@@ -103,7 +103,7 @@ class Stage:
     def with_a_held_answer(self) -> ApprovalProcess:
         """Return the approval whose answer is being held back."""
         inbox = inbox_channel(self.gateway.process.boot_id)
-        held = [one for one in (self.one, self.other) if one.lines[0].up.holds_for(inbox)]
+        held = [item for item in (self.one, self.other) if item.lines[0].up.holds_for(inbox)]
         assert len(held) == 1
         return held[0]
 
@@ -123,13 +123,13 @@ class Stage:
         cluster, old = self.cluster, self.cluster.server
         old.data.writable = False
         head = old.data.between("latchkey:changes", 0)[-1][0]
-        kept = len(old.journal)
+        stored = len(old.journal)
         while True:
-            new = old.promoted("B", kept)
+            new = old.promoted("B", stored)
             changes = new.data.between("latchkey:changes", 0)
             if changes and changes[-1][0] <= head - forget:
                 break
-            kept -= 1
+            stored -= 1
         cluster.oracle.histories.inherit(old, new)
         cluster.oracle.lose_history()
         cluster.server = new
@@ -161,7 +161,7 @@ class Stage:
 
 
 def hold(way: Way) -> None:
-    """Hold back messages on a way until it is mended."""
+    """Hold back messages on a way until it is restore_stack."""
     way.cut = way.keeps = True
 
 

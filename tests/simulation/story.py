@@ -33,10 +33,10 @@ class Story:
         """Whether lines are recorded."""
         return self._wanted
 
-    def tell(self, who: str, what: str) -> None:
+    def tell(self, who: str, description: str) -> None:
         """Add a line."""
         if self._wanted:
-            self._lines.append(f"{self._now():9.3f} s  {who:<12} {what}")
+            self._lines.append(f"{self._now():9.3f} s  {who:<12} {description}")
 
     def __str__(self) -> str:
         return "\n".join(self._lines)

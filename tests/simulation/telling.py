@@ -66,9 +66,9 @@ def note_gateway(
 
 def note_sightings(data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int) -> None:
     """Store last-seen times of paired devices."""
-    told: list[list[Any]] = _unpack(to_bytes(args[_FIRST + 3 * int(args[9]) + int(args[10])]))
+    received: list[list[Any]] = _unpack(to_bytes(args[_FIRST + 3 * int(args[9]) + int(args[10])]))
     paired = data.sorted.get(keys[4], {})
-    for key, words in zip(keys[6:], told, strict=True):
+    for key, words in zip(keys[6:], received, strict=True):
         device, age, why, address, role, name, app, platform = words
         if device not in paired:
             continue

@@ -94,14 +94,14 @@ def beat(beat_id: int, applied: Position, **more: Any) -> BeatQuestion:
     return BeatQuestion(beat_id=beat_id, applied=applied, **given)
 
 
-async def put(store: Store, one: Record) -> Position:
+async def put(store: Store, item: Record) -> Position:
     """Store a record, with its request if it has one."""
-    _head, (held,) = await store.load([one.device_id])
+    _head, (held,) = await store.load([item.device_id])
     entry = Transaction("somebody", 5)
-    entry.replace(held, one, one.device_id)
-    if one.pending is not None:
-        entry.keep_request(one.device_id, one.pending, 1_000)
-    entry.change("kept", one.device_id)
+    entry.replace(held, item, item.device_id)
+    if item.pending is not None:
+        entry.keep_request(item.device_id, item.pending, 1_000)
+    entry.change("kept", item.device_id)
     return (await store.commit(entry.plan)).change
 
 
@@ -110,12 +110,12 @@ class TestCommits:
         assert (await store.commit(plan())).outcome == "done"
         assert await store.load([]) == (Position(), [])
         plans = [plan("a"), plan("b", "c"), plan()]
-        done = [await store.commit(one) for one in plans]
-        assert [one.change.number for one in done] == [1, 3, 3]
-        assert [one.previous_tag for one in done] == ["", plans[0].tags[0], plans[1].tags[1]]
+        done = [await store.commit(item) for item in plans]
+        assert [item.change.number for item in done] == [1, 3, 3]
+        assert [item.previous_tag for item in done] == ["", plans[0].tags[0], plans[1].tags[1]]
         assert (await store.load([]))[0] == Position(3, plans[1].tags[1])
         audit = await store.audit_log.read(1, 10)
-        assert [(one.id, one.device_id) for one in audit] == [(2, "b"), (3, "c")]
+        assert [(entry.id, entry.device_id) for entry in audit] == [(2, "b"), (3, "c")]
 
     async def test_versions(self, store: Store) -> None:
         await put(store, record("a", paired_at=7))
@@ -127,8 +127,8 @@ class TestCommits:
 
     async def test_a_call_is_done_once(self, store: Store) -> None:
         first, second = plan("a"), plan("b")
-        for one, answer in ((first, b"first\nanswer"), (second, b"second")):
-            one.once(call_key("1"), answer)
+        for item, answer in ((first, b"first\nanswer"), (second, b"second")):
+            item.once(call_key("1"), answer)
         done = await store.commit(first)
         await store.commit(plan("c"))
         seen = await store.commit(second)
@@ -155,8 +155,8 @@ class TestCommits:
         await put(store, record("a", paired_at=7))
         await put(store, record("b", paired_at=9, request_id="r"))
         await put(store, record("c", request_id="s"))
-        assert [one.device_id for one in (await store.paired()).records] == ["b", "a"]
-        assert {one.device_id for one in (await store.pending()).records} == {"b", "c"}
+        assert [item.device_id for item in (await store.paired()).records] == ["b", "a"]
+        assert {item.device_id for item in (await store.pending()).records} == {"b", "c"}
         assert await store.oldest_from("a", "b") == "c"
         assert await store.expired(2_000, 1) == ["b"]
         assert await store.expired(1_000, 5) == []
@@ -170,13 +170,13 @@ class TestHeartbeats:
     async def test_what_was_missed(self, store: Store) -> None:
         for device_id in ("a", "b", "c"):
             await store.commit(plan(device_id, closes=["*"]))
-        told = await store.beat("g", beat(1, Position()))
-        assert not told.resync
-        assert [one.device_id for one in told.changes] == ["a", "b", "c"]
-        assert told.changes[1].previous_tag == told.changes[0].change.tag
-        assert told.head == told.changes[2].change
-        again = await store.beat("g", beat(2, told.changes[1].change))
-        assert again.changes == told.changes[2:]
+        received = await store.beat("g", beat(1, Position()))
+        assert not received.resync
+        assert [change.device_id for change in received.changes] == ["a", "b", "c"]
+        assert received.changes[1].previous_tag == received.changes[0].change.tag
+        assert received.head == received.changes[2].change
+        again = await store.beat("g", beat(2, received.changes[1].change))
+        assert again.changes == received.changes[2:]
 
     async def test_when_to_start_over(self, store: Store) -> None:
         assert not (await store.beat("g", beat(1, Position()))).resync
@@ -187,16 +187,16 @@ class TestHeartbeats:
             (4, Position(2, "another"), True, True),
             (5, Position(3, "x"), True, True),
         ):
-            told = await store.beat("g", beat(place, applied, booted=booted))
-            assert (told.resync, told.changes) == (resync, [])
+            received = await store.beat("g", beat(place, applied, booted=booted))
+            assert (received.resync, received.changes) == (resync, [])
 
     async def test_presence(self, store: Store) -> None:
         def here(*numbers: int) -> list[Present]:
             return [Present(number, f"d{number % 2}", "operator", 5) for number in numbers]
 
         async def tell(beat_id: int, builds_on: int, joined: list[Present], left: list[int]) -> int:
-            told = beat(beat_id, Position(), builds_on=builds_on, joined=joined, left=left)
-            return (await store.beat("g", told)).presence_at
+            received = beat(beat_id, Position(), builds_on=builds_on, joined=joined, left=left)
+            return (await store.beat("g", received)).presence_at
 
         assert await tell(1, 0, here(1, 2, 3), []) == 1
         assert await tell(2, 1, here(4), [1]) == 2
@@ -213,7 +213,10 @@ class TestHeartbeats:
         await store.beat("new", beat(1, Position(), version="9.8.7", uptime_s=5, left=[3]))
         await store.write_alive("approval", uptime_s=6)
         gateways = await store.presence.gateways(Position())
-        assert {one.boot_id: (one.process.version, one.process.uptime_s) for one in gateways} == {
+        assert {
+            gateway.boot_id: (gateway.process.version, gateway.process.uptime_s)
+            for gateway in gateways
+        } == {
             "new": ("9.8.7", 5),
             "old": ("", 0),
         }
@@ -242,7 +245,7 @@ class TestHeartbeats:
 async def standings(store: Store) -> list[int]:
     """Return the number of gateways to which each of three devices is connected."""
     found = await store.presence.standings(["d0", "d1", "d2"])
-    return [len(one.replicas) for one in found]
+    return [len(item.replicas) for item in found]
 
 
 async def test_a_thousand_steps_alike(real: Store) -> None:
@@ -251,15 +254,15 @@ async def test_a_thousand_steps_alike(real: Store) -> None:
     applied: dict[Store, list[Position]] = {real: [Position()], memory: [Position()]}
     for number in range(500):
         device_id = f"d{draw.randrange(4)}"
-        one = record(device_id, paired_at=draw.choice((0, 7)), request_id=draw.choice(("", "r")))
+        item = record(device_id, paired_at=draw.choice((0, 7)), request_id=draw.choice(("", "r")))
         call, step, place = draw.choice(("", "1", "2")), draw.random(), draw.random()
         joined = [Present(draw.randrange(9), device_id, "node", 5)]
         left, base = [draw.randrange(9)], draw.choice((0, number - 1, number - 2))
-        said = []
+        messages = []
         for store in (real, memory):
             if step < 0.5:
                 known = applied[store]
-                told = await store.beat(
+                received = await store.beat(
                     "g",
                     beat(
                         number + 1,
@@ -270,21 +273,21 @@ async def test_a_thousand_steps_alike(real: Store) -> None:
                         seen=[Seen(device_id, "node", "device-token", "", 0)],
                     ),
                 )
-                known += [change.change for change in told.changes]
-                changes = [(one.change.number, one.device_id) for one in told.changes]
-                result: Any = (told.head.number, told.presence_at, told.resync, changes)
+                known += [change.change for change in received.changes]
+                changes = [(change.change.number, change.device_id) for change in received.changes]
+                result: Any = (received.head.number, received.presence_at, received.resync, changes)
             else:
                 _head, (held,) = await store.load([device_id])
                 entry = Transaction("somebody", 5)
-                entry.replace(held, one if step < 0.9 else None, device_id)
+                entry.replace(held, item if step < 0.9 else None, device_id)
                 entry.change("kept", device_id)
                 if call:
                     entry.plan.once(call_key(call), b"x")
                 committed = await store.commit(entry.plan)
                 result = (committed.outcome, committed.change.number, committed.answer)
             there = await store.presence.standings([device_id])
-            said.append((result, there[0].replicas, await store.paired()))
-        assert said[0] == said[1]
+            messages.append((result, there[0].replicas, await store.paired()))
+        assert messages[0] == messages[1]
 
 
 async def test_refusals_are_counted_alike(real: Store) -> None:
@@ -314,16 +317,16 @@ async def test_refusals_are_counted_alike(real: Store) -> None:
         gateway = draw.choice("gh")
         for store in stores:
             await store.refusals.write(gateway, reports, 1_000_000_000 + 50 * number)
-    kept = [await store.refusals.recent(1_000) for store in stores]
-    assert len(kept[0]) > 40
+    stored = [await store.refusals.recent(1_000) for store in stores]
+    assert len(stored[0]) > 40
     of_d0 = [await store.refusals.of_device("d0", 9) for store in stores]
     assert len(of_d0[0]) == 2
-    for real_one, in_memory in (kept, of_d0):
+    for real_one, in_memory in (stored, of_d0):
         assert sorted(map(counted, real_one)) == sorted(map(counted, in_memory))
     assert [await store.refusals.version() for store in stores] == [300, 300]
 
 
-def counted(one: RefusalEntry) -> tuple[Any, ...]:
+def counted(entry: RefusalEntry) -> tuple[Any, ...]:
     """Return the stored attempts without their times."""
-    about = (one.device, one.proven, one.reason, one.address, one.replica)
-    return (*about, one.count, one.number, one.told, round((one.at - one.first) / 10_000))
+    about = (entry.device, entry.proven, entry.reason, entry.address, entry.replica)
+    return (*about, entry.count, entry.number, entry.told, round((entry.at - entry.first) / 10_000))

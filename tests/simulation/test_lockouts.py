@@ -63,11 +63,11 @@ class Counted:
         )
         return now_ms - known.get(SHARED_SECRET, {}).get(value, 0) < REMEMBERED_MS
 
-    def _run(self, what: str, now_ms: int, values: list[str], beside: int) -> int:
+    def _run(self, description: str, now_ms: int, values: list[str], beside: int) -> int:
         self._data.forget_expired(now_ms)
         bounds = (WINDOW_MS, FAILURES_LIMIT, LOCK_MS, REMEMBERED_MS, REMEMBERED_LIMIT_VALUES)
         args: list[str | int] = [
-            what,
+            description,
             *bounds,
             0,
             ADDRESS,
@@ -133,14 +133,14 @@ STEPS = st.lists(
 def test_no_guess_is_answered_that_would_not_be_if_each_counted(steps: list[Any]) -> None:
     rule, bound = Counted(), EachCounts()
     now_ms = 1_700_000_000_000
-    for what, given_now in steps:
-        if what == "pass":
+    for label, given_now in steps:
+        if label == "pass":
             now_ms += given_now
-        elif what == "success":
+        elif label == "success":
             rule.succeed(now_ms)
             bound.succeed(now_ms)
         else:
-            beside = what == "right beside"
+            beside = label == "right beside"
             new = [value for value in given_now if not rule.remembers(now_ms, value)]
             before = rule.guard(now_ms)
             locked_ms = rule.bring(now_ms, given_now, right_beside=beside)
@@ -174,7 +174,7 @@ def test_repeats_of_fewer_values_than_lock_never_lock(tries: list[int], pauses: 
 async def test_the_script_counts_as_the_rule_here_does(redis_server: RedisServer) -> None:
     """Random attempts for three classes from two addresses, in Redis and in memory."""
     client = make_client(redis_server.approval_url, max_connections=1, timeout_seconds=5)
-    real, simulated = (LockoutStore(one, FakeClock()) for one in (client, cast("Any", AtOnce())))
+    real, simulated = (LockoutStore(item, FakeClock()) for item in (client, cast("Any", AtOnce())))
     chance = Random(7)
     try:
         for _ in range(400):

@@ -29,9 +29,9 @@ def test_no_invariant_breaks(chunk: int) -> None:
     first = first_seed(chunk)
     for outcome in simulate_all(range(first, first + RUNS_A_CHUNK)):
         if outcome.violation is not None:
-            told = simulate(outcome.seed, told=True)
+            received = simulate(outcome.seed, with_story=True)
             pytest.fail(
-                f"{told.story}\n{outcome.violation}\n"
+                f"{received.story}\n{outcome.violation}\n"
                 f"replay: python -m tests.simulation --seed {outcome.seed}",
                 pytrace=False,
             )
@@ -39,7 +39,7 @@ def test_no_invariant_breaks(chunk: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS_KEPT)
 def test_a_seed_tells_the_same_story_again(seed: int) -> None:
-    first, second = (simulate(seed, told=True) for _ in range(2))
+    first, second = (simulate(seed, with_story=True) for _ in range(2))
     assert first.violation is None, f"{first.story}\n{first.violation}"
     assert first.story == second.story
     assert len(first.story.splitlines()) > 30

@@ -30,10 +30,10 @@ class TestBoth:
             other.open(INBOX, one.seal(NEWS, b"1"))
 
     def test_its_own_message_counts_only_as_an_event(self, kind: type[Envelope]) -> None:
-        one = kind(SECRETS, "a")
-        assert one.open(NEWS, one.seal(NEWS, b"1")).sender == "a"
+        entry = kind(SECRETS, "a")
+        assert entry.open(NEWS, entry.seal(NEWS, b"1")).sender == "a"
         with pytest.raises(Rejected, match="self"):
-            one.open(inbox_channel("a"), one.seal(inbox_channel("a"), b"2"))
+            entry.open(inbox_channel("a"), entry.seal(inbox_channel("a"), b"2"))
 
     def test_too_large(self, kind: type[Envelope]) -> None:
         with pytest.raises(Rejected, match="oversized"):

@@ -60,7 +60,7 @@ class Work:
             return
         self._world.after(self._random.expovariate(1 / DEVICE_SECONDS), self._device_acts)
         device = self._random.choice(self._cluster.devices)
-        gateways = [one for one in self._cluster.gateways if not one.process.gone]
+        gateways = [gateway for gateway in self._cluster.gateways if not gateway.process.gone]
         if device.idle and gateways:
             gateway = self._random.choice(gateways)
             device.connect(gateway, with_token=self._random.random() < 0.4)
@@ -75,7 +75,9 @@ class Work:
         if self._world.now >= self._until:
             return
         self._world.after(self._random.expovariate(1 / CALLER_SECONDS), self._caller_acts)
-        callers = [one for one in self._cluster.devices if one.operates and one.admitted]
+        callers = [
+            device for device in self._cluster.devices if device.operates and device.admitted
+        ]
         if callers:
             self._operates(self._random.choice(callers))
 
@@ -99,7 +101,7 @@ class Work:
 
     def _meets(self, device: Device) -> None:
         """Have an operator change a device while it connects or calls."""
-        approvals = [one for one in self._cluster.approvals if not one.process.gone]
+        approvals = [approval for approval in self._cluster.approvals if not approval.process.gone]
         if approvals:
             action = self._random.choice(("rotate", "revoke", "remove"))
             self.change(self._random.choice(approvals), action, device)
@@ -108,7 +110,7 @@ class Work:
         if self._world.now >= self._until:
             return
         self._world.after(self._random.expovariate(1 / OPERATOR_SECONDS), self._operator_acts)
-        approvals = [one for one in self._cluster.approvals if not one.process.gone]
+        approvals = [approval for approval in self._cluster.approvals if not approval.process.gone]
         if approvals:
             approval = self._random.choice(approvals)
             device = self._random.choice(self._cluster.devices)
@@ -149,13 +151,15 @@ class Work:
 
         self._do(approval, f"{action} {device.name}", act)
 
-    def _do(self, approval: ApprovalProcess, what: str, act: Act) -> None:
+    def _do(self, approval: ApprovalProcess, description: str, act: Act) -> None:
         async def acting() -> None:
-            said = "done"
+            text = "done"
             try:
                 await act()
             except RegistryError as error:
-                said = type(error).__name__
-            self._world.story.tell("operator", f"{what} at {approval.name}: {said}")
+                text = type(error).__name__
+            self._world.story.tell("operator", f"{description} at {approval.name}: {text}")
 
-        approval.process.receive(lambda: approval.process.start(acting(), f"operator: {what}"))
+        approval.process.receive(
+            lambda: approval.process.start(acting(), f"operator: {description}")
+        )

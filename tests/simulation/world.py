@@ -93,11 +93,11 @@ class Process:
 class World:
     """Time, chance and order."""
 
-    def __init__(self, seed: int, *, told: bool = False) -> None:
+    def __init__(self, seed: int, *, with_story: bool = False) -> None:
         self.seed = seed
         self.random = Random(seed)
         self.now = 0.0
-        self.story = Story(lambda: self.now, wanted=told)
+        self.story = Story(lambda: self.now, wanted=with_story)
         self.awake: list[ProcessLoop] = []
         """The loops with work to do now."""
         self.running: ProcessLoop | None = None
@@ -144,9 +144,9 @@ class World:
             self._violation = Violation(invariant, text)
             self.story.tell("VIOLATED", str(self._violation))
 
-    def trouble(self, who: str, what: str) -> None:
+    def trouble(self, who: str, description: str) -> None:
         """End the run because of an unexpected exception."""
-        self.violate("error", f"{who}: {what}")
+        self.violate("error", f"{who}: {description}")
 
     def run(self, until: float) -> None:
         """Run up to a moment, in seconds; raises Violation.
@@ -162,9 +162,9 @@ class World:
                     _when, _number, callback, args = heapq.heappop(events)
                     callback(*args)
                 if awake:
-                    one = 0 if len(awake) == 1 else int(self.random.random() * len(awake))
-                    if not awake[one].turn():
-                        del awake[one]
+                    index = 0 if len(awake) == 1 else int(self.random.random() * len(awake))
+                    if not awake[index].turn():
+                        del awake[index]
                     self.now += self.turn_seconds
                     self.turns += 1
                     if self.turns > TURNS_LIMIT:

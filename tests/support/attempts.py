@@ -71,33 +71,33 @@ def connect(
     return connect_request(challenge, key, profile, Credentials(token=token, **secrets), "1:x")
 
 
-def altered(frame: Frame, change: Callable[[Frame], object]) -> Frame:
+def alter(frame: Frame, change: Callable[[Frame], object]) -> Frame:
     """Return a copy of a connect whose params were changed after it was signed."""
     copy: Frame = msgspec.json.decode(msgspec.json.encode(frame))
     change(copy["params"])
     return copy
 
 
-def encoded(frame: Any) -> bytes:
+def to_bytes(frame: Any) -> bytes:
     """Return a frame's bytes: bytes as they are, everything else as JSON."""
     return frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
 
 
-def judged(frame: Any, peer: RequestInfo = REMOTE, *, now_ms: int = NOW_MS) -> Effect:
+def evaluate(frame: Any, peer: RequestInfo = REMOTE, *, now_ms: int = NOW_MS) -> Effect:
     """Pass a first frame to a new handshake; returns its outcome."""
-    return new_handshake(peer).on_frame(encoded(frame), now_ms=now_ms)
+    return new_handshake(peer).on_frame(to_bytes(frame), now_ms=now_ms)
 
 
-def asked(frame: Any, peer: RequestInfo = REMOTE, *, now_ms: int = NOW_MS) -> AuthorizeDevice:
+def question_of(frame: Any, peer: RequestInfo = REMOTE, *, now_ms: int = NOW_MS) -> AuthorizeDevice:
     """Return the request that a first frame leads to."""
-    effect = judged(frame, peer, now_ms=now_ms)
+    effect = evaluate(frame, peer, now_ms=now_ms)
     assert isinstance(effect, AuthorizeDevice), effect
     return effect
 
 
-def refused(frame: Any, peer: RequestInfo = REMOTE, *, now_ms: int = NOW_MS) -> Refusal:
+def refusal_of(frame: Any, peer: RequestInfo = REMOTE, *, now_ms: int = NOW_MS) -> Refusal:
     """Return the refusal of a first frame that needs no request."""
-    effect = judged(frame, peer, now_ms=now_ms)
+    effect = evaluate(frame, peer, now_ms=now_ms)
     assert isinstance(effect, Refusal), effect
     return effect
 
@@ -112,19 +112,19 @@ def after_report(
 ) -> Accepted | Refusal:
     """Check the secret report of a first frame; returns the outcome of approval's answer."""
     handshake = new_handshake(peer)
-    effect = handshake.on_frame(encoded(frame), now_ms=NOW_MS)
+    effect = handshake.on_frame(to_bytes(frame), now_ms=NOW_MS)
     assert isinstance(effect, ReportSecret), effect
     assert effect == ReportSecret(
         CONNECTION_ID, peer.address, list(classes), right, guesses=effect.guesses
     )
-    assert set(classes) == {one.credential for one in effect.guesses} or right
+    assert set(classes) == {guess.credential for guess in effect.guesses} or right
     assert handshake.state is State.ASKING
     outcome = handshake.on_answer(answer)
     assert handshake.state.name == "DONE"
     return outcome
 
 
-def wrong(
+def refusal_of_wrong_secret(
     frame: Any, peer: RequestInfo = REMOTE, *, classes: tuple[str, ...] = (SHARED_SECRET,)
 ) -> Refusal:
     """Return the refusal of a wrong secret once approval has counted it."""
@@ -133,29 +133,29 @@ def wrong(
     return effect
 
 
-def accepted(frame: Any, peer: RequestInfo = REMOTE) -> Accepted:
+def acceptance_of(frame: Any, peer: RequestInfo = REMOTE) -> Accepted:
     """Return the outcome Accepted of a right secret without a device."""
     effect = after_report(frame, peer, right=True)
     assert isinstance(effect, Accepted), effect
     return effect
 
 
-def answered(frame: Any, answer: Answer, peer: RequestInfo = REMOTE) -> Accepted | Refusal:
+def outcome_after(frame: Any, answer: Answer, peer: RequestInfo = REMOTE) -> Accepted | Refusal:
     """Pass a first frame, then approval's answer; returns the outcome."""
     handshake = new_handshake(peer)
-    effect = handshake.on_frame(encoded(frame), now_ms=NOW_MS)
+    effect = handshake.on_frame(to_bytes(frame), now_ms=NOW_MS)
     assert isinstance(effect, AuthorizeDevice), effect
     return handshake.on_answer(answer)
 
 
-def refused_with(frame: Any, answer: Answer, peer: RequestInfo = REMOTE) -> Refusal:
+def refusal_after(frame: Any, answer: Answer, peer: RequestInfo = REMOTE) -> Refusal:
     """Return the refusal that approval's answer leads to."""
-    effect = answered(frame, answer, peer)
+    effect = outcome_after(frame, answer, peer)
     assert isinstance(effect, Refusal), effect
     return effect
 
 
-def told(refusal: Refusal) -> tuple[Frame | None, int, str]:
+def client_view(refusal: Refusal) -> tuple[Frame | None, int, str]:
     """Return the client's view: the error or None, the close code, and the reason."""
     error = None
     if refusal.error is not None:
@@ -165,7 +165,7 @@ def told(refusal: Refusal) -> tuple[Frame | None, int, str]:
 
 def detail_code(refusal: Refusal) -> str:
     """Return a refusal's detail code, else its message, else its reason."""
-    error, _, reason = told(refusal)
+    error, _, reason = client_view(refusal)
     if error is None:
         return reason
     return str(error["details"].get("code", error["message"]))

@@ -24,7 +24,7 @@ GONE: Final = Promise(hits=Hits.EVERYBODY, within_lease=True, back=Back.FROM_END
 OTHERS_KEPT: Final = Promise(hits=Hits.TARGET, within_lease=True)
 
 
-async def nothing(_scene: object, _case: str) -> None:
+async def nothing(_context: object, _case: str) -> None:
     """Do no harm."""
 
 

@@ -21,16 +21,16 @@ async def exchange(port: int, sent: bytes) -> list[Reply]:
         reader, writer = await asyncio.open_connection(_HOST, port)
         try:
             writer.write(sent)
-            said = b""
-            while not _is_whole(said) and (data := await reader.read(_READ_BYTES)):
-                said += data
+            text = b""
+            while not _is_whole(text) and (data := await reader.read(_READ_BYTES)):
+                text += data
         finally:
             writer.close()
-    return _replies(said)
+    return _replies(text)
 
 
-def _is_whole(said: bytes) -> bool:
-    head, end, body = said.partition(b"\r\n\r\n")
+def _is_whole(message: bytes) -> bool:
+    head, end, body = message.partition(b"\r\n\r\n")
     if not end:
         return False
     reply = _reply(head, body)
@@ -40,14 +40,14 @@ def _is_whole(said: bytes) -> bool:
     return stays and len(body) >= int(reply.headers["content-length"])
 
 
-def _replies(said: bytes) -> list[Reply]:
+def _replies(message: bytes) -> list[Reply]:
     found = []
-    while said:
-        head, end, rest = said.partition(b"\r\n\r\n")
-        assert end, f"no answer of HTTP/1: {said!r}"
+    while message:
+        head, end, rest = message.partition(b"\r\n\r\n")
+        assert end, f"no answer of HTTP/1: {message!r}"
         reply = _reply(head, rest)
         length = int(reply.headers.get("content-length", len(rest)))
-        body, said = (rest, b"") if reply.status == 101 else (rest[:length], rest[length:])
+        body, message = (rest, b"") if reply.status == 101 else (rest[:length], rest[length:])
         found.append(reply._replace(body=body))
     return found
 

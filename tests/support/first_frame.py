@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from shared.device.client import DeviceClient
 from shared.device.handshake import Challenge
-from tests.support.attempts import encoded
+from tests.support.attempts import to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,5 +28,5 @@ async def send_first_frame(
     async with DeviceClient(gateway.ws_url, None, headers=headers, origin=origin) as client:
         challenge = await client.challenge()
         assert isinstance(challenge, Challenge)
-        await client.send_text(encoded(frame(challenge)).decode())
+        await client.send_text(to_bytes(frame(challenge)).decode())
         await client.closed(within=CLOSED_SECONDS)

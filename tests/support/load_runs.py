@@ -6,13 +6,13 @@ from array import array
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tools.load.ground import Ground
+from tools.load.leftovers import Leftover
 from tools.load.messages import Ended, Progress
 from tools.load.plan import Phase, Plan, Scenario
 from tools.load.processes import Sample, Watch, Watched
 from tools.load.recording import PhaseRecord, Recording
-from tools.load.remains import Remainder
 from tools.load.scenarios import Run
+from tools.load.subject import SystemUnderTest
 from tools.load.tally import Delta
 from tools.load.target import read_target
 from tools.load.verdicts import Kind, Outcome
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ADMITTED = Outcome(Kind.ADMITTED)
-GROUND = Ground(
+SYSTEM = SystemUnderTest(
     read_target("ws://127.0.0.1:18789"), "http://127.0.0.1:18790", "gateway-secret", "admin-secret"
 )
 
@@ -73,8 +73,8 @@ def soaked(seconds: float = 300.0, *, megabytes: Sequence[float] = (50,)) -> tup
         Sample(100.0 + n * step, 0.0, int(size * 2**20), 20, 1) for n, size in enumerate(megabytes)
     ]
     run.remains = [
-        Remainder("gateway", "descriptors", 16, 16, left=0),
-        Remainder("gateway", "tasks", 7, 7, left=0),
+        Leftover("gateway", "descriptors", 16, 16, left=0),
+        Leftover("gateway", "tasks", 7, 7, left=0),
     ]
     return Plan(scenario=Scenario.SOAK, phases=(Phase("soak", seconds, 64),)), run
 

@@ -33,7 +33,7 @@ async def mounted(*mounts: Mount) -> AsyncIterator[str]:
     async with aiohttp.ClientSession(auto_decompress=False) as session:
 
         async def serve(request: web.Request) -> web.StreamResponse:
-            found = [one for one in mounts if request.raw_path.startswith(f"{one.prefix}/")]
+            found = [mount for mount in mounts if request.raw_path.startswith(f"{mount.prefix}/")]
             if not found:
                 return web.Response(status=404, text="nothing is mounted here")
             mount = found[0]
@@ -49,12 +49,12 @@ async def mounted(*mounts: Mount) -> AsyncIterator[str]:
                 data=await request.read(),
                 allow_redirects=False,
             ) as answer:
-                kept = [(k, v) for k, v in answer.headers.items() if k.lower() not in _HOP]
+                stored = [(k, v) for k, v in answer.headers.items() if k.lower() not in _HOP]
                 coding = answer.headers.get("Content-Encoding")
                 coded = [("Content-Encoding", coding)] if coding else []
                 response = web.Response(status=answer.status, body=await answer.read())
                 response.headers.clear()
-                response.headers.extend([*kept, *coded])
+                response.headers.extend([*stored, *coded])
                 return response
 
         app = web.Application()

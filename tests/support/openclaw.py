@@ -98,28 +98,28 @@ class Replica:
 
     def reject(self, request_id: str) -> bool:
         """Drop a request; returns whether there was one."""
-        devices = [device for device, one in self.requests.items() if one == request_id]
+        devices = [device for device, item in self.requests.items() if item == request_id]
         for device in devices:
             del self.requests[device]
         return bool(devices)
 
     def _said(self, name: str) -> Recorded:
-        said: Recorded = deepcopy(self.recorded["connects"][name])
-        return said
+        body: Recorded = deepcopy(self.recorded["connects"][name])
+        return body
 
     def _request(self, device_id: str) -> Recorded:
-        said = self._said("pairing-required")
+        message = self._said("pairing-required")
         request_id = self.requests.setdefault(device_id, str(uuid.uuid4()))
-        details = said["error"]["details"]
-        text = json.dumps(said).replace(details["requestId"], request_id)
+        details = message["error"]["details"]
+        text = json.dumps(message).replace(details["requestId"], request_id)
         if "deviceId" in details:
             text = text.replace(details["deviceId"], device_id)
         changed: Recorded = json.loads(text)
         return changed
 
     def _hello(self, params: Recorded) -> Recorded:
-        said = self._said("hello")
-        payload = said["payload"]
+        text = self._said("hello")
+        payload = text["payload"]
         if "bootId" in payload["server"]:
             payload["server"]["bootId"] = self.boot_id
         ran = time.monotonic() - self.made_at
@@ -127,7 +127,7 @@ class Replica:
         local_cli = params["client"]["id"] == "cli" and "bootId" in payload["server"]
         if local_cli or "device" in params:
             payload["auth"] = {**payload["auth"], "scopes": params.get("scopes", [])}
-        return said
+        return text
 
 
 def _page(page: Recorded) -> web.Response:
@@ -174,10 +174,10 @@ async def _respond(
         error = {"code": "INVALID_REQUEST", "message": "unknown requestId"}
         await socket.send_json({**head, "ok": known, **({} if known else {"error": error})})
         return
-    said = replica.answer(frame["params"], request.headers.get("Origin"), request.host)
-    if "payload" in said:
-        await socket.send_json({**head, "ok": True, "payload": said["payload"]})
+    text = replica.answer(frame["params"], request.headers.get("Origin"), request.host)
+    if "payload" in text:
+        await socket.send_json({**head, "ok": True, "payload": text["payload"]})
         return
-    await socket.send_json({**head, "ok": False, "error": said["error"]})
-    code, reason = said["close"]
+    await socket.send_json({**head, "ok": False, "error": text["error"]})
+    code, reason = text["close"]
     await socket.close(code=code, message=reason.encode())

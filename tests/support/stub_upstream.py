@@ -62,11 +62,13 @@ class StubUpstream:
 
     def last(self, path: str) -> Received:
         """Return the newest request for a path."""
-        return next(one for one in reversed(self.received) if one.target.partition("?")[0] == path)
+        return next(
+            item for item in reversed(self.received) if item.target.partition("?")[0] == path
+        )
 
     def asked(self, path: str) -> int:
         """Return how often a path was requested."""
-        return sum(one.target.partition("?")[0] == path for one in self.received)
+        return sum(item.target.partition("?")[0] == path for item in self.received)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answer a request."""

@@ -39,9 +39,9 @@ def test_else_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 def test_the_launcher_tells_how_it_was_called() -> None:
-    said = launched("devices", "remove", "--help")
-    assert said.stdout.startswith("Usage: bin/latchkey devices remove ")
-    assert "    bin/latchkey devices remove eb62" in said.stdout
+    output = launched("devices", "remove", "--help")
+    assert output.stdout.startswith("Usage: bin/latchkey devices remove ")
+    assert "    bin/latchkey devices remove eb62" in output.stdout
 
 
 def test_without_its_packages_it_says_what_to_run(tmp_path: Path) -> None:
@@ -54,11 +54,11 @@ def test_without_its_packages_it_says_what_to_run(tmp_path: Path) -> None:
     (clone / "bin/latchkey").chmod(0o755)
     for part in ("services", "shared"):
         (clone / part).symlink_to(ROOT / part)
-    said = launched("--help", cwd=clone, path=str(tmp_path))
-    assert said.returncode == 1
-    assert "not installed here yet" in said.stderr
-    assert "make run" in said.stderr
-    assert "Traceback" not in said.stderr
+    output = launched("--help", cwd=clone, path=str(tmp_path))
+    assert output.returncode == 1
+    assert "not installed here yet" in output.stderr
+    assert "make run" in output.stderr
+    assert "Traceback" not in output.stderr
 
 
 def launched(*arguments: str, cwd: Path = ROOT, path: str = "") -> subprocess.CompletedProcess[str]:

@@ -129,13 +129,13 @@ class TestWhatStandsInIt:
     def test_the_time_is_iso_8601(self, when: datetime) -> None:
         when = when.replace(tzinfo=UTC)
         micros = (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-        told = Timestamp().of(micros * 1000 + 999)
-        assert told == when.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        received = Timestamp().of(micros * 1000 + 999)
+        assert received == when.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
     def test_the_next_second_is_sent(self) -> None:
         timestamp = Timestamp()
-        told = [timestamp.of(ns) for ns in (999_999_999, 1_000_000_000, 59_000_001_000)]
-        assert [text[-11:] for text in told] == [":00.999999Z", ":01.000000Z", ":59.000001Z"]
+        received = [timestamp.of(ns) for ns in (999_999_999, 1_000_000_000, 59_000_001_000)]
+        assert [text[-11:] for text in received] == [":00.999999Z", ":01.000000Z", ":59.000001Z"]
 
 
 class TestWhenItIsWritten:
@@ -179,9 +179,9 @@ class TestWhenItIsWritten:
         many(b"loop")
         thread.join()
         pipe.lines.flush()
-        told = pipe.written().splitlines()
+        logged = pipe.written().splitlines()
         for name in (b"thread", b"loop"):
-            mine = [line for line in told if line.startswith(name)]
+            mine = [line for line in logged if line.startswith(name)]
             assert mine == [b"%s %d" % (name, n) for n in range(200)]
 
     def test_a_line_that_comes_while_lines_are_written_neither_hangs_nor_is_lost(

@@ -13,11 +13,11 @@ def test_a_child_is_found_by_its_labels_each_time() -> None:
     children = Children(Counter("questions", "Asked.", ["verdict", "role"], registry=registry))
     for verdict, role in (("admitted", "node"), ("denied", "node"), ("admitted", "node")):
         children.labels(verdict, role).inc()
-    told = {
+    received = {
         verdict: registry.get_sample_value("questions_total", {"verdict": verdict, "role": "node"})
         for verdict in ("admitted", "denied")
     }
-    assert told == {"admitted": 2, "denied": 1}
+    assert received == {"admitted": 2, "denied": 1}
 
 
 def test_an_event_of_the_bus_is_its_name_and_what_its_labels_say() -> None:

@@ -114,11 +114,11 @@ def test_from_any_directory_the_secrets_of_the_installation_are_meant(
 
 def test_the_file_can_be_read_by_a_shell(tmp_path: Path) -> None:
     with run_file.run_file(tmp_path, ADDRESSES):
-        said = subprocess.run(
+        output = subprocess.run(
             ["/bin/sh", "-c", '. "$0"; echo "$GATEWAY_URL $APPROVAL_URL"', tmp_path / "run.env"],
             capture_output=True,
             check=True,
             text=True,
             env={"PATH": os.defpath},
         )
-    assert said.stdout == "ws://127.0.0.1:28789 http://127.0.0.1:28790\n"
+    assert output.stdout == "ws://127.0.0.1:28789 http://127.0.0.1:28790\n"

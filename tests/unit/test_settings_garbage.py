@@ -66,8 +66,8 @@ def problems_of(read: Callable[[dict[str, str]], object], name: str, value: str)
 @pytest.mark.parametrize(
     ("read", "name", "value"),
     [
-        *((read_gateway, *one) for one in itertools.product(OF_GATEWAY, GARBAGE)),
-        *((read_approval, *one) for one in itertools.product(OF_APPROVAL, GARBAGE)),
+        *((read_gateway, *item) for item in itertools.product(OF_GATEWAY, GARBAGE)),
+        *((read_approval, *item) for item in itertools.product(OF_APPROVAL, GARBAGE)),
     ],
 )
 def test_garbage_in_any_setting_is_accepted_or_reported_in_one_line(
@@ -137,7 +137,7 @@ class TestRedisUrl:
         assert "hush" not in problem
 
     @pytest.mark.parametrize(
-        ("url", "told"),
+        ("url", "expected"),
         [
             ("localhost:6379", "starts with redis:// or rediss://"),
             ("http://localhost", "starts with redis:// or rediss://"),
@@ -173,9 +173,9 @@ class TestRedisUrl:
             ("redis://us[er:password@host", "percent-encode"),
         ],
     )
-    def test_errors_are_reported(self, url: str, told: str) -> None:
+    def test_errors_are_reported(self, url: str, expected: str) -> None:
         problems = redis_url_problems(url)
-        assert any(told in problem for problem in problems), problems
+        assert any(expected in problem for problem in problems), problems
 
     def test_a_file_without_a_certificate_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "ca.pem").write_text("garbage")

@@ -48,11 +48,11 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("typed", "said"), WRONG)
-def test_what_is_no_address_is_refused_with_one_sentence(typed: str, said: str) -> None:
+@pytest.mark.parametrize(("typed", "expected"), WRONG)
+def test_what_is_no_address_is_refused_with_one_sentence(typed: str, expected: str) -> None:
     with pytest.raises(AddressError, match=r"^[^\n]+$") as caught:
         approval_address(typed)
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     with pytest.raises(AddressError, match=r"^[^\n]+$"):
         gateway_address(typed)
 

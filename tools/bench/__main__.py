@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Final
 
 from deploy.local.errors import RunError, file_problem
 from tools.bench import more
-from tools.bench.house import house
+from tools.bench.latchkey import latchkey_stack
 from tools.bench.measuring import closed, measure, open_loop
 from tools.bench.questions import questions
 from tools.bench.relay.rows import relayed
 from tools.bench.subjects import BARE, VERIFYING, bare, cores, pin
 from tools.bench.table import churn_table, latency_table
 from tools.load.approval import ApprovalError
-from tools.load.crew import CrewError
-from tools.load.dialling import Unreachable, raise_descriptor_limit
+from tools.load.dialer import Unreachable, raise_descriptor_limit
 from tools.load.machine import OtherPrograms, busy_text
 from tools.load.pairing import PairingError, new_identities
 from tools.load.plan import REFUSAL_DEVICES, Plan, Scenario
+from tools.load.workers import WorkersError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ MORE: Final = ("idle", "revoke", "gateways", "questions", "relay")
 NOT_RUN: Final = 2
 INTERRUPTED: Final = 130
 _NOT_RUN = (
-    RunError, Unreachable, ApprovalError, PairingError, CrewError, AssertionError, OSError,
+    RunError, Unreachable, ApprovalError, PairingError, WorkersError, AssertionError, OSError,
 )  # fmt: skip
 
 
@@ -180,7 +180,7 @@ class Bench:
         where = self._new_directory()
         level = self._given.log_level
         return (stack or self._stack).enter_context(
-            house(where, gateways=gateways, log_level=level, core=self._core)
+            latchkey_stack(where, gateways=gateways, log_level=level, core=self._core)
         )
 
 

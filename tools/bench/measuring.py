@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from tools.load.approval import Approval
-from tools.load.conductor import Stage
-from tools.load.dialling import Dialler, loopback_sources
+from tools.load.coordinator import Stage
+from tools.load.dialer import Dialer, loopback_sources
 from tools.load.display import Display
-from tools.load.options import SOURCES_MOST
+from tools.load.options import MAX_SOURCES
 from tools.load.pairing import Caller, new_identities, pair
 from tools.load.plan import Phase, Plan, Scenario, sources_for
 from tools.load.report import make_report
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tools.load.report import Report
 
 WARM_UP_SECONDS: Final = 1.0
-MOST_IN_FLIGHT: Final = 4096
+MAX_IN_FLIGHT: Final = 4096
 ADMITTED: Final = Kind.ADMITTED.value
 REFUSED: Final = Kind.REFUSED.value
 
@@ -54,8 +54,8 @@ def closed(scenario: Scenario, seconds: float, in_flight: int, *, workers: int) 
 
 def open_loop(seconds: float, rate: float, *, workers: int) -> Plan:
     """Return an open loop at a rate per second."""
-    phase = Phase("open", seconds, MOST_IN_FLIGHT, rate=rate, is_open=True)
-    return _churn(Scenario.OPEN, phase, SOURCES_MOST, workers)
+    phase = Phase("open", seconds, MAX_IN_FLIGHT, rate=rate, is_open=True)
+    return _churn(Scenario.OPEN, phase, MAX_SOURCES, workers)
 
 
 def _churn(scenario: Scenario, phase: Phase, sources: int, workers: int) -> Plan:
@@ -79,7 +79,7 @@ def measure(subject: Subject, plan: Plan, identities: Sequence[Identity] | None 
         cpu_us=sum(use.cpu_us_each or 0.0 for use in phase.servers),
         p50_ms=phase.latency_ms.p50,
         p99_ms=phase.latency_ms.p99,
-        load=max(one.busy for one in report.workers),
+        load=max(worker.busy for worker in report.workers),
         wrong=", ".join([*report.findings, *others]),
     )
 
@@ -90,14 +90,14 @@ def reported(subject: Subject, plan: Plan, identities: Sequence[Identity] | None
 
 
 async def _reported(subject: Subject, plan: Plan, identities: Sequence[Identity]) -> Report:
-    ground = subject.ground
+    system = subject.system
     quiet = Display(io.StringIO())
     if plan.scenario is not Scenario.REVOKE:
-        recorded = await run(Stage(plan, ground, quiet), identities)
+        recorded = await run(Stage(plan, system, quiet), identities)
     else:
-        async with Approval(ground.approval_url, ground.admin_token) as approval:
-            recorded = await run(Stage(plan, ground, quiet, approval), identities)
-    return make_report(plan, ground, recorded)
+        async with Approval(system.approval_url, system.admin_token) as approval:
+            recorded = await run(Stage(plan, system, quiet, approval), identities)
+    return make_report(plan, system, recorded)
 
 
 def paired(subject: Subject, count: int) -> list[Identity]:
@@ -106,15 +106,15 @@ def paired(subject: Subject, count: int) -> list[Identity]:
 
 
 async def _paired(subject: Subject, count: int) -> list[Identity]:
-    ground = subject.ground
-    dialler = Dialler(ground.target, loopback_sources(1))  # retries from a known address
+    system = subject.system
+    dialler = Dialer(system.target, loopback_sources(1))  # retries from a known address
     await dialler.prepare()
-    async with Approval(ground.approval_url, ground.admin_token) as approval:
+    async with Approval(system.approval_url, system.admin_token) as approval:
         return await pair(
             new_identities(count),
-            caller=Caller(ground.target, dialler, 30),
+            caller=Caller(system.target, dialler, 30),
             approval=approval,
-            gateway_token=ground.gateway_token,
+            gateway_token=system.gateway_token,
             shared_token=False,
             done=lambda _: None,
         )

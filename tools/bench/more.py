@@ -52,13 +52,13 @@ def revoke(subject: Subject, connections: int, workers: int) -> str:
 
 
 def gateways(
-    one: Subject, two: Subject, in_flight: int, *, rounds: int, seconds: float, workers: int
+    item: Subject, two: Subject, in_flight: int, *, rounds: int, seconds: float, workers: int
 ) -> str:
     """Compare the CPU per admission with one gateway and with two, on the same core."""
     plan = closed(Scenario.CLOSED, seconds, in_flight, workers=max(2, workers))
     found: dict[str, list[Figures]] = {"one gateway": [], "two gateways": []}
     for _ in range(rounds):
-        for name, subject in zip(found, (one, two), strict=True):
+        for name, subject in zip(found, (item, two), strict=True):
             found[name].append(measure(subject, plan))
     rows = [
         (name, spread([figures.cpu_us for figures in each], "{:,.0f}"))

@@ -67,8 +67,8 @@ def questions(directory: Path, core: int, *, rounds: int, seconds: float, log_le
             rows.append(
                 (
                     f"{batch} a message",
-                    spread([one.each_us for one in found], "{:,.0f}"),
-                    spread([one.per_second for one in found], "{:,.0f}"),
+                    spread([item.each_us for item in found], "{:,.0f}"),
+                    spread([item.per_second for item in found], "{:,.0f}"),
                 )
             )
     heads = ("", "CPU µs of approval each", "a second by CPU")
@@ -109,7 +109,7 @@ class _Driver:
         answers = 0
         loop = asyncio.get_running_loop()
         while loop.time() < until_time:
-            futures = [self._requester.submit(one) for one in self._asked]
+            futures = [self._requester.submit(request) for request in self._asked]
             await asyncio.wait(futures)
             first = decode_answer(futures[0].result())
             assert isinstance(first, Admitted), first

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from tools.bench.bare import VERIFY
 from tools.bench.cpu import pin as pin_process
-from tools.load.ground import Ground
 from tools.load.pairing import new_identities
 from tools.load.processes import Watched
+from tools.load.subject import SystemUnderTest
 from tools.load.target import read_target
 from tools.support.process_table import descendants
 
@@ -37,7 +37,7 @@ class Subject:
     """A server under test: its address, and devices that it admits."""
 
     name: str
-    ground: Ground
+    system: SystemUnderTest
     identities: Sequence[Identity]
 
 
@@ -49,14 +49,14 @@ def bare(name: str, *, verifies: bool) -> Iterator[Subject]:
     with subprocess.Popen(command) as process:
         try:
             _wait_for(port)
-            ground = Ground(
+            system = SystemUnderTest(
                 target=read_target(f"ws://127.0.0.1:{port}"),
                 approval_url="",
                 gateway_token="a" * 64,
                 admin_token="",
                 watched=(Watched("bare", process.pid),),
             )
-            yield Subject(name, ground, new_identities(BARE_DEVICES, approved=True))
+            yield Subject(name, system, new_identities(BARE_DEVICES, approved=True))
         finally:
             process.kill()
 
@@ -64,19 +64,19 @@ def bare(name: str, *, verifies: bool) -> Iterator[Subject]:
 def latchkey(stack: Stack, identities: Sequence[Identity]) -> Subject:
     """Return a stack as a subject; the load is spread over several gateways."""
     first, *others = stack.gateways
-    ground = Ground(
+    system = SystemUnderTest(
         target=read_target(first.ws_url),
-        more_targets=tuple(read_target(one.ws_url) for one in others),
+        more_targets=tuple(read_target(other.ws_url) for other in others),
         approval_url=stack.approvals[0].url,
         gateway_token=stack.gateway_token,
         admin_token=stack.admin_token,
         watched=(
-            *(Watched("gateway", one.pid) for one in stack.gateways),
-            *(Watched("approval", one.pid) for one in stack.approvals),
+            *(Watched("gateway", gateway.pid) for gateway in stack.gateways),
+            *(Watched("approval", approval.pid) for approval in stack.approvals),
             Watched("redis", stack.redis.pid),
         ),
     )
-    return Subject(LATCHKEY, ground, identities)
+    return Subject(LATCHKEY, system, identities)
 
 
 def cores() -> tuple[int, set[int]]:
@@ -87,7 +87,7 @@ def cores() -> tuple[int, set[int]]:
 
 def pin(subject: Subject, core: int) -> None:
     """Pin all threads of the subject's processes to one core."""
-    pids = {one.pid for one in subject.ground.watched}
+    pids = {item.pid for item in subject.system.watched}
     for pid in list(pids):
         pids |= {process.pid for process in descendants(pid)}
     for pid in pids:

@@ -21,9 +21,9 @@ def churn_table(title: str, rounds: Mapping[str, Sequence[Figures]]) -> str:
     rows = [
         (
             name,
-            spread([one.per_second for one in found], "{:,.0f}"),
-            spread([one.cpu_us for one in found], "{:,.0f}"),
-            spread([per_core(one) for one in found], "{:,.0f}"),
+            spread([item.per_second for item in found], "{:,.0f}"),
+            spread([item.cpu_us for item in found], "{:,.0f}"),
+            spread([per_core(item) for item in found], "{:,.0f}"),
             load(found),
         )
         for name, found in rounds.items()
@@ -33,8 +33,8 @@ def churn_table(title: str, rounds: Mapping[str, Sequence[Figures]]) -> str:
         rows.append(
             (
                 "ratio, last to first",
-                ratio(first, last, lambda one: one.per_second),
-                ratio(first, last, lambda one: one.cpu_us),
+                ratio(first, last, lambda item: item.per_second),
+                ratio(first, last, lambda item: item.cpu_us),
                 ratio(first, last, per_core),
                 "",
             )
@@ -48,9 +48,9 @@ def latency_table(title: str, rounds: Mapping[str, Sequence[Figures]]) -> str:
     rows = [
         (
             name,
-            spread([one.per_second for one in found], "{:,.0f}"),
-            spread([one.p50_ms for one in found], "{:.1f}"),
-            spread([one.p99_ms for one in found], "{:.1f}"),
+            spread([item.per_second for item in found], "{:,.0f}"),
+            spread([item.p50_ms for item in found], "{:.1f}"),
+            spread([item.p99_ms for item in found], "{:.1f}"),
             load(found),
         )
         for name, found in rounds.items()
@@ -91,7 +91,7 @@ def ratio(
 
 def load(found: Sequence[Figures]) -> str:
     """Return the load of the busiest worker, and whether it was saturated."""
-    busy = statistics.median(one.load for one in found)
+    busy = statistics.median(item.load for item in found)
     return f"saturated: {busy:.0%} of its core" if busy >= SATURATED else f"{busy:.0%}"
 
 
@@ -104,7 +104,7 @@ def _with_remarks(
     remarks = [
         f"\n{name}: {wrong}"
         for name, found in rounds.items()
-        for wrong in dict.fromkeys(one.wrong for one in found if one.wrong)
+        for wrong in dict.fromkeys(item.wrong for item in found if item.wrong)
     ]
     if any(load(found).startswith("saturated") for found in rounds.values()):
         remarks.append("\nWhere the load is saturated, read the columns of CPU, not the rate.")

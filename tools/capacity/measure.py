@@ -169,11 +169,11 @@ async def _idle(stack: Stack, key: DeviceKey) -> None:
         print("an idle connection, a second:", used.each(IDLE * REST_SECONDS / 1000), "in 1000 s")
 
 
-async def _rest(stack: Stack, what: str, count: float) -> None:
+async def _rest(stack: Stack, description: str, count: float) -> None:
     """Measure the cost of background work."""
     with using(stack) as used:
         await asyncio.sleep(REST_SECONDS)
-    print(f"{what}:", used.each(count))
+    print(f"{description}:", used.each(count))
 
 
 async def _changes(stack: Stack, key: DeviceKey) -> None:

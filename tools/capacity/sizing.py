@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 BUSY: Final = 0.6
 """Maximum load of a core: the rest is for bursts."""
 CONNECTIONS_PER_GATEWAY: Final = 10_000
-REPLICAS_LEAST: Final = 2
+MIN_REPLICAS: Final = 2
 SPREAD_SECONDS: Final = 20.0
 """Time to admit all devices again after closes spread over the same time."""
 AT_ONCE_SECONDS: Final = 5.0
@@ -51,7 +51,7 @@ def size(devices: int, costs: Costs, storm_seconds: float = SPREAD_SECONDS) -> S
     storm = devices / storm_seconds
     changes = devices * CHANGES_A_DAY / DAY_SECONDS
     gateways = max(
-        REPLICAS_LEAST,
+        MIN_REPLICAS,
         ceil(devices / CONNECTIONS_PER_GATEWAY),
         ceil((storm * costs.admission_gateway_us + devices * costs.idle_gateway_us) / 1e6 / BUSY),
     )
@@ -63,7 +63,7 @@ def size(devices: int, costs: Costs, storm_seconds: float = SPREAD_SECONDS) -> S
         gateways=gateways,
         gateway_mb=devices / gateways * costs.connection_bytes / 1e6,
         approvals=max(
-            REPLICAS_LEAST,
+            MIN_REPLICAS,
             ceil((storm * costs.admission_approval_us + approval) / 1e6 / BUSY),
         ),
         redis_rest=rest,
@@ -74,7 +74,7 @@ def size(devices: int, costs: Costs, storm_seconds: float = SPREAD_SECONDS) -> S
     )
 
 
-def most_for_one_redis(costs: Costs, storm_seconds: float = SPREAD_SECONDS) -> int:
+def limit_of_one_redis(costs: Costs, storm_seconds: float = SPREAD_SECONDS) -> int:
     """Return the maximum number of devices for one Redis, in thousands."""
     low, high = 1, 100_000
     while high - low > 1:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 BACKOFF_FIRST_SECONDS: Final = 1.0
-BACKOFF_MOST_SECONDS: Final = 30.0
+MAX_BACKOFF_SECONDS: Final = 30.0
 HINT_SECONDS: Final = (0.5, 5.0)
 """The gateway draws `retryAfterMs` between these."""
 DRAIN_SECONDS: Final = 20.0
@@ -52,14 +52,14 @@ class Outcome:
     """Until 99 % were back."""
     everybody: float | None
     tries_mean: float
-    tries_most: int
+    tries_maximum: int
     wasted: float
     """The part of the server's work spent on refusals."""
 
 
 def backoff(refusals: int) -> float:
     """Return the reference client's delay: 1 s, doubled each time, at most 30 s."""
-    return min(BACKOFF_FIRST_SECONDS * 2.0 ** min(refusals, 10), BACKOFF_MOST_SECONDS)
+    return min(BACKOFF_FIRST_SECONDS * 2.0 ** min(refusals, 10), MAX_BACKOFF_SECONDS)
 
 
 def _first(_draw: random.Random) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tools.capacity.sizing import AT_ONCE_SECONDS, SIZES, SPREAD_SECONDS, most_for_one_redis, size
+from tools.capacity.sizing import AT_ONCE_SECONDS, SIZES, SPREAD_SECONDS, limit_of_one_redis, size
 from tools.capacity.storm import END_SECONDS, PLANS, storm
 
 if TYPE_CHECKING:
@@ -19,29 +19,29 @@ WORTH_SECONDS: Final = (2.0, 5.0, 20.0, 60.0)
 """Storms by the time the server would need for all clients, one after the other."""
 CHEAP_REFUSAL: Final = 0.1
 _STORM_ROWS: Final[tuple[tuple[str, Callable[[Size], str]], ...]] = (
-    ("gateways", lambda one: f"{one.gateways}"),
-    ("approvals", lambda one: f"{one.approvals}"),
-    ("Redis: its one core", lambda one: f"{one.redis_storm:.0%}"),
+    ("gateways", lambda item: f"{item.gateways}"),
+    ("approvals", lambda item: f"{item.approvals}"),
+    ("Redis: its one core", lambda item: f"{item.redis_storm:.0%}"),
 )
 _ROWS: Final[tuple[tuple[str, Callable[[Size], str]], ...]] = (
-    ("memory of each, for connections", lambda one: f"{one.gateway_mb:.0f} MB"),
-    ("Redis: its one core at rest", lambda one: f"{one.redis_rest:.0%}"),
-    ("Redis: memory of the records", lambda one: f"{one.redis_mb:.0f} MB"),
-    ("Redis: events sent, kB a second", lambda one: f"{one.news_kb_a_second:.1f}"),
-    ("domains at Railway's edge", lambda one: f"{one.domains}"),
+    ("memory of each, for connections", lambda item: f"{item.gateway_mb:.0f} MB"),
+    ("Redis: its one core at rest", lambda item: f"{item.redis_rest:.0%}"),
+    ("Redis: memory of the records", lambda item: f"{item.redis_mb:.0f} MB"),
+    ("Redis: events sent, kB a second", lambda item: f"{item.news_kb_a_second:.1f}"),
+    ("domains at Railway's edge", lambda item: f"{item.domains}"),
 )
 
 
 def sizes_table(costs: Costs) -> str:
     """Return the resources that each size requires."""
     lines = [_row("connected devices", *(f"{devices:,}" for devices in SIZES))]
-    for how, seconds in (("closed spread", SPREAD_SECONDS), ("dropped at once", AT_ONCE_SECONDS)):
+    for mode, seconds in (("closed spread", SPREAD_SECONDS), ("dropped at once", AT_ONCE_SECONDS)):
         sizes = [size(devices, costs, seconds) for devices in SIZES]
-        rates = (f"{one.devices / seconds:,.0f}/s" for one in sizes)
-        lines.append(_row(f"{how}, all back in {seconds:.0f} s", *rates))
+        rates = (f"{item.devices / seconds:,.0f}/s" for item in sizes)
+        lines.append(_row(f"{mode}, all back in {seconds:.0f} s", *rates))
         lines += [_row(f"  {name}", *map(render, sizes)) for name, render in _STORM_ROWS]
-        most = most_for_one_redis(costs, seconds)
-        lines.append(f"  one Redis is enough up to {most:,} devices")
+        maximum = limit_of_one_redis(costs, seconds)
+        lines.append(f"  one Redis is enough up to {maximum:,} devices")
     sizes = [size(devices, costs) for devices in SIZES]
     return "\n".join([*lines, *(_row(name, *map(render, sizes)) for name, render in _ROWS)])
 
@@ -56,7 +56,7 @@ def storms_table(costs: Costs) -> str:
             for plan in PLANS:
                 end = storm(plan, clients=CLIENTS, per_second=CLIENTS / worth, refusal=refusal)
                 when = " ".join(f"{_seconds(at):>5}" for at in (end.half, end.most, end.everybody))
-                tries = f"{end.tries_mean:6.1f} {end.tries_most:4}"
+                tries = f"{end.tries_mean:6.1f} {end.tries_maximum:4}"
                 lines.append(f"{worth:3.0f} s  {plan.name:37} {when}  {tries}  {end.wasted:4.0%}")
     lines.append(f"-: not within {END_SECONDS:.0f} s")
     return "\n".join(lines)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from deploy.local.errors import RunError, file_problem
 from tools.drills import exits
-from tools.drills.edge import find_haproxy
 from tools.drills.faults import ALL
+from tools.drills.haproxy import find_haproxy
 from tools.drills.report import as_json, settings_line
-from tools.drills.rounds import play_round
+from tools.drills.rounds import run_round
 from tools.drills.table import LEGEND, Row, table, totals
 
 if TYPE_CHECKING:
@@ -45,9 +45,11 @@ def main() -> int:
             file=sys.stderr,
         )
         return exits.MISSING
-    faults = [one for one in ALL if not given.only or any(word in one.name for word in given.only)]
+    faults = [
+        item for item in ALL if not given.only or any(word in item.name for word in given.only)
+    ]
     if given.relayed:
-        faults = [replace(one, relayed=True) for one in faults]
+        faults = [replace(fault, relayed=True) for fault in faults]
     if not faults:
         parser.error(f"no fault matches; available: {'; '.join(f.name for f in ALL)}")
     try:
@@ -82,7 +84,7 @@ def _run(faults: Sequence[Fault], rounds: int, data: Path, file: Path | None) ->
         directory = data / f"round-{number}"
         directory.mkdir()
         try:
-            asyncio.run(play_round(number, rows, directory))
+            asyncio.run(run_round(number, rows, directory))
         except (AssertionError, TimeoutError, RunError) as error:
             print(f"Round {number} broke off: {type(error).__name__}: {error}", file=sys.stderr)
             broken = True

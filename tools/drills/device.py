@@ -18,7 +18,7 @@ from tools.drills.observed import CUT_OFF, Attempt
 
 if TYPE_CHECKING:
     from shared.device.profile import Profile
-    from tools.drills.street import Street
+    from tools.drills.load_context import LoadContext
 
 TIMEOUTS: Final = Timeouts(open=2.0, challenge=2.0, outcome=5.0, call=2.0, close=1.0, send=1.0)
 FIRST_PAUSE_SECONDS: Final = 0.2
@@ -39,7 +39,9 @@ class Device:
     With `token_only` it uses only its device token once it has one, like the dashboard.
     """
 
-    def __init__(self, street: Street, profile: Profile, *, token_only: bool = False) -> None:
+    def __init__(
+        self, context_: LoadContext, profile: Profile, *, token_only: bool = False
+    ) -> None:
         self.key: Final = DeviceKey.generate()
         self.id: Final = self.key.device_id
         self.token: str | None = None
@@ -47,7 +49,7 @@ class Device:
         """The id of its pending request, if it has one."""
         self.token_only = token_only
         self.address = new_address()
-        self._street = street
+        self._context = context_
         self._profile = profile
         self._failures = 0
         self._told_ms: int | None = None
@@ -61,20 +63,20 @@ class Device:
         began = now()
         self._told_ms = None
         client = Connection(url, self.key, self._profile, self._credentials(), self.address)
-        kept = False
+        stored = False
         try:
             outcome = await client.connect()
             self._write_down(began, now(), outcome)
             if isinstance(outcome, Admitted):
                 self.token = outcome.device_token or self.token
                 self._failures = 0
-                kept = True
+                stored = True
                 return client, outcome.replica
             self._refused(outcome)
         except (DeviceClientError, OSError):
             self._failures += 1
         finally:
-            if not kept:
+            if not stored:
                 await client.close()
         return None
 
@@ -89,7 +91,7 @@ class Device:
     def _credentials(self) -> Credentials:
         if self.token_only and self.token:
             return Credentials(device_token=self.token)
-        return Credentials(token=self._street.house.stack.gateway_token, device_token=self.token)
+        return Credentials(token=self._context.stack.stack.gateway_token, device_token=self.token)
 
     def _write_down(self, began: float, at: float, outcome: Admitted | Refused) -> None:
         if isinstance(outcome, Admitted):
@@ -98,7 +100,7 @@ class Device:
             replica = replica_of(outcome.connection_id)
             why = _why(outcome)
             self._told_ms = outcome.retry_after_ms
-        self._street.seen.attempts.append(Attempt(self.id, began, at, replica, why))
+        self._context.seen.attempts.append(Attempt(self.id, began, at, replica, why))
 
     def _refused(self, outcome: Refused) -> None:
         self._failures += 1

@@ -8,8 +8,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tools.drills.house import House
-    from tools.drills.scene import Scene
+    from tools.drills.fault_context import FaultContext
+    from tools.drills.stack import DrillStack
 
 
 class Hits(Enum):
@@ -27,8 +27,8 @@ class Back(Enum):
     FROM_END = "its end"
 
 
-Do = Callable[["Scene", str], Awaitable[None]]
-Arrange = Callable[["House"], Awaitable[None]]
+Do = Callable[["FaultContext", str], Awaitable[None]]
+Arrange = Callable[["DrillStack"], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

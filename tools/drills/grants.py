@@ -42,12 +42,12 @@ class Grants:
 
     def may_enter(self, device: str, began: float, at: float) -> bool:
         """Return whether the device was authorised at any time during this attempt."""
-        return any(one.since <= at and began < one.until for one in self._of[device])
+        return any(item.since <= at and began < item.until for item in self._of[device])
 
     def holds(self, device: str, began: float, at: float) -> bool:
         """Return whether it was paired during the whole attempt."""
-        return any(one.since <= began and at <= one.until for one in self._of[device])
+        return any(item.since <= began and at <= item.until for item in self._of[device])
 
     def stands(self, device: str) -> bool:
         """Return whether it is authorised as far as is known now."""
-        return any(one.until == math.inf for one in self._of[device])
+        return any(item.until == math.inf for item in self._of[device])

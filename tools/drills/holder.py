@@ -11,22 +11,22 @@ from tools.support.waiting import until
 if TYPE_CHECKING:
     from shared.device.client import DeviceClient
     from tools.drills.device import Device
-    from tools.drills.street import Street
+    from tools.drills.load_context import LoadContext
 
 
 class Holder:
     """One such device; `session` is its current one."""
 
-    def __init__(self, street: Street, device: Device) -> None:
+    def __init__(self, context_: LoadContext, device: Device) -> None:
         self.device = device
         self.session: Session | None = None
-        self._street = street
+        self._context = context_
         self._client: DeviceClient | None = None
 
     async def run(self) -> None:
         """Hold a session until cancelled."""
         while True:
-            entered = await self.device.attempt(self._street.url)
+            entered = await self.device.attempt(self._context.url)
             if entered is not None:
                 client, replica = entered
                 async with client:

@@ -75,11 +75,15 @@ def judge(seen: Observed, promise: Promise) -> Verdict:
         revoke_seconds=revoke_seconds,
         back_seconds=back_seconds,
         held=len(seen.sessions),
-        kept=sum(_is_kept(one, seen) for one in seen.sessions),
-        to_keep=sum(not _is_hit(one, seen, promise) for one in seen.sessions),
-        let_in=sum(not one.why for one in seen.attempts),
-        turned_away=sum(bool(one.why) and not _may_enter(one, seen) for one in seen.attempts),
-        approved=len({one.request_id for one in seen.approvals if one.status == HTTPStatus.OK}),
+        kept=sum(_is_kept(session, seen) for session in seen.sessions),
+        to_keep=sum(not _is_hit(session, seen, promise) for session in seen.sessions),
+        let_in=sum(not attempt.why for attempt in seen.attempts),
+        turned_away=sum(
+            bool(attempt.why) and not _may_enter(attempt, seen) for attempt in seen.attempts
+        ),
+        approved=len(
+            {approval.request_id for approval in seen.approvals if approval.status == HTTPStatus.OK}
+        ),
         violations=[
             *wrong,
             *lost,
@@ -99,7 +103,9 @@ def is_disturbed(seen: Observed, fault: Fault, violations: Sequence[Violation]) 
     long.
     """
     stalled = max(seen.drill_stalled, 0.0 if fault.harms_redis else seen.redis_stalled)
-    return stalled > STALL_SECONDS and all(one.promise in {KEPT, RETURNS} for one in violations)
+    return stalled > STALL_SECONDS and all(
+        violation.promise in {KEPT, RETURNS} for violation in violations
+    )
 
 
 def _may_enter(attempt: Attempt, seen: Observed) -> bool:
@@ -107,15 +113,19 @@ def _may_enter(attempt: Attempt, seen: Observed) -> bool:
 
 
 def _wrong_admissions(seen: Observed) -> Iterator[Violation]:
-    for one in seen.attempts:
-        if not one.why and not _may_enter(one, seen):
+    for attempt in seen.attempts:
+        if not attempt.why and not _may_enter(attempt, seen):
             text = "admitted without an approval, or after its revocation"
-            yield Violation("no device is admitted wrongly", text, one.device, one.replica, one.at)
+            yield Violation(
+                "no device is admitted wrongly", text, attempt.device, attempt.replica, attempt.at
+            )
 
 
 def _lost_approvals(seen: Observed) -> Iterator[Violation]:
     promise = "nothing approved is lost"
-    audited_approvals = Counter(one.request_id for one in seen.audit if one.action == "approved")
+    audited_approvals = Counter(
+        entry.request_id for entry in seen.audit if entry.action == "approved"
+    )
     answered: dict[str, float] = {}
     for approval in seen.approvals:
         if approval.status != HTTPStatus.OK:
@@ -133,25 +143,29 @@ def _lost_approvals(seen: Observed) -> Iterator[Violation]:
         elif not audited_approvals[approval.request_id]:
             text = "approved (200), but not in the audit log"
             yield Violation(promise, text, approval.device, "", approval.at)
-    for one in seen.attempts:
-        since = answered.get(one.device, one.began)
-        paired = since <= one.began and seen.grants.holds(one.device, one.began, one.at)
-        if paired and one.why not in UNKNOWN:
-            text = f"paired, but refused with {one.why}"
-            yield Violation(promise, text, one.device, one.replica, one.at)
+    for attempt in seen.attempts:
+        since = answered.get(attempt.device, attempt.began)
+        paired = since <= attempt.began and seen.grants.holds(
+            attempt.device, attempt.began, attempt.at
+        )
+        if paired and attempt.why not in UNKNOWN:
+            text = f"paired, but refused with {attempt.why}"
+            yield Violation(promise, text, attempt.device, attempt.replica, attempt.at)
 
 
 def _doubled_decisions(seen: Observed) -> Iterator[Violation]:
     promise = "nothing is decided twice"
     decisions = Counter(
-        (one.request_id, one.action) for one in seen.audit if one.action in ONCE and one.request_id
+        (entry.request_id, entry.action)
+        for entry in seen.audit
+        if entry.action in ONCE and entry.request_id
     )
-    removals = Counter(one.device for one in seen.audit if one.action == "removed")
-    approvals = Counter(one.device for one in seen.audit if one.action == "approved")
+    removals = Counter(entry.device for entry in seen.audit if entry.action == "removed")
+    approvals = Counter(entry.device for entry in seen.audit if entry.action == "approved")
     for (request_id, action), again in decisions.items():
         times = again + ((request_id, action) in seen.decided_before)
         if times > 1:
-            device = next(one.device for one in seen.audit if one.request_id == request_id)
+            device = next(entry.device for entry in seen.audit if entry.request_id == request_id)
             text = f"request {request_id}: {times} times {action} in the audit log"
             yield Violation(promise, text, device)
     for device, times in removals.items():
@@ -173,19 +187,21 @@ def _revoke(seen: Observed) -> tuple[float | None, list[Violation]]:
         return None, [Violation(promise, "the revocation was never answered", revoke.device)]
     took = 0.0
     late: list[Violation] = []
-    for one in revoke.sessions:
-        begin = seen.frozen_until(one.replica, revoke.answered)
-        bound = _bound(seen, one, revoke.answered)
-        if one.closed is None:
-            late.append(Violation(promise, "never closed", revoke.device, one.replica))
+    for session in revoke.sessions:
+        begin = seen.frozen_until(session.replica, revoke.answered)
+        bound = _bound(seen, session, revoke.answered)
+        if session.closed is None:
+            late.append(Violation(promise, "never closed", revoke.device, session.replica))
             continue
-        took = max(took, one.closed - begin)
-        if one.closed > bound:
-            text = f"closed {one.closed - begin:.1f} s after the response to the revocation"
-            late.append(Violation(promise, text, revoke.device, one.replica, one.closed))
-        if one.served > revoke.answered + BOUND_SECONDS:
-            text = f"still served {one.served - begin:.1f} s after the response to the revocation"
-            late.append(Violation(promise, text, revoke.device, one.replica, one.served))
+        took = max(took, session.closed - begin)
+        if session.closed > bound:
+            text = f"closed {session.closed - begin:.1f} s after the response to the revocation"
+            late.append(Violation(promise, text, revoke.device, session.replica, session.closed))
+        if session.served > revoke.answered + BOUND_SECONDS:
+            text = (
+                f"still served {session.served - begin:.1f} s after the response to the revocation"
+            )
+            late.append(Violation(promise, text, revoke.device, session.replica, session.served))
     return took, late
 
 
@@ -199,9 +215,9 @@ def _back(seen: Observed, promise: Promise) -> tuple[float | None, list[Violatio
     """Return when each churning device was admitted again, and the violations."""
     since = seen.began if promise.back is Back.FROM_BEGIN else seen.over
     first: dict[str, float] = {}
-    for one in seen.attempts:
-        if not one.why and one.device in seen.churning and one.began >= since:
-            first[one.device] = min(first.get(one.device, one.at), one.at)
+    for attempt in seen.attempts:
+        if not attempt.why and attempt.device in seen.churning and attempt.began >= since:
+            first[attempt.device] = min(first.get(attempt.device, attempt.at), attempt.at)
     away = [
         Violation(RETURNS, "was not admitted again", device)
         for device in sorted(seen.churning - first.keys())
@@ -209,7 +225,7 @@ def _back(seen: Observed, promise: Promise) -> tuple[float | None, list[Violatio
     took = max((at - since for at in first.values()), default=None)
     allowed = BACK_SECONDS + (seen.over - seen.began if promise.back is Back.FROM_BEGIN else 0)
     if took is not None and took > allowed:
-        device = max(first, key=lambda one: first[one])
+        device = max(first, key=lambda item: first[item])
         text = f"admitted again only after {took:.1f} s"
         away.append(Violation(RETURNS, text, device, "", first[device]))
     return took, away
@@ -226,19 +242,27 @@ def _is_kept(session: Session, seen: Observed) -> bool:
 
 
 def _sessions(seen: Observed, promise: Promise) -> Iterator[Violation]:
-    for one in seen.sessions:
-        hit = _is_hit(one, seen, promise)
-        if not hit and not _is_kept(one, seen):
-            text = f"closed with {one.code}, but its session should have been kept"
-            yield Violation(KEPT, text, one.device, one.replica, one.closed)
-        if hit and one.code and promise.codes and one.code not in promise.codes:
-            text = f"closed with {one.code}, which does not ask the client to come back"
-            yield Violation(CODES, text, one.device, one.replica, one.closed)
+    for session in seen.sessions:
+        hit = _is_hit(session, seen, promise)
+        if not hit and not _is_kept(session, seen):
+            text = f"closed with {session.code}, but its session should have been kept"
+            yield Violation(KEPT, text, session.device, session.replica, session.closed)
+        if hit and session.code and promise.codes and session.code not in promise.codes:
+            text = f"closed with {session.code}, which does not ask the client to come back"
+            yield Violation(CODES, text, session.device, session.replica, session.closed)
         if hit and promise.within_lease:
-            bound = _bound(seen, one, seen.struck)
-            if one.closed is None or one.closed > bound:
-                when = "never" if one.closed is None else f"after {one.closed - seen.struck:.1f} s"
+            bound = _bound(seen, session, seen.struck)
+            if session.closed is None or session.closed > bound:
+                when = (
+                    "never"
+                    if session.closed is None
+                    else f"after {session.closed - seen.struck:.1f} s"
+                )
                 text = f"closed {when}, without a lease"
                 yield Violation(
-                    "nobody is served without a lease", text, one.device, one.replica, one.closed
+                    "nobody is served without a lease",
+                    text,
+                    session.device,
+                    session.replica,
+                    session.closed,
                 )

@@ -1,6 +1,6 @@
 """Stalls of the machine, which no drill can prevent.
 
-Long stalls appear in the story of a violation; an affected case may be repeated.
+Long stalls appear in the explain of a violation; an affected case may be repeated.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from deploy.local.redis_call import RedisCallError
 from tools.drills.observed import Mark
 
 if TYPE_CHECKING:
-    from tools.drills.street import Street
+    from tools.drills.load_context import LoadContext
 
-LOOK_SECONDS: Final = 0.2
+OBSERVE_SECONDS: Final = 0.2
 WORTH_A_LINE_SECONDS: Final = 0.5
 PROBE: Final = ("SET", "drill:probe", "")
 
 
-async def watch_loop(street: Street) -> NoReturn:
+async def watch_loop(context_: LoadContext) -> NoReturn:
     """Record delays of this process, which relays the traffic between services and Redis."""
     now = asyncio.get_running_loop().time
     while True:
-        due = now() + LOOK_SECONDS
-        await asyncio.sleep(LOOK_SECONDS)
+        due = now() + OBSERVE_SECONDS
+        await asyncio.sleep(OBSERVE_SECONDS)
         if (late := now() - due) > WORTH_A_LINE_SECONDS:
-            street.seen.marks.append(Mark(now(), f"(the drill itself was {late:.1f} s late)"))
-            street.seen.drill_stalled = max(street.seen.drill_stalled, late)
+            context_.seen.marks.append(Mark(now(), f"(the drill itself was {late:.1f} s late)"))
+            context_.seen.drill_stalled = max(context_.seen.drill_stalled, late)
 
 
-async def watch_redis(street: Street) -> NoReturn:
+async def watch_redis(context_: LoadContext) -> NoReturn:
     """Record how long Redis takes for a write that bypasses the proxies, while it runs."""
     now = asyncio.get_running_loop().time
-    redis = street.house.stack.redis
+    redis = context_.stack.stack.redis
     while True:
         began = now()
         with suppress(OSError, RedisCallError):
             await asyncio.to_thread(redis.call, *PROBE)
         if (took := now() - began) > WORTH_A_LINE_SECONDS:
-            street.seen.marks.append(Mark(now(), f"(Redis took {took:.1f} s for a write)"))
-            street.seen.redis_stalled = max(street.seen.redis_stalled, took)
-        await asyncio.sleep(LOOK_SECONDS)
+            context_.seen.marks.append(Mark(now(), f"(Redis took {took:.1f} s for a write)"))
+            context_.seen.redis_stalled = max(context_.seen.redis_stalled, took)
+        await asyncio.sleep(OBSERVE_SECONDS)

@@ -132,13 +132,15 @@ class Observed:
 
     def name_replicas(self, name_of: Callable[[str], str]) -> None:
         """Replace boot ids by names, when those of new processes are known as well."""
-        self.attempts = [replace(one, replica=name_of(one.replica)) for one in self.attempts]
+        self.attempts = [
+            replace(attempt, replica=name_of(attempt.replica)) for attempt in self.attempts
+        ]
 
     def frozen_until(self, replica: str, at: float) -> float:
         """Return when a replica paused at this time resumed; otherwise this time."""
         ends = [
-            one.until
-            for one in self.frozen
-            if one.replica == replica and one.since <= at < one.until
+            item.until
+            for item in self.frozen
+            if item.replica == replica and item.since <= at < item.until
         ]
         return max(ends, default=at)

@@ -34,7 +34,7 @@ def as_json(rows: Sequence[Row]) -> dict[str, Any]:
                 "hits": row.fault.promise.hits.value,
                 "held": row.held,
                 "disturbed": row.disturbed,
-                "times": [asdict(one) for one in row.verdicts],
+                "times": [asdict(verdict) for verdict in row.verdicts],
             }
             for row in rows
         ],

@@ -8,16 +8,16 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from tools.drills.case import drill
-from tools.drills.crowd import Crowd
-from tools.drills.desk import Desk
+from tools.drills.explanation import explain
 from tools.drills.grants import Grants
-from tools.drills.house import House
 from tools.drills.judge import is_disturbed
+from tools.drills.load import Load
+from tools.drills.load_context import LoadContext
 from tools.drills.machine import watch_loop, watch_redis
 from tools.drills.observed import Observed
+from tools.drills.operator_api import OperatorApi
 from tools.drills.settings import ROUND_SECONDS
-from tools.drills.story import story
-from tools.drills.street import Street
+from tools.drills.stack import DrillStack
 
 AGAIN_LIMIT: Final = 2
 """How often a case is repeated because the machine stalled."""
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tools.drills.table import Row
 
 
-async def play_round(number: int, rows: Sequence[Row], directory: Path) -> None:
+async def run_round(number: int, rows: Sequence[Row], directory: Path) -> None:
     """Drill every fault once; add the results to the rows and print the violations.
 
     Faults behind relayed sessions have a stack of their own.
@@ -37,49 +37,51 @@ async def play_round(number: int, rows: Sequence[Row], directory: Path) -> None:
     for relayed in (False, True):
         chosen = [row for row in rows if row.fault.relayed is relayed]
         if chosen:
-            await _play(number, chosen, _made(directory / ("relayed" if relayed else "plain")))
+            await _run_phases(
+                number, chosen, _made(directory / ("relayed" if relayed else "plain"))
+            )
 
 
-async def _play(number: int, rows: Sequence[Row], directory: Path) -> None:
+async def _run_phases(number: int, rows: Sequence[Row], directory: Path) -> None:
     grants = Grants()
     relayed = rows[0].fault.relayed
     async with (
         asyncio.timeout(ROUND_SECONDS),
-        House(directory, relayed=relayed) as house,
-        Desk(house) as desk,
+        DrillStack(directory, relayed=relayed) as stack,
+        OperatorApi(stack) as api,
     ):
         nothing = Observed(fault="", case="", round=number, grants=grants)
-        street = Street(house, desk, grants, nothing)
-        crowd = Crowd(street)
-        watching = [asyncio.create_task(watch(street)) for watch in (watch_loop, watch_redis)]
+        context_ = LoadContext(stack, api, grants, nothing)
+        load = Load(context_)
+        watching = [asyncio.create_task(watch(context_)) for watch in (watch_loop, watch_redis)]
         try:
-            await crowd.enter()
+            await load.enter()
             for row in rows:
                 for case in row.fault.cases:
-                    await _play_case(street, crowd, row, case)
+                    await _run_case(context_, load, row, case)
         finally:
-            await crowd.leave()
+            await load.leave()
             for watch in watching:
                 watch.cancel()
             await asyncio.gather(*watching, return_exceptions=True)
 
 
-async def _play_case(street: Street, crowd: Crowd, row: Row, case: str) -> None:
+async def _run_case(context_: LoadContext, load: Load, row: Row, case: str) -> None:
     """Run a case, repeat it if the machine disturbed it, and print the result."""
     for again in range(AGAIN_LIMIT, -1, -1):
         began = time.monotonic()
-        seen, verdict = await drill(street, crowd, row.fault, case)
+        seen, verdict = await drill(context_, load, row.fault, case)
         disturbed = verdict.violations and is_disturbed(seen, row.fault, verdict.violations)
         repeat = bool(disturbed and again)
-        how = "VIOLATED" if verdict.violations else "held"
+        outcome = "VIOLATED" if verdict.violations else "held"
         if repeat:
             stalled = max(seen.redis_stalled, seen.drill_stalled)
-            how = f"the machine stalled for {stalled:.1f} s, again"
+            outcome = f"the machine stalled for {stalled:.1f} s, again"
         else:
-            for one in verdict.violations:
-                print(f"\n{story(seen, one)}\n", flush=True)
+            for violation in verdict.violations:
+                print(f"\n{explain(seen, violation)}\n", flush=True)
         line = f"round {seen.round}: {row.fault.name} {case}".rstrip()
-        print(f"{line} ({time.monotonic() - began:.0f} s): {how}", file=sys.stderr)
+        print(f"{line} ({time.monotonic() - began:.0f} s): {outcome}", file=sys.stderr)
         if not repeat:
             row.verdicts.append(verdict)
             return

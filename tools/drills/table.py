@@ -40,20 +40,20 @@ class Row:
     @property
     def held(self) -> bool:
         """Whether every promise was kept every time."""
-        return not any(one.violations for one in self.verdicts)
+        return not any(verdict.violations for verdict in self.verdicts)
 
     def cells(self) -> tuple[str, ...]:
         """Return the cells of the row; times as median and maximum."""
         verdicts = self.verdicts
-        lost = [one.lost for one in verdicts if one.lost is not None]
+        lost = [verdict.lost for verdict in verdicts if verdict.lost is not None]
         return (
             self.fault.name,
             str(len(verdicts)),
-            str(sum(one.wrong for one in verdicts)),
+            str(sum(verdict.wrong for verdict in verdicts)),
             str(sum(lost)) if lost else "n/a",
-            str(sum(one.doubled for one in verdicts)),
-            _spread([one.revoke_seconds for one in verdicts]),
-            _spread([one.back_seconds for one in verdicts]) + self._mark(),
+            str(sum(verdict.doubled for verdict in verdicts)),
+            _spread([verdict.revoke_seconds for verdict in verdicts]),
+            _spread([verdict.back_seconds for verdict in verdicts]) + self._mark(),
             self._kept(),
             "yes" if self.held else "NO",
         )
@@ -62,9 +62,12 @@ class Row:
         return "*" if self.fault.promise.back is Back.FROM_END else ""
 
     def _kept(self) -> str:
-        kept, held = sum(one.kept for one in self.verdicts), sum(one.held for one in self.verdicts)
-        to_keep = sum(one.to_keep for one in self.verdicts)
-        return f"{kept} of {held} ({to_keep})"
+        stored, held = (
+            sum(verdict.kept for verdict in self.verdicts),
+            sum(verdict.held for verdict in self.verdicts),
+        )
+        to_keep = sum(verdict.to_keep for verdict in self.verdicts)
+        return f"{stored} of {held} ({to_keep})"
 
 
 LEGEND: Final = (
@@ -78,14 +81,14 @@ LEGEND: Final = (
 def totals(rows: Iterable[Row]) -> str:
     """Summarise the attempts."""
     rows = list(rows)
-    verdicts = [one for row in rows for one in row.verdicts]
+    verdicts = [verdict for row in rows for verdict in row.verdicts]
     disturbed = sum(row.disturbed for row in rows)
     again = f"; {disturbed} cases repeated because the machine stalled" if disturbed else ""
     return (
-        f"{sum(one.let_in for one in verdicts)} admissions, "
-        f"{sum(one.turned_away for one in verdicts)} attempts of unauthorised devices, "
-        f"{sum(one.approved for one in verdicts)} approvals, "
-        f"{sum(one.revoke_seconds is not None for one in verdicts)} revokes{again}"
+        f"{sum(verdict.let_in for verdict in verdicts)} admissions, "
+        f"{sum(verdict.turned_away for verdict in verdicts)} attempts of unauthorised devices, "
+        f"{sum(verdict.approved for verdict in verdicts)} approvals, "
+        f"{sum(verdict.revoke_seconds is not None for verdict in verdicts)} revokes{again}"
     )
 
 

@@ -86,15 +86,15 @@ class Upstream:
         with socket.socket() as sock:
             return sock.connect_ex((HOST, self._reservation.port)) == 0
 
-    def _end(self, how: signal.Signals) -> None:
-        self._send(how)
+    def _end(self, mode: signal.Signals) -> None:
+        self._send(mode)
         process = self._running()
         process.wait(END_SECONDS)
         assert process.stdin is not None
         process.stdin.close()
 
-    def _send(self, how: signal.Signals) -> None:
-        os.kill(self._running().pid, how)
+    def _send(self, mode: signal.Signals) -> None:
+        os.kill(self._running().pid, mode)
 
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "the upstream was never started"

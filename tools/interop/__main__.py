@@ -54,7 +54,9 @@ def main() -> int:
     data = Path(tempfile.mkdtemp(prefix="latchkey-interop-"))
     good, keep = False, False
     try:
-        pictures = (one and one.absolute() for one in (given.picture, given.chat_picture))
+        pictures = (
+            picture and picture.absolute() for picture in (given.picture, given.chat_picture)
+        )
         plan = Plan(given.rounds, data, [], *pictures)
         good = asyncio.run(_run(plan, given.only or list(PARTS)))
         keep = not good

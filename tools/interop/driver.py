@@ -24,7 +24,7 @@ NODE: Final = HERE / "node_modules" / ".bin" / "node"
 # The reference client itself waits 15 s for the challenge, and at most a few between attempts.
 WAIT_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 5.0
-LINE_BYTES_MOST: Final = 1 << 20
+MAX_LINE_BYTES: Final = 1 << 20
 _PASSED_ON: Final = ("PATH", "HOME", "TMPDIR")
 
 Event = dict[str, Any]
@@ -63,11 +63,11 @@ class Driver:
         """Dispatch its output until it ends."""
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            said: Event = json.loads(line)
-            if "id" not in said:
-                self.hear(said)
-            elif future := self._asked.get(said["id"]):
-                future.set_result(said)
+            body: Event = json.loads(line)
+            if "id" not in body:
+                self.hear(body)
+            elif future := self._asked.get(body["id"]):
+                future.set_result(body)
         self._ended = True
         for future in self._asked.values():
             future.set_exception(Unexpected("the driver has ended"))
@@ -84,7 +84,7 @@ async def driving(
         env={**environ, **(settings or {})},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        limit=LINE_BYTES_MOST,
+        limit=MAX_LINE_BYTES,
     )
     assert process.stdin is not None
     assert process.stdout is not None

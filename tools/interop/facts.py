@@ -32,6 +32,6 @@ def where(replicas: set[str]) -> str:
     return "at both gateways" if len(replicas) > 1 else "at one gateway"
 
 
-def either(told: bool, yes: str, no: str) -> str:  # noqa: FBT001 - reads like the words it picks
+def either(expected: bool, yes: str, no: str) -> str:  # noqa: FBT001 - reads like the words it picks
     """Return one of two facts."""
-    return yes if told else no
+    return yes if expected else no

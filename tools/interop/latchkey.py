@@ -50,7 +50,9 @@ class Latchkey:
     async def request_of(self, device_id: str) -> dict[str, Any] | None:
         """Return a device's pending request, or None."""
         _, body = await self.call("GET", "/v1/requests")
-        return next((one for one in body["pending"] if one["deviceId"] == device_id), None)
+        return next(
+            (request for request in body["pending"] if request["deviceId"] == device_id), None
+        )
 
     async def approve(self, request_id: str) -> int:
         """Approve a request; return the status."""

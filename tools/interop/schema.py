@@ -42,10 +42,10 @@ def schema_rows(heard: Iterable[Heard]) -> list[Row]:
     version = json.loads((PACKAGE / "package.json").read_text())["version"]
     counts: Counter[str] = Counter()
     misfits: dict[str, list[str]] = {}
-    for one in heard:
-        kind = _kind(one.frame, one.method)
+    for item in heard:
+        kind = _kind(item.frame, item.method)
         counts[kind] += 1
-        misfits.setdefault(kind, []).extend(schema.misfits(one))
+        misfits.setdefault(kind, []).extend(schema.misfits(item))
     return [
         Row("all of them", version, "schema", kind, ("fits",), [_seen(misfits[kind])])
         for kind in sorted(counts)

@@ -15,33 +15,33 @@ import uvloop
 from deploy.local.errors import RunError, file_problem
 from tools.load.approval import Approval, ApprovalError
 from tools.load.command import read_command
-from tools.load.conductor import Stage
-from tools.load.crew import CrewError
-from tools.load.dialling import (
-    Dialler,
+from tools.load.coordinator import Stage
+from tools.load.dialer import (
+    Dialer,
     Unreachable,
     has_sources,
     loopback_sources,
     raise_descriptor_limit,
 )
 from tools.load.display import Display
-from tools.load.ground import NoGround, ground
 from tools.load.options import UsageError
 from tools.load.page import as_page
 from tools.load.pairing import Caller, PairingError, forgotten, new_identities, pair
 from tools.load.precheck import require_approval_of
 from tools.load.report import make_report
 from tools.load.scenarios import run
+from tools.load.subject import NoSystemError, system
 from tools.load.text import as_text
+from tools.load.workers import WorkersError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from tools.load.devices import Identity
-    from tools.load.ground import Ground
     from tools.load.plan import Plan
     from tools.load.scenarios import Run
+    from tools.load.subject import SystemUnderTest
 
 
 class Exit(IntEnum):
@@ -56,7 +56,7 @@ class Exit(IntEnum):
 SPARE_FILES = 200
 """Descriptors of a process that are not connections."""
 _NOT_RUN = (
-    UsageError, NoGround, RunError, Unreachable, ApprovalError, PairingError, CrewError, OSError,
+    UsageError, NoSystemError, RunError, Unreachable, ApprovalError, PairingError, WorkersError, OSError,
 )  # fmt: skip
 
 
@@ -72,8 +72,8 @@ def main(arguments: Sequence[str]) -> Exit:
             plan = replace(plan, sources=1)
         files = raise_descriptor_limit()
         if plan.connections / plan.workers > files - SPARE_FILES:
-            raise NoGround(f"a process may open {files} files here: spread them, --workers")
-        with ground(plan, os.environ) as where:
+            raise NoSystemError(f"a process may open {files} files here: spread them, --workers")
+        with system(plan, os.environ) as where:
             recorded = uvloop.run(_on(where, plan, display))
         report = make_report(plan, where, recorded)
         print(as_text(report))
@@ -103,7 +103,7 @@ def require_writable(file: Path) -> None:
         file.unlink()
 
 
-async def _on(where: Ground, plan: Plan, display: Display) -> Run:
+async def _on(where: SystemUnderTest, plan: Plan, display: Display) -> Run:
     """Pair devices if necessary, run, and clean up a system that is not temporary."""
     new = new_identities(plan.devices)
     async with Approval(where.approval_url, where.admin_token) as approval:
@@ -116,15 +116,15 @@ async def _on(where: Ground, plan: Plan, display: Display) -> Run:
 
 
 async def _paired(stage: Stage, approval: Approval, new: Sequence[Identity]) -> Sequence[Identity]:
-    plan, where = stage.plan, stage.ground
+    plan, where = stage.plan, stage.system
     if not plan.approved:
         return new
     sources = loopback_sources(plan.sources) if where.target.is_loopback else []
-    dialler = Dialler(where.target, sources)
-    await dialler.prepare()
+    dialer = Dialer(where.target, sources)
+    await dialer.prepare()
     return await pair(
         new,
-        caller=Caller(where.target, dialler, plan.timeout),
+        caller=Caller(where.target, dialer, plan.timeout),
         approval=approval,
         gateway_token=where.gateway_token,
         shared_token=plan.shared_token,

@@ -27,7 +27,7 @@ class Approval:
         """Return the boot ids of the live gateways. Raises ApprovalError."""
         found = await self._call("GET", "v1/replicas")
         try:
-            return {str(one["bootId"]) for one in found["gateways"]}
+            return {str(gateway["bootId"]) for gateway in found["gateways"]}
         except (LookupError, TypeError):
             raise self._another() from None
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tools.load.report import Report
     from tools.load.servers import ServerPoint
 
-POINTS_MOST: Final = 400
+MAX_POINTS: Final = 400
 GAP_SECONDS: Final = 1.6
 """A line is interrupted where there is no value for this long."""
 _NINES: Final = (
@@ -31,14 +31,14 @@ def over_time(report: Report) -> str:
     """Return rates, held connections and latencies over time."""
     points = report.points
     lines = [
-        Line("admitted", [(one.at, one.admitted) for one in points], "a"),
-        Line("refused", [(one.at, one.refused) for one in points], "b"),
-        Line("other", [(one.at, one.others) for one in points], "c"),
+        Line("admitted", [(point.at, point.admitted) for point in points], "a"),
+        Line("refused", [(point.at, point.refused) for point in points], "b"),
+        Line("other", [(point.at, point.others) for point in points], "c"),
     ]
-    held = Line("held", [(one.at, float(one.held)) for one in points], "d")
+    held = Line("held", [(point.at, float(point.held)) for point in points], "d")
     times = [
-        Line("p50", [(one.at, one.p50_ms) for one in points if one.p50_ms], "a"),
-        Line("p99", [(one.at, one.p99_ms) for one in points if one.p99_ms], "c"),
+        Line("p50", [(point.at, point.p50_ms) for point in points if point.p50_ms], "a"),
+        Line("p99", [(point.at, point.p99_ms) for point in points if point.p99_ms], "c"),
     ]
     return (
         _plot("Rate over time", "verdicts a second, by seconds", lines)
@@ -52,7 +52,7 @@ def percentiles(report: Report) -> str:
     points = report.percentiles
     if not points:
         return ""
-    step = max(1, len(points) // POINTS_MOST)
+    step = max(1, len(points) // MAX_POINTS)
     shown = [*points[::step], points[-1]]
     # The slowest attempt is placed where the next nine would begin.
     end = 1 - 0.5 / sum(phase.latency_ms.count for phase in report.phases if phase.counted)
@@ -67,17 +67,21 @@ def percentiles(report: Report) -> str:
 
 def servers_over_time(report: Report) -> str:
     """Return CPU, memory and descriptors of the servers; empty if not visible."""
-    roles = dict(zip(dict.fromkeys(one.role for one in report.servers), cycle("abcdef")))
+    roles = dict(zip(dict.fromkeys(server.role for server in report.servers), cycle("abcdef")))
 
     def lines(value: Callable[[ServerPoint], float]) -> list[Line]:
         return [
-            Line(role, [(one.at, value(one)) for one in report.servers if one.role == role], kind)
+            Line(
+                role,
+                [(server.at, value(server)) for server in report.servers if server.role == role],
+                kind,
+            )
             for role, kind in roles.items()
         ]
 
-    cpu = lines(lambda one: one.busy * 100)
-    memory = lines(lambda one: one.rss_bytes / 2**20)
-    descriptors = lines(lambda one: float(one.descriptors))
+    cpu = lines(lambda item: item.busy * 100)
+    memory = lines(lambda item: item.rss_bytes / 2**20)
+    descriptors = lines(lambda item: float(item.descriptors))
     return (
         _plot("Server CPU", "share of a core, by seconds", cpu, y=Unit("%"))
         + _plot("Server memory", "resident MB, by seconds", memory)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tools.load.devices import LoadDevice
-    from tools.load.dialling import Dialler
+    from tools.load.dialer import Dialer
     from tools.load.messages import Job, Order
     from tools.load.plan import Phase
 
@@ -35,11 +35,11 @@ NOT_STARTED: Final = Outcome(Kind.FAILED, "not started in time: too many in flig
 class Churn:
     """The phases of one worker, one after another."""
 
-    def __init__(self, job: Job, devices: Sequence[LoadDevice], dialler: Dialler) -> None:
+    def __init__(self, job: Job, devices: Sequence[LoadDevice], dialer: Dialer) -> None:
         self.upgrade = upgrade_request(job.target.netloc, job.target.path)
         self._job = job
         self._devices = cycle(devices)
-        self._dialler = dialler
+        self._dialer = dialer
         self._loop = asyncio.get_running_loop()
         self._live: dict[Session, None] = {}
         self._deltas: dict[int, Delta] = {}
@@ -165,7 +165,7 @@ class Churn:
     def _begin(self, at: float) -> None:
         session = Session(self, next(self._devices), at, phase=self._index)
         self._live[session] = None
-        self._dialler.dial(session)
+        self._dialer.dial(session)
 
     def _delta(self, phase: int) -> Delta:
         delta = self._deltas.get(phase)

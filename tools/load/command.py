@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 from shared.running import find_run
 from shared.typed_address import AddressError, approval_address, gateway_address
-from tools.load.ground import secrets_file
-from tools.load.options import REMOTE, RUNNING, SOURCES_MOST, UsageError, make_parser
+from tools.load.options import MAX_SOURCES, REMOTE, RUNNING, UsageError, make_parser
 from tools.load.plan import (
-    OPEN_IN_FLIGHT_MOST,
+    MAX_OPEN_IN_FLIGHT,
     REFUSAL_DEVICES,
     Bounds,
     Drop,
     Phase,
     Plan,
     Scenario,
-    most_in_flight,
+    max_in_flight,
     ramp,
     sources_for,
 )
+from tools.load.subject import secrets_file
 from tools.load.target import BadTarget, read_target
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _plan(given: argparse.Namespace) -> Plan:
         devices=_devices(given, scenario, connections, away=away),
         workers=given.workers,
         sources=given.sources
-        or min(SOURCES_MOST, sources_for(max(in_flight, most_in_flight(phases)))),
+        or min(MAX_SOURCES, sources_for(max(in_flight, max_in_flight(phases)))),
         sources_given=given.sources is not None,
         timeout=given.timeout,
         shared_token=given.shared_token,
@@ -118,13 +118,13 @@ def _phases(
         case Scenario.CLOSED | Scenario.SOAK | Scenario.REFUSALS:
             main = Phase(scenario.value, given.seconds, in_flight, rate=pace)
         case Scenario.OPEN:
-            most = given.in_flight or OPEN_IN_FLIGHT_MOST
-            main = Phase("open", given.seconds, most, rate=given.rate, is_open=True)
+            maximum = given.in_flight or MAX_OPEN_IN_FLIGHT
+            main = Phase("open", given.seconds, maximum, rate=given.rate, is_open=True)
         case Scenario.RAMP:
             if not given.step:
                 raise UsageError("--step: must not be 0")
-            most = given.in_flight or OPEN_IN_FLIGHT_MOST
-            return ramp(given.first, given.last, given.step, given.seconds, most)
+            maximum = given.in_flight or MAX_OPEN_IN_FLIGHT
+            return ramp(given.first, given.last, given.step, given.seconds, maximum)
         case _:
             return ()
     warm_up = Phase(

@@ -21,12 +21,14 @@ class Display:
         self._live = stream.isatty()
         self._last = 0.0
 
-    def count(self, what: str, done: int, whole: int) -> None:
+    def count(self, description: str, done: int, whole: int) -> None:
         """Show how many of a whole are done."""
         if self._live:
-            self._write(f"{CLEAR_LINE}{what}: {done} of {whole}{'' if done < whole else chr(10)}")
+            self._write(
+                f"{CLEAR_LINE}{description}: {done} of {whole}{'' if done < whole else chr(10)}"
+            )
         elif done == whole:
-            self._write(f"{what}: {done}\n")
+            self._write(f"{description}: {done}\n")
 
     def point(self, name: str, seconds: float, point: Point, servers: str) -> None:
         """Show the latest interval."""

@@ -28,8 +28,8 @@ def findings(plan: Plan, run: Run) -> list[str]:
     if count := record.took(Kind.WRONGLY_ADMITTED):
         found.append(f"{count} admissions of unapproved devices")
     if count := record.took(Kind.WRONGLY_REFUSED):
-        what = "of approved devices" if plan.approved else 'other than "pairing required"'
-        found.append(f"{count} refusals {what}")
+        label = "of approved devices" if plan.approved else 'other than "pairing required"'
+        found.append(f"{count} refusals {label}")
     right = sum(phase.tally.right for phase in record.phases if phase.counted)
     if not right:
         found.append(
@@ -61,19 +61,21 @@ def _revoke(run: Run, opened: int) -> list[str]:
     found = []
     if left := opened - run.lost - len(ended):
         found.append(f"{left} connections of revoked devices stayed open")
-    if wrong := sum(one.code != CloseCode.DEVICE_REMOVED for one in ended):
+    if wrong := sum(item.code != CloseCode.DEVICE_REMOVED for item in ended):
         found.append(f"{wrong} were not closed with code {CloseCode.DEVICE_REMOVED.value}")
     return found
 
 
 def _soak(plan: Plan, run: Run) -> list[str]:
     found = [
-        f"{one.left} {one.what} of {one.role} are left over" for one in run.remains if one.left
+        f"{remain.left} {remain.what} of {remain.role} are left over"
+        for remain in run.remains
+        if remain.left
     ]
     found += [
-        f"{one.what} of {one.role} could no longer be observed after the load"
-        for one in run.remains
-        if one.after is None
+        f"{remain.what} of {remain.role} could no longer be observed after the load"
+        for remain in run.remains
+        if remain.after is None
     ]
     if plan.phases[-1].seconds >= GROWTH_SECONDS:
         found += [

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-LEAST_US: Final = 1
-MOST_US: Final = 3_600_000_000
+MIN_US: Final = 1
+MAX_US: Final = 3_600_000_000
 DIGITS: Final = 3
 
 _HALF_BITS: Final = 10
@@ -43,7 +43,7 @@ class Histogram:
         """Add latencies; those out of range are clamped."""
         counts = self._counts
         for value in values:
-            us = min(max(value, LEAST_US), MOST_US)
+            us = min(max(value, MIN_US), MAX_US)
             index = _index(us)
             counts[index] = counts.get(index, 0) + 1
             self.count += 1
@@ -88,7 +88,7 @@ class Histogram:
     def encoded(self) -> str:
         """Return HdrHistogram's base64 text (V2, compressed)."""
         payload = b"".join(self._words())
-        head = struct.pack(">iiiiqqd", _COOKIE, len(payload), 0, DIGITS, LEAST_US, MOST_US, 1.0)
+        head = struct.pack(">iiiiqqd", _COOKIE, len(payload), 0, DIGITS, MIN_US, MAX_US, 1.0)
         packed = zlib.compress(head + payload)
         return base64.b64encode(
             struct.pack(">ii", _COMPRESSED_COOKIE, len(packed)) + packed

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tools.load.devices import LoadDevice
-    from tools.load.dialling import Dialler
+    from tools.load.dialer import Dialer
     from tools.load.messages import Job
     from tools.load.plan import Hold
 
 NO_CLOSE_FRAME: Final = 1006
 SWEEP_SECONDS: Final = 0.5
 BACK_OFF_SECONDS: Final = 0.25
-BACK_OFF_MOST_SECONDS: Final = 2.0
+MAX_BACK_OFF_SECONDS: Final = 2.0
 TRIES: Final = 5
 """Attempts after which a connection is given up."""
 JUDGED: Final = frozenset({Kind.WRONGLY_ADMITTED, Kind.WRONGLY_REFUSED, Kind.REFUSED})
@@ -39,14 +39,12 @@ DROPPED: Final = "dropped"
 class Holding:
     """The connections that one worker holds, each in its own slot."""
 
-    def __init__(
-        self, job: Job, hold: Hold, devices: Sequence[LoadDevice], dialler: Dialler
-    ) -> None:
+    def __init__(self, job: Job, hold: Hold, devices: Sequence[LoadDevice], dialer: Dialer) -> None:
         self.upgrade = upgrade_request(job.target.netloc, job.target.path)
         self._job = job
         self._hold = hold
         self._devices = devices
-        self._dialler = dialler
+        self._dialer = dialer
         self._loop = asyncio.get_running_loop()
         self._live: dict[Session, None] = {}
         self._held: dict[Session, None] = {}
@@ -75,7 +73,7 @@ class Holding:
             sweeping.cancel()
 
     def order(self, order: Order) -> None:
-        """Carry out an order of the conductor."""
+        """Carry out an order of the coordinator."""
         match order:
             case ComeBack():
                 self._coming_back = order
@@ -164,7 +162,7 @@ class Holding:
         device = self._devices[slot % len(self._devices)]
         session = Session(self, device, time.monotonic(), phase=phase, slot=slot)
         self._live[session] = None
-        self._dialler.dial(session)
+        self._dialer.dial(session)
 
     def _lost(self, session: Session) -> None:
         if self._stopping:
@@ -186,7 +184,7 @@ class Holding:
         if opening and (fails == TRIES or session.outcome.kind in JUDGED):
             self._left -= 1
             return
-        wait = min(BACK_OFF_MOST_SECONDS, BACK_OFF_SECONDS * 2 ** (fails - 1))
+        wait = min(MAX_BACK_OFF_SECONDS, BACK_OFF_SECONDS * 2 ** (fails - 1))
         self._loop.call_later(wait * random.uniform(0.5, 1), self._again, slot, session.phase)
 
     def _count(self, session: Session) -> None:

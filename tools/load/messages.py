@@ -1,4 +1,4 @@
-"""Messages between the conductor and its workers, sent over a pipe."""
+"""Messages between the coordinator and its workers, sent over a pipe."""
 
 from __future__ import annotations
 

@@ -21,13 +21,13 @@ LATE_MS: Final = 20.0
 def notes(plan: Plan, run: Run, workers: Sequence[WorkerReport]) -> list[str]:
     """Return the caveats; empty if there are none."""
     found = []
-    busiest = max((one.busy for one in workers), default=0.0)
+    busiest = max((worker.busy for worker in workers), default=0.0)
     if busiest >= SATURATED:
         found.append(
             f"load saturated: a worker used {busiest:.0%} of its core, so the load may be the "
             "limit (--workers)"
         )
-    late = max((one.late_ms for one in workers), default=0.0)
+    late = max((worker.late_ms for worker in workers), default=0.0)
     if late >= LATE_MS:
         found.append(
             f"starts were up to {late:.0f} ms late because the load did not get its core; this "

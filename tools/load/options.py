@@ -24,7 +24,7 @@ _N = TypeVar("_N", int, float)
 REMOTE: Final = Bounds()
 RUNNING: Final = "running"
 """Value of `--url` without an address: what `make run` started here."""
-SOURCES_MOST: Final = 250
+MAX_SOURCES: Final = 250
 WARM_UP_SECONDS: Final = 1.0
 
 
@@ -49,11 +49,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     def add(scenario: Scenario, text: str) -> argparse.ArgumentParser:
-        one = scenarios.add_parser(
+        entry = scenarios.add_parser(
             scenario.value, help=text, description=f"{text[0].upper()}{text[1:]}."
         )
-        _common(one)
-        return one
+        _common(entry)
+        return entry
 
     closed = add(Scenario.CLOSED, "a fixed number of handshakes in flight (default)")
     _churning(closed, seconds=10)
@@ -128,7 +128,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
         None,
         "number of loopback source addresses (default: 8 handshakes in flight for each, at least "
         "16); with fewer, a gateway's limit of 32 may apply",
-        most=SOURCES_MOST,
+        most=MAX_SOURCES,
     )
     _number(load, "--timeout", 10, "S", "maximum duration of an attempt", least=0.1)
     load.add_argument(
@@ -194,7 +194,7 @@ def _number(
 ) -> None:
     to.add_argument(
         name,
-        type=_at_least(float, least),
+        type=_require_minimum(float, least),
         default=float(default),
         metavar=unit,
         dest=dest or name.strip("-").replace("-", "_"),
@@ -212,15 +212,19 @@ def _whole(
 ) -> None:
     shown = "" if default is None else f" (default {default})"
     to.add_argument(
-        name, type=_at_least(int, 1, most), default=default, metavar="N", help=f"{text}{shown}"
+        name,
+        type=_require_minimum(int, 1, most),
+        default=default,
+        metavar="N",
+        help=f"{text}{shown}",
     )
 
 
-def _at_least(kind: type[_N], least: float, most: float = 1e9) -> Callable[[str], _N]:
+def _require_minimum(kind: type[_N], minimum: float, maximum: float = 1e9) -> Callable[[str], _N]:
     def read(text: str) -> _N:
         value = kind(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text}: from {least:g} to {most:g}")
+        if not minimum <= value <= maximum:
+            raise argparse.ArgumentTypeError(f"{text}: from {minimum:g} to {maximum:g}")
         return value
 
     return read

@@ -82,10 +82,10 @@ def _figures(report: Report, counted: Sequence[PhaseReport]) -> str:
         for use in counted[-1].servers
         if use.bytes_per_connection is not None
     ]
-    figures += [(f"{count:,}", f"{what} left over") for count, what in left_of(report.left_over)]
+    figures += [(f"{count:,}", f"{label} left over") for count, label in left_of(report.left_over)]
     cells = "".join(
-        f"<div><strong>{escape(value)}</strong><span>{escape(what)}</span></div>"
-        for value, what in figures
+        f"<div><strong>{escape(value)}</strong><span>{escape(label)}</span></div>"
+        for value, label in figures
     )
     return f'<section class="figures">{cells}</section>\n'
 
@@ -119,7 +119,7 @@ def _outcomes(report: Report) -> str:
         f'<tr><th class="{_class(kind)}">{escape(kind)}</th>{_cell("said", what)}'
         f"{_cell('close code', str(code or ''))}{_cell('close reason', reason)}"
         f"{_cell('count', f'{count:,}')}</tr>"
-        for (kind, what, code, reason), count in sorted(total.items(), key=lambda one: -one[1])
+        for (kind, what, code, reason), count in sorted(total.items(), key=lambda item: -item[1])
     )
     return _table("Results of attempts", ("", "said", "close code", "close reason", "count"), rows)
 
@@ -150,8 +150,8 @@ def _table(title: str, heads: Sequence[str], rows: str) -> str:
 
 def _cell(head: str, text: str) -> str:
     """Return a cell with its column's heading, which narrow pages show beside it."""
-    said = SAID if head in WORDS else ""
-    return f'<td{said} data-label="{escape(head)}">{escape(text)}</td>'
+    message = SAID if head in WORDS else ""
+    return f'<td{message} data-label="{escape(head)}">{escape(text)}</td>'
 
 
 def _foot(report: Report) -> str:
@@ -159,8 +159,8 @@ def _foot(report: Report) -> str:
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
         for name, value in plan_in_words(report.plan)
     )
-    load = ", ".join(f"{one.busy:.0%} of a core" for one in report.workers)
-    late = max((one.late_ms for one in report.workers), default=0.0)
+    load = ", ".join(f"{worker.busy:.0%} of a core" for worker in report.workers)
+    late = max((worker.late_ms for worker in report.workers), default=0.0)
     return (
         f"<footer><dl>{plan}</dl><p>The load used {escape(load)}; no start was later than "
         f"{late:.1f} ms. {escape(report.machine)}.</p></footer>\n"

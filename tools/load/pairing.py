@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from tools.load.approval import Approval
-    from tools.load.dialling import Dialler
+    from tools.load.dialer import Dialer
     from tools.load.target import Target
 
 AT_ONCE: Final = 16
@@ -37,9 +37,9 @@ class PairingError(Exception):
 class Caller:
     """Owner of sessions that connects each device once and returns the outcome."""
 
-    def __init__(self, target: Target, dialler: Dialler, timeout: float) -> None:
+    def __init__(self, target: Target, dialer: Dialer, timeout: float) -> None:
         self.upgrade = upgrade_request(target.netloc, target.path)
-        self._dialler = dialler
+        self._dialer = dialer
         self._timeout = timeout
         self._ends: dict[Session, asyncio.Future[None]] = {}
 
@@ -47,7 +47,7 @@ class Caller:
         """Connect, disconnect if admitted, and return the session with its outcome."""
         session = Session(self, device, time.monotonic())
         end = self._ends[session] = asyncio.get_running_loop().create_future()
-        self._dialler.dial(session)
+        self._dialer.dial(session)
         try:
             async with asyncio.timeout(self._timeout):
                 await end

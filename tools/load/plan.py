@@ -16,7 +16,7 @@ PER_SOURCE: Final = 8
 OPENING_IN_FLIGHT: Final = 64
 REFUSAL_DEVICES: Final = 32
 """Fewer than may await approval from one address (50), so that none displaces another."""
-OPEN_IN_FLIGHT_MOST: Final = 4096
+MAX_OPEN_IN_FLIGHT: Final = 4096
 
 
 class Scenario(StrEnum):
@@ -189,6 +189,6 @@ def sources_for(in_flight: int) -> int:
     return max(LOOPBACK_SOURCES, -(-in_flight // PER_SOURCE))
 
 
-def most_in_flight(phases: Sequence[Phase]) -> int:
+def max_in_flight(phases: Sequence[Phase]) -> int:
     """Return the maximum number of handshakes in flight over the phases."""
     return max((phase.in_flight for phase in phases), default=0)

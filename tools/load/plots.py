@@ -101,14 +101,14 @@ def plot(
     return "".join([*parts, "</svg>"])
 
 
-def nice_ticks(most: float) -> list[float]:
+def nice_ticks(maximum: float) -> list[float]:
     """Return 0 and a few round numbers, the last one at least the given maximum."""
-    if most <= 0:
+    if maximum <= 0:
         return [0.0, 1.0]
-    rough = most / TICKS
+    rough = maximum / TICKS
     power = 10 ** math.floor(math.log10(rough))
     step = next(step * power for step in _STEPS if step * power >= rough * (1 - 1e-9))
-    return [step * n for n in range(math.ceil(most / step - 1e-9) + 1)]
+    return [step * n for n in range(math.ceil(maximum / step - 1e-9) + 1)]
 
 
 def _place(at: float, *, nines: bool) -> float:

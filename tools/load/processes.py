@@ -65,14 +65,14 @@ class Watch:
 
     def __init__(self, watched: Sequence[Watched]) -> None:
         self.watched = list(watched)
-        self.samples: dict[int, list[Sample]] = {one.pid: [] for one in watched}
+        self.samples: dict[int, list[Sample]] = {item.pid: [] for item in watched}
         self.others_cores: float | None = None
         """Cores used by other programs meanwhile; None if unknown."""
 
-    def add(self, one: Watched) -> None:
+    def add(self, process: Watched) -> None:
         """Watch another process from now on."""
-        self.watched.append(one)
-        self.samples[one.pid] = []
+        self.watched.append(process)
+        self.samples[process.pid] = []
 
     def take(self) -> float:
         """Sample all processes; returns the time."""
@@ -85,10 +85,10 @@ class Watch:
     def busy_now(self) -> str:
         """Return the share of a core that each role has used since the previous sample."""
         shares: dict[str, float] = {}
-        for one in self.watched:
-            if len(found := self.samples[one.pid][-2:]) > 1 and found[1].at > found[0].at:
+        for item in self.watched:
+            if len(found := self.samples[item.pid][-2:]) > 1 and found[1].at > found[0].at:
                 used = (found[1].cpu_seconds - found[0].cpu_seconds) / (found[1].at - found[0].at)
-                shares[one.role] = shares.get(one.role, 0.0) + used
+                shares[item.role] = shares.get(item.role, 0.0) + used
         return ", ".join(f"{role} {share:.0%}" for role, share in shares.items())
 
 

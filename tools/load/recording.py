@@ -68,7 +68,7 @@ class WorkerRecord:
 
     def busy(self, begin: float, end: float) -> float:
         """Return the share of a core that it used between two times."""
-        within = [one for one in self.cpu if begin - 0.5 <= one[0] <= end + 0.5]
+        within = [item for item in self.cpu if begin - 0.5 <= item[0] <= end + 0.5]
         if len(within) < 2:
             return 0.0
         (first, cpu), (last, cpu_2) = within[0], within[-1]

@@ -17,12 +17,12 @@ from tools.load.servers import ServerPoint, ServerUse, server_points, server_use
 from tools.load.verdicts import Kind
 
 if TYPE_CHECKING:
-    from tools.load.ground import Ground
     from tools.load.histogram import Histogram
+    from tools.load.leftovers import Leftover
     from tools.load.plan import Plan
     from tools.load.recording import PhaseRecord
-    from tools.load.remains import Remainder
     from tools.load.scenarios import Run
+    from tools.load.subject import SystemUnderTest
 
 
 class Latency(msgspec.Struct, rename="camel"):
@@ -113,7 +113,7 @@ class Report(msgspec.Struct, rename="camel"):
     servers: list[ServerPoint]
     workers: list[WorkerReport]
     moments: Moments
-    left_over: list[Remainder]
+    left_over: list[Leftover]
     """What a soak left over, without what could not be seen."""
     percentiles: list[tuple[float, float]]
     """Of all counted phases: share of attempts (0 to 1), milliseconds."""
@@ -123,17 +123,19 @@ class Report(msgspec.Struct, rename="camel"):
         return msgspec.json.format(msgspec.json.encode(self)).decode() + "\n"
 
 
-def make_report(plan: Plan, ground: Ground, run: Run) -> Report:
+def make_report(plan: Plan, system: SystemUnderTest, run: Run) -> Report:
     """Create the report of a run."""
     record = run.recording
     begin = record.phases[0].begin
     counted = [phase for phase in record.phases if phase.counted and phase.end]
     first, last = counted[0].begin, counted[-1].end
-    workers = [WorkerReport(one.busy(first, last), one.late * 1e3) for one in record.workers]
+    workers = [
+        WorkerReport(worker.busy(first, last), worker.late * 1e3) for worker in record.workers
+    ]
     all_latencies = record.latencies()
     return Report(
         scenario=plan.scenario.value,
-        target=ground.target.url if not ground.is_ours else "a temporary stack",
+        target=system.target.url if not system.is_ours else "a temporary stack",
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         plan=_plan(plan),
@@ -218,8 +220,8 @@ def _moments(plan: Plan, run: Run) -> Moments:
     record = run.recording
     ended = record.ended[run.lost :]
     closes: dict[tuple[int, str], int] = {}
-    for one in ended:
-        closes[one.code, one.reason] = closes.get((one.code, one.reason), 0) + 1
+    for item in ended:
+        closes[item.code, item.reason] = closes.get((item.code, item.reason), 0) + 1
     found = Moments(closes=[Row("closed", "", *close, count) for close, count in closes.items()])
     if run.dropped is not None:
         dropped = run.dropped
@@ -230,8 +232,8 @@ def _moments(plan: Plan, run: Run) -> Moments:
         )
     if plan.scenario is Scenario.REVOKE and ended and run.calls:
         called = min(run.calls.values())
-        found.first_closed = (min(one.at for one in ended) - called) * 1e3
-        found.last_closed = (max(one.at for one in ended) - called) * 1e3
-        own = [one.at - run.calls[one.device] for one in ended if one.device in run.calls]
+        found.first_closed = (min(item.at for item in ended) - called) * 1e3
+        found.last_closed = (max(item.at for item in ended) - called) * 1e3
+        own = [item.at - run.calls[item.device] for item in ended if item.device in run.calls]
         found.last_closed_after_its_call = max(own, default=0.0) * 1e3
     return found

@@ -1,4 +1,4 @@
-"""The scenarios, as run by the conductor: each returns its records."""
+"""The scenarios, as run by the coordinator: each returns its records."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from tools.load.approval import ApprovalError
-from tools.load.conductor import Conductor
+from tools.load.coordinator import Coordinator
 from tools.load.devices import PROFILE
-from tools.load.looking import looking
+from tools.load.leftovers import after_load, before_load
 from tools.load.messages import ComeBack, Stop
+from tools.load.observing import observing
 from tools.load.pairing import AT_ONCE, first_of
 from tools.load.plan import Drop, Scenario
 from tools.load.recording import PhaseRecord
-from tools.load.remains import after_load, before_load
 from tools.load.verdicts import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tools.load.approval import Approval
-    from tools.load.conductor import Stage
+    from tools.load.coordinator import Stage
     from tools.load.devices import Identity
+    from tools.load.leftovers import Leftover
     from tools.load.plan import Phase
     from tools.load.processes import Watch
     from tools.load.recording import Recording
-    from tools.load.remains import Remainder
 
 OPEN_SECONDS: Final = 180.0
 SETTLE_SECONDS: Final = 1.0
@@ -51,11 +51,11 @@ class Run:
     calls: dict[int, float] = field(default_factory=dict)
     lost: int = 0
     held: int = 0
-    remains: list[Remainder] = field(default_factory=list)
+    remains: list[Leftover] = field(default_factory=list)
 
 
 async def run(stage: Stage, identities: Sequence[Identity]) -> Run:
-    """Run the planned scenario. Raises CrewError, Unreachable, ApprovalError."""
+    """Run the planned scenario. Raises WorkersError, Unreachable, ApprovalError."""
     plan = stage.plan
     if plan.scenario is Scenario.SOAK:
         return await _soak(stage, identities)
@@ -64,15 +64,15 @@ async def run(stage: Stage, identities: Sequence[Identity]) -> Run:
     names = {Scenario.STORM: "reconnecting", Scenario.REVOKE: "revoking"}
     later = names.get(plan.scenario, "holding")
     phases = [PhaseRecord(name, is_churn=False) for name in ("opening", later)]
-    conductor = Conductor(stage, identities, phases)
+    coordinator = Coordinator(stage, identities, phases)
     match plan.scenario:
         case Scenario.STORM:
-            return await _storm(conductor)
+            return await _storm(coordinator)
         case Scenario.REVOKE:
             assert stage.approval is not None
-            return await _revoke(conductor, stage.approval, identities)
+            return await _revoke(coordinator, stage.approval, identities)
         case _:
-            return await _idle(conductor)
+            return await _idle(coordinator)
 
 
 async def _soak(stage: Stage, identities: Sequence[Identity]) -> Run:
@@ -85,93 +85,95 @@ async def _soak(stage: Stage, identities: Sequence[Identity]) -> Run:
         return await _churn(replace(stage, plan=replace(stage.plan, phases=(phase,))), identities)
 
     *warm_up, main = stage.plan.phases
-    async with looking(stage.ground) as look:
+    async with observing(stage.system) as look:
         warmed = [await churn(phase) for phase in warm_up]
         if stage.approval is not None:
             await stage.approval.let_go()
         before = await before_load(look)
         run = await churn(main)
         run.remains = await after_load(look, before)
-    run.recording.phases[:0] = [phase for one in warmed for phase in one.recording.phases]
+    run.recording.phases[:0] = [phase for item in warmed for phase in item.recording.phases]
     return run
 
 
 async def _churn(stage: Stage, identities: Sequence[Identity]) -> Run:
     phases = [PhaseRecord(phase.name, counted=phase.counted) for phase in stage.plan.phases]
-    conductor = Conductor(stage, identities, phases)
-    run = Run(conductor.recording, conductor.watch)
-    async with conductor.working():
-        done = asyncio.create_task(conductor.crew.until_done())
+    coordinator = Coordinator(stage, identities, phases)
+    run = Run(coordinator.recording, coordinator.watch)
+    async with coordinator.working():
+        done = asyncio.create_task(coordinator.workers_.until_done())
         try:
             at = time.monotonic()
-            for phase, planned in zip(run.recording.phases, conductor.plan.phases, strict=True):
-                conductor.begin(phase)
+            for phase, planned in zip(run.recording.phases, coordinator.plan.phases, strict=True):
+                coordinator.begin(phase)
                 at += planned.seconds
                 await asyncio.wait([done], timeout=at - time.monotonic())
-                conductor.end(phase)
+                coordinator.end(phase)
             await done
         finally:
             done.cancel()
     return run
 
 
-async def _open(conductor: Conductor) -> None:
+async def _open(coordinator: Coordinator) -> None:
     """Open all connections; those that fail are left out and show in the outcomes."""
-    phase = conductor.recording.phases[0]
-    conductor.begin(phase)
-    await conductor.until(lambda: conductor.recording.opened, OPEN_SECONDS)
-    conductor.end(phase)
+    phase = coordinator.recording.phases[0]
+    coordinator.begin(phase)
+    await coordinator.until(lambda: coordinator.recording.opened, OPEN_SECONDS)
+    coordinator.end(phase)
 
 
-async def _idle(conductor: Conductor) -> Run:
-    run = Run(conductor.recording, conductor.watch)
+async def _idle(coordinator: Coordinator) -> Run:
+    run = Run(coordinator.recording, coordinator.watch)
     holding = run.recording.phases[1]
-    async with conductor.working():
-        await _open(conductor)
-        conductor.begin(holding)
-        await conductor.until(lambda: False, conductor.plan.seconds)
-        conductor.end(holding)
+    async with coordinator.working():
+        await _open(coordinator)
+        coordinator.begin(holding)
+        await coordinator.until(lambda: False, coordinator.plan.seconds)
+        coordinator.end(holding)
         run.lost = len(run.recording.ended)
-        await _stop(conductor, run)
+        await _stop(coordinator, run)
     return run
 
 
-async def _storm(conductor: Conductor) -> Run:
-    run = Run(conductor.recording, conductor.watch)
-    record, plan = run.recording, conductor.plan
+async def _storm(coordinator: Coordinator) -> Run:
+    run = Run(coordinator.recording, coordinator.watch)
+    record, plan = run.recording, coordinator.plan
     returning = record.phases[1]
-    async with conductor.working():
-        await _open(conductor)
+    async with coordinator.working():
+        await _open(coordinator)
         opened = record.phases[0].tally.of(Kind.ADMITTED)
-        await conductor.until(lambda: False, SETTLE_SECONDS)
+        await coordinator.until(lambda: False, SETTLE_SECONDS)
         run.lost = len(record.ended)
-        conductor.begin(returning)
-        conductor.crew.order(ComeBack(plan.jitter, drop=plan.drop is Drop.CLIENT))
+        coordinator.begin(returning)
+        coordinator.workers_.order(ComeBack(plan.jitter, drop=plan.drop is Drop.CLIENT))
         if plan.drop is Drop.CLIENT:
             run.dropped = time.monotonic()
-            await conductor.until(lambda: len(record.back) >= opened, BACK_SECONDS + plan.jitter)
+            await coordinator.until(lambda: len(record.back) >= opened, BACK_SECONDS + plan.jitter)
         else:
-            if plan.drop is Drop.RESTART and conductor.ground.restart is not None:
+            if plan.drop is Drop.RESTART and coordinator.system.restart is not None:
                 run.dropped = time.monotonic()
-                conductor.watch.add(await asyncio.to_thread(conductor.ground.restart))
-            await conductor.until(lambda: len(record.ended) > run.lost, plan.seconds)
+                coordinator.watch.add(await asyncio.to_thread(coordinator.system.restart))
+            await coordinator.until(lambda: len(record.ended) > run.lost, plan.seconds)
             if len(record.ended) > run.lost:
                 run.dropped = run.dropped or record.ended[run.lost].at
-            await conductor.until(lambda: _all_back(run, opened), BACK_SECONDS + plan.jitter)
-        conductor.end(returning)
-        await _stop(conductor, run)
+            await coordinator.until(lambda: _all_back(run, opened), BACK_SECONDS + plan.jitter)
+        coordinator.end(returning)
+        await _stop(coordinator, run)
     return run
 
 
 def _all_back(run: Run, opened: int) -> bool:
     """Return whether all connections are open again, and none was lost for a while."""
     record = run.recording
-    quiet = time.monotonic() - max((one.at for one in record.ended), default=0) > QUIET_SECONDS
+    quiet = time.monotonic() - max((item.at for item in record.ended), default=0) > QUIET_SECONDS
     return quiet and record.held >= opened
 
 
-async def _revoke(conductor: Conductor, approval: Approval, identities: Sequence[Identity]) -> Run:
-    run = Run(conductor.recording, conductor.watch)
+async def _revoke(
+    coordinator: Coordinator, approval: Approval, identities: Sequence[Identity]
+) -> Run:
+    run = Run(coordinator.recording, coordinator.watch)
     record = run.recording
     closing = record.phases[1]
     gate = asyncio.Semaphore(AT_ONCE)
@@ -181,25 +183,25 @@ async def _revoke(conductor: Conductor, approval: Approval, identities: Sequence
             run.calls[index] = time.monotonic()
             await approval.revoke(device_id, PROFILE.role or "")
 
-    async with conductor.working():
-        await _open(conductor)
+    async with coordinator.working():
+        await _open(coordinator)
         opened = record.phases[0].tally.of(Kind.ADMITTED)
-        await conductor.until(lambda: False, SETTLE_SECONDS)
+        await coordinator.until(lambda: False, SETTLE_SECONDS)
         run.lost = len(record.ended)
-        conductor.begin(closing)
+        coordinator.begin(closing)
         try:
             async with asyncio.TaskGroup() as group:
                 for index, identity in enumerate(identities):
                     group.create_task(revoke(index, identity.device_id))
         except ExceptionGroup as group_error:
             raise first_of(group_error, ApprovalError) from None
-        await conductor.until(lambda: len(record.ended) >= opened, CLOSED_SECONDS)
-        conductor.end(closing)
-        await _stop(conductor, run)
+        await coordinator.until(lambda: len(record.ended) >= opened, CLOSED_SECONDS)
+        coordinator.end(closing)
+        await _stop(coordinator, run)
     return run
 
 
-async def _stop(conductor: Conductor, run: Run) -> None:
+async def _stop(coordinator: Coordinator, run: Run) -> None:
     run.held = run.recording.held
-    conductor.crew.order(Stop())
-    await conductor.crew.until_done()
+    coordinator.workers_.order(Stop())
+    await coordinator.workers_.until_done()

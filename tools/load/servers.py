@@ -52,14 +52,14 @@ def server_uses(watch: Watch, phase: PhaseRecord, *, held: int = 0) -> list[Serv
     With `held` connections, includes the memory of each.
     """
     found: dict[str, ServerUse] = {}
-    for one in watch.watched:
-        samples = _within(watch.samples[one.pid], phase.begin, phase.end)
+    for item in watch.watched:
+        samples = _within(watch.samples[item.pid], phase.begin, phase.end)
         if len(samples) < 2:
             continue
         first, last = samples[0], samples[-1]
         settled = _settled(samples)
-        start = watch.samples[one.pid][0]
-        use = found.setdefault(one.role, ServerUse(one.role, 0.0, None, 0, 0, 0.0, 0, 0, 0))
+        start = watch.samples[item.pid][0]
+        use = found.setdefault(item.role, ServerUse(item.role, 0.0, None, 0, 0, 0.0, 0, 0, 0))
         cpu = last.cpu_seconds - first.cpu_seconds
         use.busy += cpu / (last.at - first.at)
         if phase.verdicts:
@@ -79,13 +79,13 @@ def server_uses(watch: Watch, phase: PhaseRecord, *, held: int = 0) -> list[Serv
 def server_points(watch: Watch, begin: float) -> list[ServerPoint]:
     """Return the state of each role over the run."""
     found: dict[tuple[str, float], ServerPoint] = {}
-    for one in watch.watched:
-        samples = watch.samples[one.pid]
+    for item in watch.watched:
+        samples = watch.samples[item.pid]
         for before, now in pairwise(samples):
             if now.at - before.at < _EDGE:
                 continue
             point = found.setdefault(
-                (one.role, now.at), ServerPoint(one.role, now.at - begin, 0.0, 0, 0, 0)
+                (item.role, now.at), ServerPoint(item.role, now.at - begin, 0.0, 0, 0, 0)
             )
             point.busy += (now.cpu_seconds - before.cpu_seconds) / (now.at - before.at)
             point.rss_bytes += now.rss_bytes
@@ -100,10 +100,10 @@ def _percent(growth: int, now: int) -> float:
 
 
 def _within(samples: list[Sample], begin: float, end: float) -> list[Sample]:
-    return [one for one in samples if begin <= one.at <= end]
+    return [sample for sample in samples if begin <= sample.at <= end]
 
 
 def _settled(samples: list[Sample]) -> Sample:
     length = samples[-1].at - samples[0].at
     since = samples[0].at + min(SETTLED_SECONDS, length / 5)
-    return next(one for one in samples if one.at >= since)
+    return next(sample for sample in samples if sample.at >= since)

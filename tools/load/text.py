@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tools.load.remains import Remainder
+    from tools.load.leftovers import Leftover
     from tools.load.report import Latency, Moments, PhaseReport, Report, Row
     from tools.load.servers import ServerUse
 
@@ -40,9 +40,9 @@ def as_text(report: Report) -> str:
     if moments := _moments(report):
         lines += ["", *moments]
     if left := left_of(report.left_over):
-        lines += ["", f"left over: {', '.join(f'{count} {what}' for count, what in left)}"]
-    load = ", ".join(f"{one.busy:.0%} of a core" for one in report.workers)
-    late = max((one.late_ms for one in report.workers), default=0.0)
+        lines += ["", f"left over: {', '.join(f'{count} {label}' for count, label in left)}"]
+    load = ", ".join(f"{worker.busy:.0%} of a core" for worker in report.workers)
+    late = max((worker.late_ms for worker in report.workers), default=0.0)
     lines += ["", f"load    {load}; no start later than {late:.1f} ms"]
     lines += [f"note    {note}" for note in report.notes]
     if report.machine_busy:
@@ -119,12 +119,12 @@ def _number(value: Any) -> str:
     return f"{value:,g}" if isinstance(value, float) else str(value)
 
 
-def left_of(remains: Sequence[Remainder]) -> list[tuple[int, str]]:
+def left_of(remains: Sequence[Leftover]) -> list[tuple[int, str]]:
     """Return how many of each are left over, over all roles."""
     found: dict[str, int] = {}
-    for one in remains:
-        found[one.what] = found.get(one.what, 0) + one.left
-    return [(count, what) for what, count in found.items()]
+    for remain in remains:
+        found[remain.what] = found.get(remain.what, 0) + remain.left
+    return [(count, label) for label, count in found.items()]
 
 
 def moments_of(moments: Moments) -> list[tuple[str, str]]:
@@ -137,9 +137,9 @@ def moments_of(moments: Moments) -> list[tuple[str, str]]:
         (moments.last_closed, "the last was closed"),
         (moments.last_closed_after_its_call, "longest from a call to its closes"),
     )
-    return [(f"{ms:,.0f} ms", what) for ms, what in named if ms is not None]
+    return [(f"{ms:,.0f} ms", label) for ms, label in named if ms is not None]
 
 
 def _moments(report: Report) -> list[str]:
-    found = [f"{what:<34}{ms}" for ms, what in moments_of(report.moments)]
+    found = [f"{label:<34}{ms}" for ms, label in moments_of(report.moments)]
     return [*found, *(f"  {row.count:<9d} {describe(row)}" for row in report.moments.closes)]

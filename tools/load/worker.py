@@ -12,7 +12,7 @@ import uvloop
 
 from tools.load.churn import Churn
 from tools.load.devices import LoadDevice
-from tools.load.dialling import Dialler, Unreachable, raise_descriptor_limit
+from tools.load.dialer import Dialer, Unreachable, raise_descriptor_limit
 from tools.load.holding import Holding
 from tools.load.messages import Done, Go, Job, Order, Ready, Stop, Trouble
 
@@ -23,7 +23,7 @@ REPORT_SECONDS: Final = 0.25
 
 
 def main(pipe: Connection) -> None:
-    """Run the job received through the pipe; only the conductor ends it, so Ctrl-C is ignored."""
+    """Run the job received through the pipe; only the coordinator ends it, so Ctrl-C is ignored."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     job = pipe.recv()
     try:
@@ -31,7 +31,7 @@ def main(pipe: Connection) -> None:
     except Unreachable as error:
         pipe.send(Trouble(job.worker, str(error)))
     except (EOFError, BrokenPipeError):
-        pass  # the conductor has ended
+        pass  # the coordinator has ended
 
 
 async def _work(pipe: Connection, job: Job) -> None:
@@ -47,7 +47,7 @@ async def _work(pipe: Connection, job: Job) -> None:
                 while True:
                     loop.call_soon_threadsafe(orders.put_nowait, pipe.recv())
             except (EOFError, OSError):
-                loop.call_soon_threadsafe(orders.put_nowait, Stop())  # the conductor has ended
+                loop.call_soon_threadsafe(orders.put_nowait, Stop())  # the coordinator has ended
 
     drive = await _drive(job)
     threading.Thread(target=hear, daemon=True).start()
@@ -67,17 +67,17 @@ async def _work(pipe: Connection, job: Job) -> None:
 
 async def _drive(job: Job) -> Churn | Holding:
     first_source = job.worker * len(job.sources) // job.workers
-    dialler = Dialler(job.target, job.sources, first_source)
-    await dialler.prepare()
+    dialer = Dialer(job.target, job.sources, first_source)
+    await dialer.prepare()
     devices = [
         LoadDevice(identity, job.gateway_token, index)
         for index, identity in enumerate(job.identities)
     ]
     if job.hold is not None:
-        return Holding(job, job.hold, devices, dialler)
+        return Holding(job, job.hold, devices, dialer)
     # Workers start at different devices, so that two seldom use the same one at once.
     first = job.worker * len(devices) // job.workers
-    return Churn(job, devices[first:] + devices[:first], dialler)
+    return Churn(job, devices[first:] + devices[:first], dialer)
 
 
 async def _obey(orders: asyncio.Queue[Order], drive: Churn | Holding) -> None:

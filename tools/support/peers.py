@@ -174,18 +174,20 @@ class FakeApproval(_Peer):
 
     async def _handle(self, questions: Sequence[Question]) -> list[Reply]:
         asked = [decode_question(question.body) for question in questions]
-        if all(isinstance(one, BeatQuestion) for one in asked):
+        if all(isinstance(request, BeatQuestion) for request in asked):
             self.routine += 2
         else:
             self.messages += 1
-        return [await self._reply(one) for one in asked]
+        return [await self._reply(request) for request in asked]
 
     async def _reply(self, asked: AuthorizeDevice | ReportSecret | BeatQuestion) -> Reply:
         if isinstance(asked, BeatQuestion):
             self.beats.append(asked)
-            history = [self.base, *(one.change for one in self.history)]
+            history = [self.base, *(change.change for change in self.history)]
             known = asked.booted and asked.applied in history
-            missed = [one for one in self.history if one.change.number > asked.applied.number]
+            missed = [
+                change for change in self.history if change.change.number > asked.applied.number
+            ]
             return encode(
                 BeatAnswer(
                     asked.beat_id,

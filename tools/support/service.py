@@ -155,7 +155,7 @@ class ServiceProcess:
         self._reservation.release()
 
     def _wait_for(
-        self, condition: Callable[[ReadyAnswer | None], bool], what: str, seconds: float
+        self, condition: Callable[[ReadyAnswer | None], bool], description: str, seconds: float
     ) -> None:
         child = self._started()
         last: ReadyAnswer | None = None
@@ -167,7 +167,7 @@ class ServiceProcess:
             return condition(last)
 
         try:
-            wait_until(holds, f"{self.name} {what}", seconds=seconds)
+            wait_until(holds, f"{self.name} {description}", seconds=seconds)
         except AssertionError as error:
             error.add_note(f"its last answer: {last}")
             error.add_note(self.log_text()[-LOG_CHARACTERS_SHOWN:])

@@ -86,7 +86,7 @@ class StubOpenClaw:
     @property
     def clients(self) -> list[Session]:
         """Sessions of relayed devices, the oldest first."""
-        return [one for one in self.sessions if one.user == CLIENT_USER]
+        return [session for session in self.sessions if session.user == CLIENT_USER]
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine on its event loop and wait for the result."""

@@ -14,22 +14,22 @@ POLL_SECONDS: Final = 0.02
 
 
 def wait_until(
-    condition: Callable[[], object], what: str, *, seconds: float = WAIT_SECONDS
+    condition: Callable[[], object], description: str, *, seconds: float = WAIT_SECONDS
 ) -> None:
-    """Wait until the condition holds; fail with `what` if it does not in time."""
+    """Wait until the condition holds; fail with `description` if it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
+            raise AssertionError(f"not within {seconds:g} s: {description}")
         time.sleep(POLL_SECONDS)
 
 
 async def until(
-    condition: Callable[[], object], what: str, *, seconds: float = WAIT_SECONDS
+    condition: Callable[[], object], description: str, *, seconds: float = WAIT_SECONDS
 ) -> None:
     """Like `wait_until`, without blocking the event loop."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
+            raise AssertionError(f"not within {seconds:g} s: {description}")
         await asyncio.sleep(POLL_SECONDS)

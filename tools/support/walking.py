@@ -36,11 +36,11 @@ async def findings_of(
     return (await walk(url, wanted, config, lambda _finding: None, now=now)).findings
 
 
-async def stopped_by(url: str, cause: Cause, **how: Any) -> Finding:
+async def stopped_by(url: str, cause: Cause, **options: Any) -> Finding:
     """Check that exactly this cause stops the doctor; returns the finding."""
-    findings = await findings_of(url, **how)
-    wrong = [one for one in findings if one.state is State.WRONG]
-    assert [one.cause and one.cause.id for one in wrong] == [cause.id], findings
+    findings = await findings_of(url, **options)
+    wrong = [finding for finding in findings if finding.state is State.WRONG]
+    assert [item.cause and item.cause.id for item in wrong] == [cause.id], findings
     (finding,) = wrong
     assert finding.found
     assert finding.cure
@@ -48,9 +48,9 @@ async def stopped_by(url: str, cause: Cause, **how: Any) -> Finding:
     return finding
 
 
-async def warned_of(url: str, cause: Cause, **how: Any) -> Finding:
+async def warned_of(url: str, cause: Cause, **options: Any) -> Finding:
     """Check that the doctor warns of this cause; returns the finding."""
-    findings = await findings_of(url, **how)
-    warned = [one for one in findings if one.cause is cause]
-    assert [one.state for one in warned] == [State.WARNING], findings
+    findings = await findings_of(url, **options)
+    warned = [finding for finding in findings if finding.cause is cause]
+    assert [item.state for item in warned] == [State.WARNING], findings
     return warned[0]

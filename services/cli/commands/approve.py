@@ -85,8 +85,10 @@ async def approve(
     control (operator.admin). Without --yes, the first eight characters of a REQUEST-ID suffice.
     """
     if latest and yes:
-        how = typed("devices approve REQUEST-ID --yes")
-        raise Misused("latest-is-not-a-name", NOT_UNSEEN, f"Name the request you reviewed: {how}")
+        command = typed("devices approve REQUEST-ID --yes")
+        raise Misused(
+            "latest-is-not-a-name", NOT_UNSEEN, f"Name the request you reviewed: {command}"
+        )
     if latest == (request_id is not None):
         shows = f"`{typed('devices list')}` lists the pending requests."
         raise Misused("which-request", "name a request or use --latest", shows)
@@ -258,15 +260,15 @@ async def _reject_all(
     many = f"{count} request{'' if count == 1 else 's'}"
     if not output.as_json:
         columns = ("request", "device", "asks for", "from", "asked")
-        rows = [showing.pending_row(one, _now_ms()) for one in found.pending]
+        rows = [showing.pending_row(request, _now_ms()) for request in found.pending]
         output.table(f"Pending from {address} ({count})", columns, rows)
         if found.total is not UNSET and found.total > count:
             output.aside(
                 f"These are the newest of {found.total}; the others stay pending.", "yellow"
             )
-    how = typed(f"devices reject --from {shlex.quote(address)} --yes")
-    context.confirm(f"Reject {'this' if count == 1 else 'these'} {many}?", yes=yes, how=how)
-    done = await approval.reject_all([one.request_id for one in found.pending])
+    command = typed(f"devices reject --from {shlex.quote(address)} --yes")
+    context.confirm(f"Reject {'this' if count == 1 else 'these'} {many}?", yes=yes, how=command)
+    done = await approval.reject_all([request.request_id for request in found.pending])
     if output.as_json:
         output.document(done)
         return

@@ -58,23 +58,23 @@ async def _read(
     if not begins:
         return await approval.audit(after, limit)
     place = after or 0
-    kept: deque[AuditEntry] = deque(maxlen=limit)
+    newest: deque[AuditEntry] = deque(maxlen=limit)
     while True:
         page = await approval.audit(place, PAGE_ENTRIES)
         for entry in page.entries:
             if entry.device_id.startswith(begins):
-                kept.append(entry)
-                if after is not None and len(kept) == limit:
-                    return devices.AuditPage(list(kept), entry.id)
+                newest.append(entry)
+                if after is not None and len(newest) == limit:
+                    return devices.AuditPage(list(newest), entry.id)
         if len(page.entries) < PAGE_ENTRIES:
-            return devices.AuditPage(list(kept), page.next)
+            return devices.AuditPage(list(newest), page.next)
         place = page.next
 
 
 def entry_parts(entry: AuditEntry) -> tuple[str, str]:
     """Return an entry's main line and its details."""
     role = entry.role or ",".join(entry.roles)
-    of_role = bool(entry.scopes) and all(one.startswith(f"{role}.") for one in entry.scopes)
+    of_role = bool(entry.scopes) and all(scope.startswith(f"{role}.") for scope in entry.scopes)
     about = [
         ("request", entry.request_id),
         ("instead of", entry.superseded_request_id),

@@ -56,7 +56,7 @@ async def list_devices(context: Context) -> None:
         output.table(
             f"Waiting for approval ({len(listed.pending)})",
             ("request", "device", "asks for", "from", "asked"),
-            [rows.pending_row(one, now_ms) for one in listed.pending],
+            [rows.pending_row(request, now_ms) for request in listed.pending],
         )
         output.line("Approve one:", "dim")
         output.line("  " + typed("devices approve REQUEST-ID"), "dim")
@@ -67,7 +67,7 @@ async def list_devices(context: Context) -> None:
         output.table(
             f"Paired ({len(listed.devices)})",
             ("device", "name", "access", "status"),
-            [rows.device_row(one, now_ms) for one in listed.devices],
+            [rows.device_row(device, now_ms) for device in listed.devices],
         )
     else:
         output.line("No devices are paired.")
@@ -77,8 +77,8 @@ async def list_devices(context: Context) -> None:
             f"Unreadable records ({len(listed.unreadable)})",
             ("device", "what to do"),
             [
-                [safe(one.device_id), typed(f"devices remove {one.device_id[:16]}")]
-                for one in listed.unreadable
+                [safe(item.device_id), typed(f"devices remove {item.device_id[:16]}")]
+                for item in listed.unreadable
             ],
         )
 
@@ -113,7 +113,9 @@ async def remove(context: Context, *, device_id: str, yes: bool) -> None:
     """Remove a device and close its connections."""
     async with context.approval() as approval:
         found = await approval.listed_devices()
-        broken = [one for one in found.unreadable if matches_id(device_id.lower(), one.device_id)]
+        broken = [
+            item for item in found.unreadable if matches_id(device_id.lower(), item.device_id)
+        ]
         if len(broken) == 1:
             full_id = broken[0].device_id
             called = f"{safe(full_id[:16])}, whose record is unreadable"
@@ -152,8 +154,8 @@ async def rotate(
     async with context.approval() as approval:
         device = device_named(device_id, await approval.devices(device_id))
         of = role_of(device, role)
-        how = typed(f"devices rotate {device.device_id} --role {of} --yes")
-        context.confirm(f"Rotate the {of} token of {_called(device)}?", yes=yes, how=how)
+        command = typed(f"devices rotate {device.device_id} --role {of} --yes")
+        context.confirm(f"Rotate the {of} token of {_called(device)}?", yes=yes, how=command)
         rotated = await approval.rotate(device.device_id, of, list(scopes) or None)
     _print_result(context, rotated, f"Rotated the {of} token of {_called(device)}.")
 
@@ -173,8 +175,8 @@ async def revoke(context: Context, *, device_id: str, role: str | None, yes: boo
     async with context.approval() as approval:
         device = device_named(device_id, await approval.devices(device_id))
         of = role_of(device, role)
-        how = typed(f"devices revoke {device.device_id} --role {of} --yes")
-        context.confirm(f"Revoke the {of} token of {_called(device)}?", yes=yes, how=how)
+        command = typed(f"devices revoke {device.device_id} --role {of} --yes")
+        context.confirm(f"Revoke the {of} token of {_called(device)}?", yes=yes, how=command)
         revoked = await approval.revoke(device.device_id, of)
     _print_result(context, revoked, f"Revoked the {of} token of {_called(device)}.")
 

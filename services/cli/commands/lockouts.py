@@ -50,13 +50,13 @@ async def list_lockouts(context: Context) -> None:
     now_ms = time.time_ns() // 1_000_000
     rows = [
         [
-            _shown(one),
-            SECRETS[one.credential],
-            moment(one.since_ms),
-            f"{length(one.until_ms - now_ms)} left",
-            str(one.failures),
+            _shown(item),
+            SECRETS[item.credential],
+            moment(item.since_ms),
+            f"{length(item.until_ms - now_ms)} left",
+            str(item.failures),
         ]
-        for one in found
+        for item in found
     ]
     columns = ("address", "secret", "since (UTC)", "ends", "wrong values")
     context.output.table(f"Locked out ({len(rows)})", columns, rows)
@@ -86,9 +86,9 @@ async def lift(context: Context, *, address: str, secret: str | None, yes: bool)
     """
     async with context.approval() as approval:
         found = [
-            one
-            for one in await approval.lockouts()
-            if _applies_to(one, address) and secret in {None, one.credential}
+            lockout
+            for lockout in await approval.lockouts()
+            if _applies_to(lockout, address) and secret in {None, lockout.credential}
         ]
         if not found:
             raise ApiError(
@@ -97,10 +97,10 @@ async def lift(context: Context, *, address: str, secret: str | None, yes: bool)
                 f"`{typed('lockouts list')}` lists those that are.",
             )
         narrowed = f" --secret {secret}" if secret else ""
-        how = typed(f"lockouts lift {found[0].address}{narrowed} --yes")
+        command = typed(f"lockouts lift {found[0].address}{narrowed} --yes")
         names = _names(found)
-        context.confirm(f"Lift the lock-out of {_shown(found[0])} ({names})?", yes=yes, how=how)
-        lifted = [await approval.lift_lockout(one.credential, one.address) for one in found]
+        context.confirm(f"Lift the lock-out of {_shown(found[0])} ({names})?", yes=yes, how=command)
+        lifted = [await approval.lift_lockout(item.credential, item.address) for item in found]
     if context.output.as_json:
         context.output.document(Lockouts(lifted))
     else:
@@ -137,7 +137,7 @@ def _shown(lockout: LockoutObject) -> str:
 
 
 def _names(found: Sequence[LockoutObject]) -> str:
-    return ", ".join(SECRETS[one.credential] for one in found)
+    return ", ".join(SECRETS[item.credential] for item in found)
 
 
 for _command in (list_lockouts, lift):

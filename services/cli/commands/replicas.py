@@ -31,28 +31,32 @@ async def replicas(context: Context) -> None:
         return
     rows = [
         [
-            replica_name(one.boot_id),
-            str(one.connections),
-            f"{length(one.last_beat_ago_ms)} ago",
-            "not known yet" if one.changes_behind is UNSET else str(one.changes_behind),
-            *_process(one),
+            replica_name(gateway.boot_id),
+            str(gateway.connections),
+            f"{length(gateway.last_beat_ago_ms)} ago",
+            "not known yet" if gateway.changes_behind is UNSET else str(gateway.changes_behind),
+            *_process(gateway),
         ]
-        for one in live.gateways
+        for gateway in live.gateways
     ]
     columns = ("replica", "connections", "last heartbeat", "changes behind", "release", "uptime")
     context.output.table(f"Gateways ({len(rows)})", columns, rows)
     context.output.line()
     alive = [
-        [replica_name(one.boot_id), f"{length(one.last_alive_ago_ms)} ago", *_process(one)]
-        for one in live.approvals
+        [
+            replica_name(approval.boot_id),
+            f"{length(approval.last_alive_ago_ms)} ago",
+            *_process(approval),
+        ]
+        for approval in live.approvals
     ]
     context.output.table(
         f"Approvals ({len(alive)})", ("replica", "last seen", "release", "uptime"), alive
     )
 
 
-def _process(one: devices.GatewayAlive | devices.ApprovalAlive) -> list[str]:
+def _process(item: devices.GatewayAlive | devices.ApprovalAlive) -> list[str]:
     """Return release and uptime, which older releases do not report."""
-    if one.version is UNSET or one.uptime_seconds is UNSET:
+    if item.version is UNSET or item.uptime_seconds is UNSET:
         return ["unknown", "unknown"]
-    return [one.version, length(one.uptime_seconds * 1000)]
+    return [item.version, length(item.uptime_seconds * 1000)]

@@ -104,10 +104,10 @@ async def config(
             "UPSTREAM_SECRET is not set here, or is too short",
             "Set it to the gateways' value, or make a new one: latchkey secrets UPSTREAM_SECRET",
         )
-    ranges = [_network(one) for one in networks] or [_LOOPBACK]
+    ranges = [_network(network) for network in networks] or [_LOOPBACK]
     made = upstream_config(
         secret,
-        origins=[_origin(one) for one in origins or (context.config.gateway_public_url,)],
+        origins=[_origin(origin) for origin in origins or (context.config.gateway_public_url,)],
         replicas=ranges,
         password=randomness.token_urlsafe(PASSWORD_BYTES),
     )
@@ -142,15 +142,19 @@ async def check(context: Context) -> int:
     """
     async with context.approval() as approval:
         live = await approval.replicas()
-    seen = [_seen(one.boot_id, one.upstream) for one in live.gateways if one.upstream is not UNSET]
-    without = [one.boot_id for one in live.gateways if one.upstream is UNSET]
-    well = bool(seen) and not without and all(one.reachable and not one.problems for one in seen)
+    seen = [
+        _seen(gateway.boot_id, gateway.upstream)
+        for gateway in live.gateways
+        if gateway.upstream is not UNSET
+    ]
+    without = [gateway.boot_id for gateway in live.gateways if gateway.upstream is UNSET]
+    well = bool(seen) and not without and all(item.reachable and not item.problems for item in seen)
     output = context.output
     if output.as_json:
         output.document(Checked(well, seen, without))
         return Exit.OK if well else Exit.REFUSED
-    for one in seen:
-        _tell(output, one)
+    for item in seen:
+        _tell(output, item)
     for replica in without:
         output.step(
             "XX", replica[:10], "This gateway has no upstream: set UPSTREAM_URL.", "bold red"
@@ -168,7 +172,7 @@ def problems_of(found: devices.UpstreamSeen) -> list[tuple[Cause, dict[str, str]
     codes = () if found.problems is UNSET else found.problems
     if not codes and not found.reachable:
         codes = (UNREACHABLE.id,)
-    return [(BY_ID.get(one, REFUSES), {"reason": reason or "no answer"}) for one in codes]
+    return [(BY_ID.get(code, REFUSES), {"reason": reason or "no answer"}) for code in codes]
 
 
 def _seen(replica: str, found: devices.UpstreamSeen) -> Seen:

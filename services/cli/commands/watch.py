@@ -55,7 +55,7 @@ async def watch(context: Context, *, after: int | None, count: int | None) -> No
 async def _waits(approval: ApprovalClient, request_id: str) -> bool:
     """Return whether a request is still pending; the event may be old."""
     try:
-        return any(one.request_id == request_id for one in await approval.pending())
+        return any(request.request_id == request_id for request in await approval.pending())
     except CommandError:
         return False
 

@@ -55,7 +55,7 @@ async def why(context: Context, *, who: str | None, limit: int) -> None:
         if who is not None:
             found = _meant(who, found, recent)
             named = _device_ids(found)
-            for device_id in sorted(named - {one.device_id for one in found.refusals}):
+            for device_id in sorted(named - {refusal.device_id for refusal in found.refusals}):
                 found.refusals.extend(await approval.refusals(device_id, limit=MAX_REFUSALS))
         else:
             found = Why([], [], recent)
@@ -72,18 +72,26 @@ def _meant(who: str, found: Why, recent: list[objects.Refusal]) -> Why:
     """Return the matches: by id, else by address, else by name."""
     lower = who.lower()
     for matches in (
-        lambda one: matches_id(lower, one.device_id or "") or matches_id(who, _request_id(one)),
-        lambda one: one.remote_ip == lower,
-        lambda one: lower in refusal_words.names_of(one),
+        lambda item: matches_id(lower, item.device_id or "") or matches_id(who, _request_id(item)),
+        lambda item: item.remote_ip == lower,
+        lambda item: lower in refusal_words.names_of(item),
     ):
         refusals = list(filter(matches, recent))
-        named = {one.device_id for one in refusals if one.device_id}
-        pending = [one for one in found.pending if matches(one) or one.device_id in named]
-        devices = [one for one in found.devices if matches(one) or one.device_id in named]
+        named = {refusal.device_id for refusal in refusals if refusal.device_id}
+        pending = [
+            request for request in found.pending if matches(request) or request.device_id in named
+        ]
+        devices = [
+            device for device in found.devices if matches(device) or device.device_id in named
+        ]
         if pending or devices or refusals:
             meant = Why(pending, devices, refusals)
             known = _device_ids(meant)
-            refusals += [one for one in recent if one.device_id in known and one not in refusals]
+            refusals += [
+                refusal
+                for refusal in recent
+                if refusal.device_id in known and refusal not in refusals
+            ]
             return meant
     raise ApiError(
         "not-refused",
@@ -94,11 +102,13 @@ def _meant(who: str, found: Why, recent: list[objects.Refusal]) -> Why:
 
 
 def _device_ids(found: Why) -> set[str]:
-    return {one.device_id for one in found.pending} | {one.device_id for one in found.devices}
+    return {request.device_id for request in found.pending} | {
+        device.device_id for device in found.devices
+    }
 
 
-def _request_id(one: objects.WaitingRequest | objects.PairedDevice | objects.Refusal) -> str:
-    return getattr(one, "request_id", "")
+def _request_id(item: objects.WaitingRequest | objects.PairedDevice | objects.Refusal) -> str:
+    return getattr(item, "request_id", "")
 
 
 def _list(context: Context, refusals: list[objects.Refusal]) -> None:
@@ -109,7 +119,7 @@ def _list(context: Context, refusals: list[objects.Refusal]) -> None:
     output.table(
         "Refused in the last day, newest first",
         ("device", "client", "reason", "from", "when"),
-        [refusal_words.row(one, now_ms) for one in refusals],
+        [refusal_words.row(refusal, now_ms) for refusal in refusals],
     )
     output.line("What to do:", "dim")
     output.line("  " + typed("devices why DEVICE"), "dim")

@@ -169,7 +169,7 @@ async def doctor(
     output.aside(f"{escaped(address)}, step by step:", "bold")
     try:
         walked = await walk(
-            address, options, context.config, lambda one: _print_finding(output, one)
+            address, options, context.config, lambda item: _print_finding(output, item)
         )
     except StateError as error:
         raise Misused("state-file", str(error)) from None
@@ -177,7 +177,7 @@ async def doctor(
     if output.as_json:
         gateway = Gateway(walked.product.kind, walked.product.version)
         output.document(
-            Report(address, well, gateway, [_step_report(one) for one in walked.findings])
+            Report(address, well, gateway, [_step_report(finding) for finding in walked.findings])
         )
     else:
         _conclude(output, walked, well=well)
@@ -187,7 +187,7 @@ async def doctor(
 def _conclude(output: Output, walked: Walk, *, well: bool) -> None:
     """Print what to do next, and for OpenClaw what Latchkey would improve."""
     is_openclaw = walked.product.kind is Kind.OPENCLAW
-    warned = any(one.state is State.WARNING for one in walked.findings)
+    warned = any(finding.state is State.WARNING for finding in walked.findings)
     if well and warned:
         output.line(f"\n{_WARNED}")
     if well and is_openclaw:
@@ -198,7 +198,7 @@ def _conclude(output: Output, walked: Walk, *, well: bool) -> None:
     elif well and not warned:
         output.line(f"\n{_WELL}")
         output.line("  " + typed("devices list"))
-    found = {one.cause for one in walked.findings if one.state is State.WRONG}
+    found = {finding.cause for finding in walked.findings if finding.state is State.WRONG}
     if is_openclaw and (well or found & _CURED_BY_LATCHKEY):
         output.line(f"\n{_ABOUT_LATCHKEY}")
 

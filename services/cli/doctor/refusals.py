@@ -123,8 +123,8 @@ def _unavailable(journey: Journey, outcome: Refused) -> Wrong:
         return Wrong(openclaw_causes.STARTING, outcome.message)
     reason = outcome.details.get("reason")
     if reason == _FOR_THE_UPSTREAM:
-        told = warnings_of_upstream(journey.ready) if journey.ready is not None else []
-        cause, why = told[0] if told else (upstream_causes.REFUSES, "")
+        received = warnings_of_upstream(journey.ready) if journey.ready is not None else []
+        cause, why = received[0] if received else (upstream_causes.REFUSES, "")
         return Wrong(cause, outcome.message, reason=why)
     if reason == "pending-limit":
         return Wrong(causes.PENDING_FULL, outcome.message)

@@ -88,4 +88,4 @@ async def _take(steps: Steps, journey: Journey) -> None:
 
 def is_well(findings: list[Finding]) -> bool:
     """Return whether no problem was found."""
-    return all(one.state is not State.WRONG for one in findings)
+    return all(finding.state is not State.WRONG for finding in findings)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tools.support.stack import Stack
 
 ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.usefixtures("unlocked")
+pytestmark = pytest.mark.usefixtures("no_lockouts")
 
 
 class TestApproval:
@@ -59,7 +59,7 @@ class TestApproval:
         await warned_of(url, causes.MEMORY_EVICTS, env=env)
         set_up(appendonly="yes", maxmemory="0", maxmemory_policy="noeviction")
         await until(lambda: not said_of_store(approval), "approval has seen it")
-        assert all(one.cause is None for one in await findings_of(url, env=env))
+        assert all(item.cause is None for item in await findings_of(url, env=env))
         set_up(appendfsync="everysec")
         await until(lambda: said_of_store(approval), "approval has seen it")
         await warned_of(url, causes.WRITES_LATE, env=env)
@@ -98,7 +98,7 @@ class TestRailway:
         found = await warned_of(url, causes.DRAINING_OFF, env=short)
         assert "RAILWAY_DEPLOYMENT_DRAINING_SECONDS=22" in found.cure
         drained = there | {"RAILWAY_DEPLOYMENT_DRAINING_SECONDS": "22"}
-        assert all(one.cause is None for one in await findings_of(url, env=drained))
+        assert all(item.cause is None for item in await findings_of(url, env=drained))
 
 
 class TestCommand:

@@ -17,7 +17,7 @@ from shared.device.client import DeviceClient
 from shared.device.profile import CLI
 from shared.device.state import DeviceState
 from tests.e2e.doctor.conftest import WRONG
-from tools.support.people import Operator, Visitor
+from tools.support.actors import Operator, SimulatedDevice
 from tools.support.proxy import Faults, proxy
 from tools.support.waiting import POLL_SECONDS
 from tools.support.walking import HASTY, findings_of, stopped_by, warned_of
@@ -31,18 +31,18 @@ REPORTED_SECONDS = 20.0
 """The time until a gateway has reported refusals with its heartbeat."""
 LOCKED_AT = 10
 """Number of different wrong secrets within a minute."""
-pytestmark = pytest.mark.usefixtures("unlocked")
+pytestmark = pytest.mark.usefixtures("no_lockouts")
 
 
 class TestWell:
     async def test_all_steps_are_taken(self, url: str, env: dict[str, str], stack: Stack) -> None:
         findings = await findings_of(url, env=env)
-        assert [one.step for one in findings if one.state is State.OK] == [
+        assert [finding.step for finding in findings if finding.state is State.OK] == [
             *("name", "tcp", "http", "upgrade", "challenge", "ping", "origin", "token", "device"),
             *("replicas", "health", "approval", "approval"),
         ]
-        assert all(one.cause is None for one in findings)
-        survey = next(one.found for one in findings if one.step == "replicas")
+        assert all(finding.cause is None for finding in findings)
+        survey = next(finding.found for finding in findings if finding.step == "replicas")
         assert f"{stack.gateways[0].boot_id[:12]} (8)" in survey
 
     @pytest.mark.parametrize("token", ["right", "wrong"])
@@ -65,8 +65,8 @@ class TestWell:
 
         async def rows() -> list[dict[str, Any]]:
             path = f"refusals?deviceId={PROOF_KEY.device_id}"
-            told: list[dict[str, Any]] = (await operator.call("GET", path)).ok()["refusals"]
-            return told
+            received: list[dict[str, Any]] = (await operator.call("GET", path)).ok()["refusals"]
+            return received
 
         found: list[dict[str, Any]] = []
         async with asyncio.timeout(REPORTED_SECONDS):
@@ -84,20 +84,22 @@ class TestWell:
         gateway = stack.add_gateway(GATEWAY_LOCAL_CLIENTS="trust")
         before = await everything(operator)
         findings = await findings_of(gateway.ws_url, env=env)
-        assert all(one.cause is None for one in findings)
+        assert all(finding.cause is None for finding in findings)
         assert await everything(operator) == before
         gateway.kill9()
 
     async def test_a_paired_device_is_admitted(
         self, url: str, env: dict[str, str], stack: Stack, operator: Operator, tmp_path: Path
     ) -> None:
-        file = await saved(Visitor(stack), tmp_path, operator)
+        file = await saved(SimulatedDevice(stack), tmp_path, operator)
         findings = await findings_of(url, env=env, state_file=file)
-        assert all(one.cause is None for one in findings)
-        assert "operator.read" in next(one.found for one in findings if one.step == "scopes")
+        assert all(finding.cause is None for finding in findings)
+        assert "operator.read" in next(
+            finding.found for finding in findings if finding.step == "scopes"
+        )
         without = {"APPROVAL_URL": env["APPROVAL_URL"]}
         findings = await findings_of(url, env=without, state_file=file)
-        assert "the device token is correct" in [one.found for one in findings]
+        assert "the device token is correct" in [finding.found for finding in findings]
 
     async def test_the_replicas_behind_a_proxy_are_found(
         self, env: dict[str, str], stack: Stack
@@ -105,7 +107,7 @@ class TestWell:
         async with AsyncExitStack() as resources:
             first = await resources.enter_async_context(proxy(stack.gateways[0].url, Faults()))
             findings = await findings_of(first, env=env)
-            assert all(one.state is not State.WRONG for one in findings)
+            assert all(finding.state is not State.WRONG for finding in findings)
 
 
 class TestAddress:
@@ -137,7 +139,7 @@ class TestProxies:
         gateway.restart(TRUSTED_PROXIES="127.0.0.1")
         async with proxy(gateway.url, faults) as url:
             findings = await findings_of(url, env=env)
-            assert causes.PROXY_UNTRUSTED not in {one.cause for one in findings}
+            assert causes.PROXY_UNTRUSTED not in {finding.cause for finding in findings}
         gateway.kill9()
 
     async def test_that_names_its_clients_unreadably(
@@ -147,10 +149,10 @@ class TestProxies:
         async with proxy(gateway.url, Faults(headers={"X-Forwarded-For": "unknown"})) as url:
             found = await warned_of(url, causes.PROXY_UNREADABLE, env=env)
             assert "Configure 127.0.0.1 to send" in found.cure
-        mended = Faults(headers={"X-Forwarded-For": "203.0.113.9:1234"})
-        async with proxy(gateway.url, mended) as url:
+        restore_stack = Faults(headers={"X-Forwarded-For": "203.0.113.9:1234"})
+        async with proxy(gateway.url, restore_stack) as url:
             findings = await findings_of(url, env=env)
-            assert causes.PROXY_UNREADABLE not in {one.cause for one in findings}
+            assert causes.PROXY_UNREADABLE not in {finding.cause for finding in findings}
         gateway.kill9()
 
     async def test_that_changes_frames(self, env: dict[str, str], stack: Stack) -> None:
@@ -189,9 +191,9 @@ class TestSecrets:
     async def test_a_device_token_that_was_revoked(
         self, url: str, stack: Stack, operator: Operator, tmp_path: Path
     ) -> None:
-        visitor = Visitor(stack)
-        file = await saved(visitor, tmp_path, operator)
-        (await operator.call("DELETE", f"devices/{visitor.device_id}")).ok()
+        device = SimulatedDevice(stack)
+        file = await saved(device, tmp_path, operator)
+        (await operator.call("DELETE", f"devices/{device.device_id}")).ok()
         await stopped_by(url, causes.DEVICE_TOKEN_VOID, state_file=file)
 
     async def test_a_wrong_admin_token(self, url: str, env: dict[str, str]) -> None:
@@ -212,33 +214,35 @@ class TestPairing:
         file = tmp_path / "device.json"
         found = await stopped_by(url, causes.PAIRING_REQUIRED, env=env, state_file=file)
         (request_id,) = re.findall(r"latchkey devices approve ([0-9a-f-]{36})", found.cure)
-        (waiting,) = [one for one in await operator.pending() if one["requestId"] == request_id]
+        (waiting,) = [
+            request for request in await operator.pending() if request["requestId"] == request_id
+        ]
         assert waiting.get("displayName") is None  # the device's, not the doctor's
         (await operator.approve(request_id)).ok()
         findings = await findings_of(url, env=env, state_file=file)
-        assert all(one.cause is None for one in findings)
+        assert all(finding.cause is None for finding in findings)
 
     async def test_more_scopes(
         self, url: str, env: dict[str, str], stack: Stack, operator: Operator, tmp_path: Path
     ) -> None:
-        file = await saved(Visitor(stack), tmp_path, operator)
+        file = await saved(SimulatedDevice(stack), tmp_path, operator)
         more = ("operator.read", "operator.admin")
         await stopped_by(url, causes.SCOPES_PENDING, env=env, state_file=file, scopes=more)
 
     async def test_another_role(
         self, url: str, env: dict[str, str], stack: Stack, operator: Operator, tmp_path: Path
     ) -> None:
-        file = await saved(Visitor(stack), tmp_path, operator)
+        file = await saved(SimulatedDevice(stack), tmp_path, operator)
         node = {"role": "node", "scopes": ()}
         await stopped_by(url, causes.ROLE_PENDING, env=env, state_file=file, **node)
 
     async def test_another_platform(
         self, url: str, env: dict[str, str], stack: Stack, operator: Operator, tmp_path: Path
     ) -> None:
-        visitor = Visitor(stack, replace(CLI, platform="darwin"))
-        file = await saved(visitor, tmp_path, operator)
+        device = SimulatedDevice(stack, replace(CLI, platform="darwin"))
+        file = await saved(device, tmp_path, operator)
         found = await stopped_by(url, causes.DETAILS_PENDING, env=env, state_file=file)
-        assert visitor.device_id in found.cure
+        assert device.device_id in found.cure
 
 
 class TestLimits:
@@ -261,12 +265,12 @@ class TestLimits:
         gateway.kill9()
 
 
-async def saved(visitor: Visitor, directory: Path, operator: Operator) -> Path:
+async def saved(device: SimulatedDevice, directory: Path, operator: Operator) -> Path:
     """Pair a device, connect it once, and save it to a file as `python -m shared.device` does."""
-    gateway = visitor.stack.gateways[0]
-    (await operator.approve(await visitor.waits(gateway))).ok()
-    admitted = await visitor.visits(gateway)
-    state = DeviceState(visitor.key)
+    gateway = device.stack.gateways[0]
+    (await operator.approve(await device.request_pairing(gateway))).ok()
+    admitted = await device.connect_once(gateway)
+    state = DeviceState(device.key)
     state.keep_token(gateway.ws_url, "operator", admitted.device_token)
     file = directory / "device.json"
     state.save(file)

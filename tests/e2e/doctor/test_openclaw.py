@@ -44,12 +44,12 @@ class TestOneGateway:
     async def test_is_recognised_and_nothing_is_wrong(self, release: str) -> None:
         async with openclaw(Replica(release)) as url:
             findings = await findings_of(url, env=ENV)
-        assert all(one.cause is None for one in findings)
-        http = next(one.found for one in findings if one.step == "http")
+        assert all(finding.cause is None for finding in findings)
+        http = next(finding.found for finding in findings if finding.step == "http")
         assert "this is OpenClaw" in http
-        replicas = next(one.found for one in findings if one.step == "replicas")
+        replicas = next(finding.found for finding in findings if finding.step == "replicas")
         assert f"all {CONNECTIONS} connections were answered by 1 OpenClaw process" in replicas
-        state = next(one.found for one in findings if one.step == "state")
+        state = next(finding.found for finding in findings if finding.step == "state")
         assert "in /data/token/state." in state
 
     async def test_is_recognised_by_what_it_says_where_its_pages_are_hidden(
@@ -80,16 +80,16 @@ class TestOneGateway:
             findings = await findings_of(url, env=ENV, pairing_probe=True)
         asked = asked_to_be_paired(replica)
         assert len(asked) == CONNECTIONS
-        assert {(one["role"], *one["scopes"]) for one in asked} == {("operator",)}
-        assert {one["client"]["displayName"] for one in asked} == {NAME}
-        assert len({one["device"]["id"] for one in asked}) == 1
-        pairing = [one.found for one in findings if one.step == "pairing"]
+        assert {(request["role"], *request["scopes"]) for request in asked} == {("operator",)}
+        assert {request["client"]["displayName"] for request in asked} == {NAME}
+        assert len({request["device"]["id"] for request in asked}) == 1
+        pairing = [finding.found for finding in findings if finding.step == "pairing"]
         assert "for up to 5 minutes" in pairing[0]
         assert pairing[-1].endswith("there is one device list")
-        assert all(one.cause is None for one in findings)
+        assert all(finding.cause is None for finding in findings)
         left = release == OLD  # such a release grants nothing to a client without a device
         assert bool(replica.requests) is left
-        assert any("cannot be withdrawn" in one for one in pairing) is left
+        assert any("cannot be withdrawn" in item for item in pairing) is left
 
 
 class TestReplicas:
@@ -111,7 +111,7 @@ class TestReplicas:
             found = await stopped_by(
                 url, openclaw_causes.SEPARATE_LISTS, env=ENV, pairing_probe=True
             )
-        asked = {request for one in replicas for request in one.requests.values()}
+        asked = {request for replica in replicas for request in replica.requests.values()}
         assert "the same device got 2 request ids" in found.found
         assert all(request in found.found for request in asked)
 
@@ -138,7 +138,7 @@ class TestRefusals:
         assert TOKEN not in found.found + found.cure
 
     @pytest.mark.parametrize(
-        ("said", "cause"),
+        ("expected", "cause"),
         [
             ("password-missing", openclaw_causes.PASSWORD_WANTED),
             ("password-wrong", openclaw_causes.PASSWORD_WANTED),
@@ -147,15 +147,15 @@ class TestRefusals:
             ("protocol-mismatch", causes.PROTOCOL_MISMATCH),
         ],
     )
-    async def test_is_named(self, release: str, said: str, cause: Cause) -> None:
-        async with openclaw(Replica(release, always=said)) as url:
+    async def test_is_named(self, release: str, expected: str, cause: Cause) -> None:
+        async with openclaw(Replica(release, always=expected)) as url:
             await stopped_by(url, cause, env=ENV)
 
     async def test_one_without_a_row_is_shown_verbatim(self, release: str) -> None:
         replica = Replica(release, always="token-wrong")
-        said = replica.recorded["connects"]["token-wrong"]["error"]
-        said["message"] = "client version mismatch"
-        said["details"]["code"] = "CLIENT_VERSION_MISMATCH"
+        body = replica.recorded["connects"]["token-wrong"]["error"]
+        body["message"] = "client version mismatch"
+        body["details"]["code"] = "CLIENT_VERSION_MISMATCH"
         async with openclaw(replica) as url:
             found = await stopped_by(url, openclaw_causes.REFUSED, env=ENV)
         assert "client version mismatch" in found.found
@@ -168,12 +168,12 @@ class TestRefusals:
 
     async def test_of_its_own_page_is_a_warning(self, release: str) -> None:
         replica = Replica(release)
-        said = replica.recorded["connects"]
-        said["page"] = said["foreign-origin"]
+        body = replica.recorded["connects"]
+        body["page"] = body["foreign-origin"]
         async with openclaw(replica) as url:
             await warned_of(url, openclaw_causes.ORIGIN_REFUSED, env=ENV)
             findings = await findings_of(url, env=ENV, pairing_probe=True)
-        assert any("might pair the doctor silently" in one.found for one in findings)
+        assert any("might pair the doctor silently" in finding.found for finding in findings)
         assert not replica.requests
 
     async def test_while_it_starts(self, release: str) -> None:
@@ -237,7 +237,7 @@ class TestOwnDevice:
         replica = Replica(release, paired={state.key.device_id})
         async with openclaw(replica) as url:
             findings = await findings_of(url, env=ENV, state_file=file)
-        assert all(one.cause is None for one in findings)
+        assert all(finding.cause is None for finding in findings)
         assert findings[-1].found == "paired as operator"
 
     async def test_that_is_approved_at_one_of_two(
@@ -262,8 +262,8 @@ class TestOwnDevice:
 
     async def test_that_asks_for_more(self, release: str, file: Path) -> None:
         replica = Replica(release)
-        said = replica.recorded["connects"]
-        said["pairing-required"] = said["scope-upgrade"]
+        body = replica.recorded["connects"]
+        body["pairing-required"] = body["scope-upgrade"]
         async with openclaw(replica) as url:
             await stopped_by(url, openclaw_causes.UPGRADE_PENDING, env=ENV, state_file=file)
 
@@ -285,19 +285,19 @@ class TestCommand:
         self, release: str
     ) -> None:
         async with openclaw(Replica(release)) as url:
-            status, said = await self.doctor(url)
+            status, body = await self.doctor(url)
         assert status == 0
-        end = said[said.index("\n\n") :]
+        end = body[body.index("\n\n") :]
         assert "  openclaw devices approve REQUEST-ID\n" in end
         assert "In current releases, `openclaw devices approve --latest` approves nothing" in end
         assert "With Latchkey, any number of gateways" in end
         assert max(map(len, end.splitlines())) <= COLUMNS
-        assert "bin/latchkey" not in said
+        assert "bin/latchkey" not in body
 
     async def test_json_says_what_answers(self, release: str) -> None:
         async with openclaw(Replica(release), Replica(release, uptime_ms=9_000_000)) as url:
-            status, said = await self.doctor(url, "--json")
-        report = json.loads(said)
+            status, body = await self.doctor(url, "--json")
+        report = json.loads(body)
         assert status == 1
         assert report["ok"] is False
         assert report["gateway"] == {"kind": "openclaw", "version": release}

@@ -91,7 +91,7 @@ class TestChallenge:
 
         async with stub_gateway(script) as url:
             findings = await findings_of(url, env=TOKEN, now=on_time)
-            assert causes.CLOCK_DIFFERS not in {one.cause for one in findings}
+            assert causes.CLOCK_DIFFERS not in {finding.cause for finding in findings}
 
 
 class TestPing:
@@ -170,5 +170,7 @@ class TestRefusals:
 
         async with stub_gateway(script) as url:
             findings = await findings_of(url, env=TOKEN, now=on_time)
-        assert {"device", "replicas", "health", "approval"} <= {one.step for one in findings}
-        assert all(one.cause is None for one in findings)
+        assert {"device", "replicas", "health", "approval"} <= {
+            finding.step for finding in findings
+        }
+        assert all(finding.cause is None for finding in findings)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted
 from shared.device.profile import CLI
-from tools.support.people import Visitor
+from tools.support.actors import SimulatedDevice
 
 if TYPE_CHECKING:
     from tools.support.service import ServiceProcess
@@ -19,7 +19,7 @@ CLIENTS: Final[list[DeviceClient]] = []
 STARTUP_SECONDS: Final = 15.0
 
 
-class RelayedDevice(Visitor):
+class RelayedDevice(SimulatedDevice):
     """A device behind a proxy that reports its address."""
 
     address = "198.51.100.7"
@@ -37,11 +37,13 @@ class RelayedDevice(Visitor):
         CLIENTS.append(made)
         return made
 
-    async def joins(self, gateway: ServiceProcess, **how: bool) -> tuple[DeviceClient, Admitted]:
+    async def connect_when_ready(
+        self, gateway: ServiceProcess, **options: bool
+    ) -> tuple[DeviceClient, Admitted]:
         """Connect, retrying while the gateway says that it is starting, as clients do."""
         deadline = asyncio.get_running_loop().time() + STARTUP_SECONDS
         while True:
-            client = self.client(gateway, **how)
+            client = self.client(gateway, **options)
             outcome = await client.connect()
             if isinstance(outcome, Admitted):
                 self.token = outcome.device_token
@@ -58,6 +60,6 @@ _ADDRESSES: Final = (f"198.51.{a}.{b}" for a in range(100, 200) for b in range(1
 
 def new_device(stack: Stack, *scopes: str) -> RelayedDevice:
     """Return a device with an address that no other test uses."""
-    made = RelayedDevice(stack, profile=CLI.asking(*scopes) if scopes else CLI)
+    made = RelayedDevice(stack, profile=CLI.with_scopes(*scopes) if scopes else CLI)
     made.address = next(_ADDRESSES)
     return made

@@ -15,7 +15,7 @@ from shared.upstream import CLIENT_USER, RELAY_USER, header_names
 from tests.e2e.metrics import metric
 from tests.e2e.relay.devices import CLIENTS, RelayedDevice, new_device
 from tests.e2e.relay.upstream import SECRET
-from tools.support.people import Operator
+from tools.support.actors import Operator
 from tools.support.stub_openclaw import FRAME_LIMIT_BYTES, METHODS, VERSION, stub_openclaw
 from tools.support.waiting import WAIT_SECONDS, until
 
@@ -66,8 +66,8 @@ async def joined(
 ) -> tuple[RelayedDevice, DeviceClient, Session]:
     """Return an approved, connected device, its client, and its session at the upstream."""
     device = new_device(stack, *scopes)
-    (await operator.approve(await device.waits(stack.gateways[gateway]))).ok()
-    client, _admitted = await device.joins(stack.gateways[gateway])
+    (await operator.approve(await device.request_pairing(stack.gateways[gateway]))).ok()
+    client, _admitted = await device.connect_when_ready(stack.gateways[gateway])
     session = next(
         item
         for item in reversed(upstream.clients)
@@ -81,8 +81,8 @@ class TestConnecting:
         self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
         device = new_device(stack, "operator.read")
-        (await operator.approve(await device.waits(stack.gateways[0]))).ok()
-        client, admitted = await device.joins(stack.gateways[0])
+        (await operator.approve(await device.request_pairing(stack.gateways[0]))).ok()
+        client, admitted = await device.connect_when_ready(stack.gateways[0])
         hello = admitted.hello
         assert hello["server"]["version"] == VERSION
         assert hello["server"]["buildId"] == "of-the-upstream"
@@ -120,7 +120,9 @@ class TestConnecting:
     ) -> None:
         device, client, _session = await joined(stack, operator, upstream)
         await client.close()
-        client, admitted = await device.joins(stack.gateways[1], with_gateway_token=False)
+        client, admitted = await device.connect_when_ready(
+            stack.gateways[1], with_gateway_token=False
+        )
         assert admitted.hello["auth"]["method"] == "device-token"
         await client.close()
 
@@ -134,7 +136,7 @@ class TestConnecting:
             "message": "unauthorized: device token mismatch",
             "details": {"code": "AUTH_DEVICE_TOKEN_MISMATCH"},
         }
-        refused = await device.refused(stack.gateways[0])
+        refused = await device.expect_refusal(stack.gateways[0])
         assert refused.code == "UNAVAILABLE"
         assert refused.close is not None
         assert refused.close.code == 1013
@@ -151,7 +153,7 @@ class TestConnecting:
             "message": "protocol mismatch",
             "details": details,
         }
-        refused = await device.refused(stack.gateways[0])
+        refused = await device.expect_refusal(stack.gateways[0])
         why = "protocol mismatch: the OpenClaw behind this gateway needs protocol 4"
         assert refused.message == why
         assert refused.details.items() >= details.items()
@@ -166,7 +168,7 @@ class TestUnknownDevices:
         before = len(upstream.clients)
         storm = [new_device(stack) for _ in range(STORM_DEVICES)]
         for number, device in enumerate(storm):
-            refused = await device.refused(stack.gateways[number % 2])
+            refused = await device.expect_refusal(stack.gateways[number % 2])
             assert refused.detail_code == "PAIRING_REQUIRED"
         assert len(upstream.clients) == before
 
@@ -289,7 +291,7 @@ class TestClosing:
         assert (await client.closed()).code == 4001
         await until(lambda: session.closed is not None, "the upstream follows")
         await until(lambda: device.device_id not in upstream.paired, "the upstream follows")
-        refused = await device.refused(stack.gateways[0])
+        refused = await device.expect_refusal(stack.gateways[0])
         assert refused.detail_code == "PAIRING_REQUIRED"
 
     @pytest.mark.parametrize(
@@ -328,12 +330,12 @@ class TestOutage:
         known, client, _session = await joined(stack, operator, upstream)
         await client.close()
         upstream.silent = True
-        refused = await known.refused(stack.gateways[0])
+        refused = await known.expect_refusal(stack.gateways[0])
         assert refused.code == "UNAVAILABLE"
         newcomer = new_device(stack)
-        assert (await newcomer.refused(stack.gateways[0])).detail_code == "PAIRING_REQUIRED"
+        assert (await newcomer.expect_refusal(stack.gateways[0])).detail_code == "PAIRING_REQUIRED"
         upstream.silent = False
-        client, _admitted = await known.joins(stack.gateways[0])
+        client, _admitted = await known.connect_when_ready(stack.gateways[0])
         await client.close()
 
     async def test_a_clock_that_is_wrong_is_reported_and_refuses_nobody(
@@ -349,16 +351,16 @@ class TestOutage:
             gateway = stack.gateways[0]
             device = new_device(stack)
             async with Operator(stack, stack.approvals[0]) as operator:
-                (await operator.approve(await device.waits(gateway))).ok()
+                (await operator.approve(await device.request_pairing(gateway))).ok()
                 for _ in range(2):
-                    assert (await device.refused(gateway)).code == "UNAVAILABLE"
+                    assert (await device.expect_refusal(gateway)).code == "UNAVAILABLE"
                 problems: list[str] = []
                 async with asyncio.timeout(WAIT_SECONDS):
                     while "upstream-clock" not in problems:
                         (seen,) = (await operator.call("GET", "replicas")).ok()["gateways"]
                         problems = seen["upstream"].get("problems", [])
             upstream.clock_ahead_ms = 0
-            client, _admitted = await device.joins(gateway)
+            client, _admitted = await device.connect_when_ready(gateway)
             await client.close()
 
     async def test_without_an_upstream_admitted_devices_are_asked_to_retry(
@@ -373,8 +375,8 @@ class TestOutage:
         )
         device = new_device(alone)
         async with Operator(alone, alone.approvals[0]) as operator:
-            (await operator.approve(await device.waits(alone.gateways[0]))).ok()
-        refused = await device.refused(alone.gateways[0])
+            (await operator.approve(await device.request_pairing(alone.gateways[0]))).ok()
+        refused = await device.expect_refusal(alone.gateways[0])
         assert refused.code == "UNAVAILABLE"
         assert refused.close is not None
         assert refused.close.code == 1013
@@ -382,7 +384,7 @@ class TestOutage:
         assert answer is not None
         assert answer.ready
         with stub_openclaw(NAMES.user, port):
-            client, _admitted = await device.joins(alone.gateways[0])
+            client, _admitted = await device.connect_when_ready(alone.gateways[0])
             await client.close()
 
 
@@ -413,8 +415,8 @@ class TestTls:
                     await client.close()
                 else:
                     device = new_device(stack)
-                    (await operator.approve(await device.waits(gateway))).ok()
-                    refusals = [await device.refused(gateway) for _ in range(2)]
+                    (await operator.approve(await device.request_pairing(gateway))).ok()
+                    refusals = [await device.expect_refusal(gateway) for _ in range(2)]
                     assert {refused.code for refused in refusals} == {"UNAVAILABLE"}
                     assert upstream.sessions == []
             gateway.terminate()  # before the stub, which would leave a handshake half done

@@ -9,7 +9,7 @@ import pytest
 from shared.upstream import header_names
 from tests.e2e.relay.devices import CLIENTS, new_device
 from tests.e2e.relay.upstream import SECRET
-from tools.support.people import Operator, told
+from tools.support.actors import Operator, wait_for_log
 from tools.support.stub_openclaw import stub_openclaw
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ async def limited(stack: Stack, upstream: StubOpenClaw, *scopes: str) -> Relayed
     """Return a device that is paired at both, and gets no scopes from the upstream."""
     device = new_device(stack, *scopes)
     async with Operator(stack, stack.approvals[0]) as operator:
-        (await operator.approve(await device.waits(stack.gateways[0]))).ok()
-    await device.joins(stack.gateways[0])
+        (await operator.approve(await device.request_pairing(stack.gateways[0]))).ok()
+    await device.connect_when_ready(stack.gateways[0])
     upstream.limited.add(device.device_id)
     return device
 
@@ -66,7 +66,7 @@ async def test_its_request_there_is_found_and_approved(
 ) -> None:
     device = await limited(stack, upstream, READ)
     upstream.pending |= {"of-another": "0" * 64, "its-own": device.device_id}
-    _client, admitted = await device.joins(stack.gateways[0])
+    _client, admitted = await device.connect_when_ready(stack.gateways[0])
     assert admitted.hello["auth"]["scopes"] == [READ]
     assert set(upstream.pending) == {"of-another"}
 
@@ -76,7 +76,7 @@ async def test_a_request_for_more_than_was_approved_here_is_left_alone(
 ) -> None:
     device = await limited(stack, upstream, WRITE)  # the stub's requests are for READ
     upstream.pending["its-own"] = device.device_id
-    _client, admitted = await device.joins(stack.gateways[0])
+    _client, admitted = await device.connect_when_ready(stack.gateways[0])
     assert admitted.hello["auth"]["scopes"] == []
     assert set(upstream.pending) == {"its-own"}
 
@@ -85,9 +85,9 @@ async def test_without_a_request_it_is_connected_with_what_the_upstream_grants(
     stack: Stack, upstream: StubOpenClaw
 ) -> None:
     device = await limited(stack, upstream, READ)
-    _client, admitted = await device.joins(stack.gateways[0])
+    _client, admitted = await device.connect_when_ready(stack.gateways[0])
     assert admitted.hello["auth"]["scopes"] == []
-    await told(stack.gateways[0], "upstream.grants_less", device=device.device_id)
+    await wait_for_log(stack.gateways[0], "upstream.grants_less", device=device.device_id)
     upstream.limited.clear()
-    _client, admitted = await device.joins(stack.gateways[0])
+    _client, admitted = await device.connect_when_ready(stack.gateways[0])
     assert admitted.hello["auth"]["scopes"] == [READ]

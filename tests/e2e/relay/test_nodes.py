@@ -10,7 +10,7 @@ from shared.device.profile import CLI, NODE_HOST
 from shared.upstream import header_names
 from tests.e2e.relay.devices import CLIENTS, new_device
 from tests.e2e.relay.upstream import SECRET
-from tools.support.people import Operator
+from tools.support.actors import Operator
 from tools.support.stub_openclaw import stub_openclaw
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ async def joined(
     device = new_device(stack)
     device.profile = profile
     async with Operator(stack, stack.approvals[0]) as operator:
-        (await operator.approve(await device.waits(stack.gateways[gateway]))).ok()
-    client, _admitted = await device.joins(stack.gateways[gateway])
+        (await operator.approve(await device.request_pairing(stack.gateways[gateway]))).ok()
+    client, _admitted = await device.connect_when_ready(stack.gateways[gateway])
     return device, client
 
 
@@ -65,12 +65,12 @@ async def test_a_node_that_is_removed_upstream_loses_its_role_here_first(
     stack: Stack, upstream: StubOpenClaw
 ) -> None:
     node, node_client = await joined(stack, NODE_HOST, gateway=1)
-    _device, client = await joined(stack, CLI.asking("operator.pairing"))
+    _device, client = await joined(stack, CLI.with_scopes("operator.pairing"))
     answer = await client.call("node.pair.remove", {"nodeId": node.device_id})
     assert answer.payload["from"] == "upstream"
     assert "node.pair.remove" in upstream.clients[-1].frames[-1]
     assert (await node_client.closed()).code == 4001
-    refused = await node.refused(stack.gateways[0])
+    refused = await node.expect_refusal(stack.gateways[0])
     assert refused.detail_code == "PAIRING_REQUIRED"
 
 
@@ -78,7 +78,7 @@ async def test_a_node_that_may_not_be_removed_here_is_not_removed_upstream(
     stack: Stack, upstream: StubOpenClaw
 ) -> None:
     node, node_client = await joined(stack, NODE_HOST, gateway=1)
-    _device, client = await joined(stack, CLI.asking("operator.write"))
+    _device, client = await joined(stack, CLI.with_scopes("operator.write"))
     answer = await client.call("node.pair.remove", {"nodeId": node.device_id})
     assert (answer.error or {})["message"] == "missing scope: operator.pairing"
     assert upstream.clients[-1].frames == []
@@ -88,7 +88,7 @@ async def test_a_node_that_may_not_be_removed_here_is_not_removed_upstream(
 async def test_a_node_that_is_unknown_here_is_left_to_the_upstream(
     stack: Stack, upstream: StubOpenClaw
 ) -> None:
-    _device, client = await joined(stack, CLI.asking("operator.pairing"))
+    _device, client = await joined(stack, CLI.with_scopes("operator.pairing"))
     answer = await client.call("node.pair.remove", {"nodeId": "0" * 64})
     assert answer.payload["from"] == "upstream"
     assert len(upstream.clients[-1].frames) == 1

@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.relay.devices import new_device
 from tests.e2e.relay.upstream import SECRET
 from tests.support.server_frames import accepting, server_frame
-from tools.support.people import Operator
+from tools.support.actors import Operator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,8 +122,8 @@ class ScriptedUpstream:
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[ScriptedUpstream]:
     """One scripted upstream."""
-    with _serving() as one:
-        yield one
+    with _serving() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def stack(start_stack: StartStack, upstream: ScriptedUpstream) -> Stack:
     )
 
 
-@pytest.mark.usefixtures("unharmed")
+@pytest.mark.usefixtures("check_health")
 @pytest.mark.parametrize("name", [*BEFORE_A_CHALLENGE, *AFTER_CONNECT])
 async def test_a_client_is_asked_to_retry_and_stays_paired_when_the_upstream(
     stack: Stack, upstream: ScriptedUpstream, name: str
@@ -148,10 +148,10 @@ async def test_a_client_is_asked_to_retry_and_stays_paired_when_the_upstream(
     device = new_device(stack)
     gateway = stack.gateways[0]
     async with Operator(stack, stack.approvals[0]) as operator:
-        (await operator.approve(await device.waits(gateway))).ok()
-        await device.refused(gateway)  # this makes its address known
+        (await operator.approve(await device.request_pairing(gateway))).ok()
+        await device.expect_refusal(gateway)  # this makes its address known
         upstream.script, upstream.connects = (BEFORE_A_CHALLENGE | AFTER_CONNECT)[name], 0
-        refused = await device.refused(gateway)
+        refused = await device.expect_refusal(gateway)
         shown = (await operator.call("GET", f"devices/{device.device_id}")).ok()
     assert refused.code == "UNAVAILABLE"
     assert refused.details["reason"] == "startup-sidecars"
@@ -163,7 +163,7 @@ async def test_a_client_is_asked_to_retry_and_stays_paired_when_the_upstream(
 
 @contextmanager
 def _serving() -> Iterator[ScriptedUpstream]:
-    one = ScriptedUpstream()
+    stub = ScriptedUpstream()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -171,10 +171,10 @@ def _serving() -> Iterator[ScriptedUpstream]:
     def run(work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, loop).result(20)
 
-    server = run(asyncio.start_server(one.serve, "127.0.0.1", 0))
-    one.port = server.sockets[0].getsockname()[1]
+    server = run(asyncio.start_server(stub.serve, "127.0.0.1", 0))
+    stub.port = server.sockets[0].getsockname()[1]
     try:
-        yield one
+        yield stub
     finally:
         loop.call_soon_threadsafe(server.close)
         run(server.wait_closed())

@@ -14,21 +14,21 @@ from services.cli.doctor.journey import State
 from tests.e2e.relay.upstream import SECRET
 from tests.support.plain_http import ask
 from tests.support.stub_upstream import stub_upstream
-from tools.support.people import Visitor
+from tools.support.actors import SimulatedDevice
 from tools.support.waiting import wait_until
 from tools.support.walking import findings_of
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
     from tests.support.stub_upstream import StubUpstream
-    from tools.support.people import Operator
+    from tools.support.actors import Operator
     from tools.support.service import ServiceProcess
     from tools.support.stack import Stack
 
 
 TLS: Final = Path(__file__).parents[2] / "integration" / "bus" / "tls"
 
-pytestmark = pytest.mark.usefixtures("unlocked")
+pytestmark = pytest.mark.usefixtures("no_lockouts")
 
 
 async def test_the_list_of_replicas_shows_each_gateways_view_of_the_upstream(
@@ -36,7 +36,7 @@ async def test_the_list_of_replicas_shows_each_gateways_view_of_the_upstream(
 ) -> None:
     async def seen() -> list[Any]:
         live = (await operator.call("GET", "replicas")).ok()["gateways"]
-        found = {one["bootId"]: one.get("upstream") for one in live}
+        found = {replica["bootId"]: replica.get("upstream") for replica in live}
         return [found.get(gateway.boot_id) for gateway in stack.gateways]
 
     # The stub answers `/health`, and speaks no protocol.
@@ -75,11 +75,13 @@ async def test_pages_and_the_doctor_report_an_unreachable_upstream_until_it_retu
     seen = ready.json["dependencies"]["upstream"]
     assert seen["ok"] is False
     assert seen["reason"].startswith("connection refused, for ")
-    await Visitor(stack).waits(gateway)  # pairing works without it
+    await SimulatedDevice(stack).request_pairing(gateway)  # pairing works without it
     env = {"OPENCLAW_GATEWAY_TOKEN": stack.gateway_token}
     found = await findings_of(gateway.ws_url, env=env)
-    told = [(one.step, one.state) for one in found if one.cause is upstream_causes.UNREACHABLE]
-    assert told == [("http", State.WARNING), ("token", State.WRONG)]
+    received = [
+        (item.step, item.state) for item in found if item.cause is upstream_causes.UNREACHABLE
+    ]
+    assert received == [("http", State.WARNING), ("token", State.WRONG)]
     with stub_upstream(port):
         await asyncio.to_thread(
             wait_until, lambda: _is_up(gateway), "the gateway finds it", seconds=20

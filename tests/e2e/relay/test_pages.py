@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tools.support.stack import Stack
 
 
-pytestmark = pytest.mark.usefixtures("unlocked")
+pytestmark = pytest.mark.usefixtures("no_lockouts")
 
 
 async def test_a_page_is_requested_unchanged_and_without_an_identity(
@@ -56,7 +56,12 @@ async def test_forged_headers_are_removed(gateway: ServiceProcess, upstream: Stu
     reply = await ask(gateway.port, "/forged", headers=forged)
     assert reply.json["users"] == []
     received = upstream.last("/forged")
-    for name in (*(one.required for one in NAMES), "X-OpenClaw-Scopes", "Cookie", "Authorization"):
+    for name in (
+        *(item.required for item in NAMES),
+        "X-OpenClaw-Scopes",
+        "Cookie",
+        "Authorization",
+    ):
         assert received.all(name) == []
     assert received.all("X-Forwarded-Host") == [f"127.0.0.1:{gateway.port}"]
 
@@ -139,7 +144,7 @@ async def test_interfaces_for_programs_are_not_found(
     before = len(upstream.received)
     reply = await ask(gateway.port, path, headers=bearer(stack.gateway_token))
     assert reply.status == 404
-    assert not [one for one in upstream.received[before:] if one.target != "/health"]
+    assert not [item for item in upstream.received[before:] if item.target != "/health"]
 
 
 async def test_the_gateways_own_paths_are_not_relayed(

@@ -14,12 +14,12 @@ from tests.support.stub_upstream import LARGE
 
 if TYPE_CHECKING:
     from tests.support.stub_upstream import StubUpstream
-    from tools.support.people import Operator
+    from tools.support.actors import Operator
     from tools.support.service import ServiceProcess
     from tools.support.stack import Stack
 
 
-pytestmark = pytest.mark.usefixtures("unlocked")
+pytestmark = pytest.mark.usefixtures("no_lockouts")
 
 
 async def test_bytes_pass_in_both_directions_for_a_known_address(
@@ -87,6 +87,6 @@ async def test_other_sockets_of_the_upstream_are_not_found(
 
 async def admit_at(gateway: ServiceProcess, stack: Stack, operator: Operator) -> None:
     """Let a device be admitted at this gateway from this machine's address."""
-    visitor, _ = await paired_with_token(stack, operator)
-    async with visitor.client(gateway) as client:
+    device, _ = await paired_with_token(stack, operator)
+    async with device.client(gateway) as client:
         await client.connect()  # admitted, and told to come back: the stub speaks no protocol

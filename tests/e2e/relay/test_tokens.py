@@ -16,12 +16,12 @@ from tests.support.plain_http import ask
 
 if TYPE_CHECKING:
     from tests.support.stub_upstream import StubUpstream
-    from tools.support.people import Operator
+    from tools.support.actors import Operator
     from tools.support.service import ServiceProcess
     from tools.support.stack import Stack
 
 
-pytestmark = pytest.mark.usefixtures("unlocked")
+pytestmark = pytest.mark.usefixtures("no_lockouts")
 
 
 async def test_the_gateway_token_grants_only_the_scope_to_read(
@@ -47,10 +47,10 @@ async def test_a_device_token_grants_the_scopes_of_its_device(
 async def test_a_device_token_is_refused_everywhere_once_the_device_is_removed(
     stack: Stack, operator: Operator
 ) -> None:
-    visitor, token = await paired_with_token(stack, operator)
+    device, token = await paired_with_token(stack, operator)
     for gateway in stack.gateways[:2]:
         assert (await ask(gateway.port, CONFIG, headers=bearer(token))).status == 200
-    (await operator.remove(visitor.device_id)).ok()
+    (await operator.remove(device.device_id)).ok()
     for gateway in stack.gateways[:2]:
         assert (await ask(gateway.port, CONFIG, headers=bearer(token))).status == 401
 
@@ -58,9 +58,9 @@ async def test_a_device_token_is_refused_everywhere_once_the_device_is_removed(
 async def test_a_device_token_is_refused_for_another_device(
     stack: Stack, gateway: ServiceProcess, operator: Operator
 ) -> None:
-    visitor, _ = await paired_with_token(stack, operator)
+    device, _ = await paired_with_token(stack, operator)
     other, _ = await paired_with_token(stack, operator)
-    stolen = with_device_id(visitor.token, other.device_id)
+    stolen = with_device_id(device.token, other.device_id)
     assert (await ask(gateway.port, CONFIG, headers=bearer(stolen))).status == 401
 
 
@@ -79,8 +79,8 @@ async def test_a_token_without_a_device_id_is_refused_and_not_counted_as_a_guess
         assert (await ask(gateway.port, CONFIG, headers=bearer(text))).status == 401
     right = await ask(gateway.port, CONFIG, headers=bearer(stack.gateway_token))
     assert right.status == 200
-    visitor, _ = await paired_with_token(stack, operator)
-    reply = await ask(gateway.port, CONFIG, headers=bearer(visitor.token))
+    device, _ = await paired_with_token(stack, operator)
+    reply = await ask(gateway.port, CONFIG, headers=bearer(device.token))
     assert reply.status == 401
 
 
@@ -88,12 +88,12 @@ async def test_a_token_without_a_device_id_is_refused_and_not_counted_as_a_guess
 async def test_wrong_tokens_lock_out_and_the_right_one_is_then_refused_alike(
     stack: Stack, operator: Operator, kind: str
 ) -> None:
-    visitor, token = await paired_with_token(stack, operator)
+    device, token = await paired_with_token(stack, operator)
 
     def wrong() -> str:
         if kind == "gateway token":
             return secrets.token_hex(32)
-        return with_device_id(secrets.token_urlsafe(32), visitor.device_id)
+        return with_device_id(secrets.token_urlsafe(32), device.device_id)
 
     right = stack.gateway_token if kind == "gateway token" else token
     gateways = stack.gateways[:2]
@@ -103,8 +103,10 @@ async def test_wrong_tokens_lock_out_and_the_right_one_is_then_refused_alike(
     ]
     assert statuses == [401] * FAILURES_LIMIT
     for gateway in gateways:
-        replies = [await ask(gateway.port, CONFIG, headers=bearer(one)) for one in (right, wrong())]
-        assert [one.status for one in replies] == [429, 429]
+        replies = [
+            await ask(gateway.port, CONFIG, headers=bearer(item)) for item in (right, wrong())
+        ]
+        assert [reply.status for reply in replies] == [429, 429]
         assert replies[0].body == replies[1].body
         assert 0 < int(replies[0].headers["retry-after"]) <= 300
     stack.redis.call("DEL", guard_key("127.0.0.1"), wrong_values_key("127.0.0.1"))
@@ -126,8 +128,8 @@ async def test_without_approval_a_token_is_unavailable_and_not_wrong(
     _, token = await paired_with_token(stack, operator)
     stack.approvals[0].pause()
     try:
-        for one in (token, stack.gateway_token):
-            reply = await ask(gateway.port, CONFIG, headers=bearer(one))
+        for item in (token, stack.gateway_token):
+            reply = await ask(gateway.port, CONFIG, headers=bearer(item))
             assert reply.status == 503
             assert reply.json["error"]["type"] == "unavailable"
         assert (await ask(gateway.port, "/chat")).status == 200

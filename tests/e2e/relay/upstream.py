@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from shared.device_tokens import with_device_id
 from shared.upstream import header_names
-from tools.support.people import Visitor
+from tools.support.actors import SimulatedDevice
 
 if TYPE_CHECKING:
-    from tools.support.people import Operator
+    from tools.support.actors import Operator
     from tools.support.stack import Stack
 
 SECRET: Final = "the-upstream-secret-of-these-tests"
@@ -21,13 +21,13 @@ WITHOUT_UPSTREAM: Final = 2
 """The gateway at which devices get their tokens: it has no upstream."""
 
 
-async def paired_with_token(stack: Stack, operator: Operator) -> tuple[Visitor, str]:
+async def paired_with_token(stack: Stack, operator: Operator) -> tuple[SimulatedDevice, str]:
     """Return an approved device, and its token with its id in front."""
-    visitor = Visitor(stack)
+    device = SimulatedDevice(stack)
     alone = stack.gateways[WITHOUT_UPSTREAM]
-    (await operator.approve(await visitor.waits(alone))).ok()
-    admitted = await visitor.visits(alone)
-    return visitor, with_device_id(admitted.device_token or "", visitor.device_id)
+    (await operator.approve(await device.request_pairing(alone))).ok()
+    admitted = await device.connect_once(alone)
+    return device, with_device_id(admitted.device_token or "", device.device_id)
 
 
 def bearer(token: str, **more: str) -> dict[str, str]:

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def here(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[Replica]:
-    async with replica(redis_server.approval_url, clock, admin_url=redis_server.admin_url) as one:
-        yield one
+    async with replica(
+        redis_server.approval_url, clock, admin_url=redis_server.admin_url
+    ) as server:
+        yield server
 
 
 @pytest.fixture
@@ -33,14 +35,16 @@ def store(here: Replica) -> Store:
 
 @pytest.fixture
 async def there(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[Replica]:
-    async with replica(redis_server.approval_url, clock, admin_url=redis_server.admin_url) as one:
-        yield one
+    async with replica(
+        redis_server.approval_url, clock, admin_url=redis_server.admin_url
+    ) as server:
+        yield server
 
 
 @pytest.fixture
 async def operator(here: Replica) -> AsyncIterator[Operator]:
-    async with Operator(here) as one:
-        yield one
+    async with Operator(here) as item:
+        yield item
 
 
 @pytest.fixture

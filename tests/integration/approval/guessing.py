@@ -99,8 +99,10 @@ class Dispatchers:
 
     def __init__(self, replicas: Sequence[Replica]) -> None:
         self._questions = [
-            RequestDispatcher(one.admissions, one.methods, one.store, one.metrics, one.places)
-            for one in replicas
+            RequestDispatcher(
+                replica.admissions, replica.methods, replica.store, replica.metrics, replica.places
+            )
+            for replica in replicas
         ]
         self.asked = 0
 

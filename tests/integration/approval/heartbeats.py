@@ -28,7 +28,7 @@ class Gateway:
         self._connections = 0
         self.held_at = 0
 
-    async def beat(self, **told: Any) -> BeatAnswer:
+    async def beat(self, **result: Any) -> BeatAnswer:
         """Send a heartbeat on top of the last one by default."""
         self._beats += 1
         beat = {
@@ -37,7 +37,7 @@ class Gateway:
             "builds_on": self.held_at,
             "connections": self._connections,
             "lease_ms": 60_000,
-            **told,
+            **result,
         }
         answer = await self._here.store.beat(self.boot_id, BeatQuestion(self._beats, **beat))
         self.held_at = answer.presence_at

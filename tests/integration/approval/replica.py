@@ -207,12 +207,12 @@ async def replica(
     client = make_client(redis_url, max_connections=8, timeout_seconds=2.0)
     looking = make_client(admin_url or redis_url, max_connections=8, timeout_seconds=2.0)
     try:
-        told = _settings(redis_url, **settings)
+        values = _settings(redis_url, **settings)
         yield Replica(
             client,
             looking,
             clock=clock or FakeClock(),
-            settings=told,
+            settings=values,
             registry=registry,
             events=events,
         )

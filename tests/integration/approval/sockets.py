@@ -68,16 +68,16 @@ async def outcome(replica: Replica, asked: Call) -> Outcome:
     return decoded
 
 
-def payload(told: Outcome) -> Any:
+def payload(result: Outcome) -> Any:
     """Return the payload of a successful call."""
-    assert isinstance(told, Result), told
-    return msgspec.json.decode(zlib.decompress(told.payload) if told.packed else told.payload)
+    assert isinstance(result, Result), result
+    return msgspec.json.decode(zlib.decompress(result.payload) if result.packed else result.payload)
 
 
-def error(told: Outcome) -> tuple[str, str]:
+def error(result: Outcome) -> tuple[str, str]:
     """Return the code and message of a failed call."""
-    assert isinstance(told, Error), told
-    return told.code, told.message
+    assert isinstance(result, Error), result
+    return result.code, result.message
 
 
 async def history(replica: Replica) -> list[AuditEntry]:

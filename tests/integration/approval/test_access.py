@@ -64,7 +64,7 @@ def routes(app: web.Application) -> list[tuple[str, str]]:
 @pytest.fixture
 async def nowhere() -> AsyncIterator[Operator]:
     """Return an API without Redis: callers without the admin token must still be refused."""
-    async with replica("redis://127.0.0.1:1/0") as one, Operator(one) as operator:
+    async with replica("redis://127.0.0.1:1/0") as server, Operator(server) as operator:
         yield operator
 
 
@@ -175,10 +175,10 @@ class TestEveryRouteRequiresAuthentication:
             return (await operator.call("GET", "/v1/requests", headers=sent)).status
 
         async with (
-            replica(url, TRUSTED_PROXIES="127.0.0.1,::1") as one,
-            Operator(one) as operator,
+            replica(url, TRUSTED_PROXIES="127.0.0.1,::1") as server,
+            Operator(server) as operator,
         ):
-            await one.store.write_alive("one")
+            await server.store.write_alive("one")
             for _ in range(2):
                 for _ in range(FAILURES_LIMIT - 1):
                     assert await come(operator, "203.0.113.9", next(wrongs)) == 401
@@ -235,8 +235,8 @@ class TestEveryRouteRequiresAuthentication:
     ) -> None:
         """Existing and unknown ids get the same answer, and there are too many to guess."""
         ids = [(await here.request(Device.new().asks())).request_id for _ in range(20)]
-        assert len({UUID(one).int >> 64 for one in ids}) == len(ids)
-        ones = [sum(UUID(one).int >> bit & 1 for one in ids) for bit in range(128)]
+        assert len({UUID(id_).int >> 64 for id_ in ids}) == len(ids)
+        ones = [sum(UUID(id_).int >> bit & 1 for id_ in ids) for bit in range(128)]
         assert all(0 < count < len(ids) for count in ones), "every bit is drawn"
         for request_id in (ids[0], str(UUID(int=0))):
             for act in ("approve", "reject"):
@@ -267,7 +267,7 @@ class TestEveryRouteRequiresAuthentication:
         new = "a-newer-admin-token-0123456789-0123456789"
         both = f"{new},{ADMIN_TOKEN}"
         url = redis_server.approval_url
-        async with replica(url, APPROVAL_ADMIN_TOKEN=both) as one, Operator(one) as operator:
+        async with replica(url, APPROVAL_ADMIN_TOKEN=both) as server, Operator(server) as operator:
             for token in (new, ADMIN_TOKEN):
                 headers = {"Authorization": f"Bearer {token}"}
                 (await operator.call("GET", "/v1/requests", headers=headers)).ok()
@@ -278,7 +278,10 @@ class TestEveryRouteRequiresAuthentication:
 
 class TestOpsPort:
     async def test_metrics_and_reasons_are_not_public(self, redis_server: RedisServer) -> None:
-        async with replica(redis_server.approval_url, OPS_PORT="9") as one, Operator(one) as op:
+        async with (
+            replica(redis_server.approval_url, OPS_PORT="9") as server,
+            Operator(server) as op,
+        ):
             for headers in ({}, BEARER):
                 assert (await op.call("GET", "/metrics", headers=headers)).status == 404
                 ready = (await op.call("GET", "/readyz", headers=headers)).ok()
@@ -352,14 +355,14 @@ class TestLogs:
         with capture_logs() as lines:
             for method, path, body in calls:
                 await operator.call(method, path, json=body)
-        told = [line for line in lines if line["event"] == "operator.call"]
+        logged = [line for line in lines if line["event"] == "operator.call"]
         device_id = {"device_id": device.device_id}
-        for line in told:
+        for line in logged:
             assert line.pop("milliseconds") >= 0
             assert line.pop("address") == "127.0.0.1"
             line.pop("event")
             line.pop("log_level")
-        assert told == [
+        assert logged == [
             {"operation": "approveRequest", "status": 200, "request_id": asked.request_id},
             {"operation": "renameDevice", "status": 200, **device_id},
             {"operation": "renameDevice", "status": 400, **device_id},

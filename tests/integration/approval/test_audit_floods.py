@@ -35,7 +35,7 @@ async def flood(here: Replica, count: int = 3 * LIMIT) -> None:
 
 
 async def actions(operator: Operator, query: str = "") -> list[str]:
-    return [one["action"] for one in (await operator.get(f"/v1/audit{query}")).ok()["entries"]]
+    return [entry["action"] for entry in (await operator.get(f"/v1/audit{query}")).ok()["entries"]]
 
 
 async def test_one_address_gets_so_many_entries_an_hour_and_all_is_done_still(
@@ -55,7 +55,9 @@ async def test_what_was_left_out_is_summarised_once_when_the_hour_is_over(
     await flood(here)
     assert await summaries.write_due(here.store, here.ledger) == 0
     clock.advance(3_600)
-    written = [await summaries.write_due(one.store, one.ledger) for one in (here, there)]
+    written = [
+        await summaries.write_due(replica.store, replica.ledger) for replica in (here, there)
+    ]
     assert sum(written) == 1
     summary = (await operator.get("/v1/audit")).ok()["entries"][-1]
     assert (summary["action"], summary["actor"]) == ("left-out", "limit")
@@ -94,7 +96,7 @@ async def test_decisions_outlive_any_flood_and_keep_their_position(
         b"11-0",
     ]
     entries = (await operator.get("/v1/audit")).ok()["entries"]
-    assert [(one["id"], one["action"]) for one in entries] == [
+    assert [(entry["id"], entry["action"]) for entry in entries] == [
         (2, "approved"),
         *((number, "requested") for number in (9, 10, 11)),
     ]
@@ -119,7 +121,7 @@ async def test_the_newest_are_read_without_a_number_and_in_the_same_order(
     for number in range(4):
         await here.request(Device.new().asks(address=f"198.51.100.{number}"))
     page = (await operator.get("/v1/audit?limit=2")).ok()
-    assert [one["id"] for one in page["entries"]] == [3, 4]
+    assert [entry["id"] for entry in page["entries"]] == [3, 4]
     assert page["next"] == 4
     assert (await operator.get("/v1/audit?limit=100")).ok()["entries"][0]["id"] == 1
     assert (await operator.get("/v1/audit?after=0&limit=2")).ok()["next"] == 2
@@ -135,7 +137,7 @@ async def test_a_redis_user_of_an_earlier_release_reads_the_same(
         page = (await operator.get("/v1/audit?limit=2")).ok()
     finally:
         await here.redis.execute_command("ACL", "SETUSER", "approval", "+xrevrange")
-    assert [one["id"] for one in page["entries"]] == [3, 4]
+    assert [entry["id"] for entry in page["entries"]] == [3, 4]
 
 
 async def test_a_follower_gets_all_entries_in_order_past_omitted_ones(
@@ -144,13 +146,13 @@ async def test_a_follower_gets_all_entries_in_order_past_omitted_ones(
     await flood(here)
     head, _ = await here.store.load([])
     first = await here.store.audit_log.follow(Position(), 100)
-    assert [one.id for one in first.entries] == list(range(1, LIMIT + 1))
+    assert [entry.id for entry in first.entries] == list(range(1, LIMIT + 1))
     assert first.at == head
     device = Device.new()
     asked = await here.request(device.asks(address="198.51.100.7"))
     (await operator.approve(asked.request_id)).ok()
-    told = await here.store.audit_log.follow(first.at, 100)
-    assert [one.action for one in told.entries] == ["requested", "approved"]
-    assert not told.lost
+    received = await here.store.audit_log.follow(first.at, 100)
+    assert [entry.action for entry in received.entries] == ["requested", "approved"]
+    assert not received.lost
     again = await here.store.audit_log.follow(Position(head.number), 100)
-    assert [one.id for one in again.entries] == [one.id for one in told.entries]
+    assert [entry.id for entry in again.entries] == [entry.id for entry in received.entries]

@@ -35,7 +35,7 @@ async def backup(operator: Operator) -> Backup:
 
 
 def part(
-    of: Backup, at: int = 0, most: int = 200, *, total: int | None = None, **other: Any
+    of: Backup, at: int = 0, maximum: int = 200, *, total: int | None = None, **other: Any
 ) -> dict[str, Any]:
     """Return the body of a call that restores this many devices from a position on."""
     devices = list(of.devices.values())
@@ -44,7 +44,7 @@ def part(
         "number": of.number,
         "total": len(devices) if total is None else total,
         "at": at,
-        "devices": msgspec.to_builtins(devices[at : at + most]),
+        "devices": msgspec.to_builtins(devices[at : at + maximum]),
         **other,
     }
 
@@ -98,8 +98,8 @@ class TestBackup:
             number = 0
             while not over.is_set():
                 number += 1
-                one = devices[number % len(devices)]
-                await here.registry.rename(OPERATOR, one.device_id, f"label {number}")
+                device = devices[number % len(devices)]
+                await here.registry.rename(OPERATOR, device.device_id, f"label {number}")
                 if number % 5 == 0:
                     gone = devices.pop(number % len(devices))
                     await here.registry.remove(OPERATOR, gone.device_id)
@@ -110,10 +110,10 @@ class TestBackup:
         over.set()
         await changing
         entries = await operator.audit()
-        for one in found:
+        for item in found:
             labels: dict[str, str] = {}
             for entry in entries:
-                if entry["id"] > one.number:
+                if entry["id"] > item.number:
                     break
                 device_id = entry["deviceId"]
                 if entry["action"] == "approved":
@@ -122,9 +122,9 @@ class TestBackup:
                     labels[device_id] = entry["label"]
                 elif entry["action"] == "removed":
                     del labels[device_id]
-            held = {key: value.pairing.operator_label for key, value in one.devices.items()}
+            held = {key: value.pairing.operator_label for key, value in item.devices.items()}
             assert held == labels
-        assert len({one.number for one in found}) > 1
+        assert len({item.number for item in found}) > 1
 
     async def test_without_redis_it_is_a_problem(
         self, operator: Operator, redis_server: RedisServer
@@ -182,7 +182,7 @@ class TestRestore:
         stranger = await here.paired()
         (await restore(operator, part(found))).problem(409, "not-empty")
         listed = (await operator.get("/v1/devices")).ok()["devices"]
-        assert [one["deviceId"] for one in listed] == [stranger.device_id]
+        assert [item["deviceId"] for item in listed] == [stranger.device_id]
 
     async def test_in_parts_each_of_which_is_done_once(
         self, here: Replica, there: Replica, operator: Operator, redis_server: RedisServer
@@ -240,7 +240,7 @@ class TestRestore:
         redis_server.call("FLUSHALL")
         async with Operator(there) as second:
             replies = await asyncio.gather(
-                *(restore(one, part(found)) for one in (operator, second) * 3)
+                *(restore(item, part(found)) for item in (operator, second) * 3)
             )
         assert [reply.ok() for reply in replies] == [{"done": 3, "skipped": 0}] * 6
         actions = [entry["action"] for entry in await operator.audit()]

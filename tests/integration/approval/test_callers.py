@@ -36,11 +36,15 @@ class TestDeviceTokensReachOnlyTheirDevice:
         theirs = await here.request(other.asks(("operator.write",)))
         caller = await here.socket(own, *READ)
         door = here.registry
-        assert [one.device_id for one in await door.devices(caller)] == [own.device_id]
-        assert [one.pending.request_id for one in await door.pending(caller)] == [mine.request_id]
+        assert [device.device_id for device in await door.devices(caller)] == [own.device_id]
+        assert [request.pending.request_id for request in await door.pending(caller)] == [
+            mine.request_id
+        ]
         everybody = {mine.request_id, theirs.request_id}
         for sees_all in (shared_secret(), await here.socket(own, ADMIN), OPERATOR):
-            assert {one.pending.request_id for one in await door.pending(sees_all)} == everybody
+            assert {
+                request.pending.request_id for request in await door.pending(sees_all)
+            } == everybody
             assert len(await door.devices(sees_all)) == 2
 
     async def test_calls_on_other_devices_are_refused(self, here: Replica) -> None:
@@ -159,8 +163,8 @@ class TestTokensNeverExceedTheApproval:
         for caller in (OPERATOR, shared_secret(ADMIN), await here.socket(device, *READ)):
             with pytest.raises((InvalidScope, MissingScope)):
                 await here.registry.rotate(caller, device.device_id, "operator", [ADMIN])
-        (one,) = await here.registry.devices(OPERATOR)
-        assert set(one.pairing.tokens["operator"].scopes) == {*READ, PAIRING}
+        (entry,) = await here.registry.devices(OPERATOR)
+        assert set(entry.pairing.tokens["operator"].scopes) == {*READ, PAIRING}
 
     async def test_a_token_for_an_unapproved_role_is_refused(self, here: Replica) -> None:
         device = await here.paired(ADMIN)

@@ -27,15 +27,15 @@ class TestNumbers:
         self, here: Replica, store: Store
     ) -> None:
         plans = [plan(1), plan(3), plan(0), plan(2)]
-        committed = [await store.commit(one) for one in plans]
-        assert [one.change.number for one in committed] == [1, 4, 4, 6]
-        assert [one.previous_tag for one in committed] == [
+        committed = [await store.commit(item) for item in plans]
+        assert [change.change.number for change in committed] == [1, 4, 4, 6]
+        assert [change.previous_tag for change in committed] == [
             "",
-            *(one.change.tag for one in committed[:3]),
+            *(change.change.tag for change in committed[:3]),
         ]
         log = await here.redis.xrange(CHANGES)
         tags = [fields[b"tag"].decode() for _, fields in log]
-        assert tags == [tag for one in plans for tag in one.tags]
+        assert tags == [tag for item in plans for tag in item.tags]
         assert len(set(tags)) == 6
         assert [fields[b"previous"].decode() for _, fields in log] == ["", *tags[:-1]]
         assert [entry_id for entry_id, _ in log] == [b"%d-0" % n for n in range(1, 7)]
@@ -47,15 +47,15 @@ class TestNumbers:
     ) -> None:
         await store.commit(plan(2))
         log = await here.redis.xrange(CHANGES)
-        told = [msgspec.msgpack.decode(fields[b"body"], type=Changed) for _, fields in log]
-        assert [one.device_id for one in told] == ["device 0", "device 1"]
+        received = [msgspec.msgpack.decode(fields[b"body"], type=Changed) for _, fields in log]
+        assert [item.device_id for item in received] == ["device 0", "device 1"]
         entries = await store.audit_log.read(0, 10)
-        assert [(one.id, one.device_id, one.actor) for one in entries] == [
+        assert [(entry.id, entry.device_id, entry.actor) for entry in entries] == [
             (1, "device 0", "somebody"),
             (2, "device 1", "somebody"),
         ]
-        assert [one.id for one in await store.audit_log.read(1, 10)] == [2]
-        assert [one.id for one in await store.audit_log.read(0, 1)] == [1]
+        assert [item.id for item in await store.audit_log.read(1, 10)] == [2]
+        assert [item.id for item in await store.audit_log.read(0, 1)] == [1]
 
     async def test_many_at_once(self, here: Replica, store: Store) -> None:
         await asyncio.gather(*(store.commit(plan(count % 3)) for count in range(60)))
@@ -71,7 +71,7 @@ class TestNumbers:
         committed = await store.commit(plan(2))
         assert committed.change.number == last + 2
         assert (await store.load([]))[0] == committed.change
-        assert [one.id for one in await store.audit_log.read(last, 10)] == [last + 1, last + 2]
+        assert [item.id for item in await store.audit_log.read(last, 10)] == [last + 1, last + 2]
 
     async def test_the_logs_are_trimmed_and_keep_the_newest(
         self, here: Replica, store: Store

@@ -77,11 +77,11 @@ class TestExpects:
         for number, attempt in enumerate(attempts):
             attempt.expect(RECORD, "")
             attempt.put(RECORD, b"%d" % number)
-        outcomes = [one.outcome for one in await asyncio.gather(*map(store.commit, attempts))]
+        outcomes = [item.outcome for item in await asyncio.gather(*map(store.commit, attempts))]
         assert sorted(outcomes) == ["conflict"] * 19 + ["done"]
         assert (await store.load([]))[0].number == 1
-        kept = (await here.redis.get(RECORD))[VERSION_CHARACTERS:]
-        assert outcomes[int(kept)] == "done"
+        stored = (await here.redis.get(RECORD))[VERSION_CHARACTERS:]
+        assert outcomes[int(stored)] == "done"
 
 
 class TestCalls:

@@ -53,9 +53,9 @@ async def here(redis_server: RedisServer) -> AsyncIterator[Replica]:
         SystemClock(),
         admin_url=redis_server.admin_url,
         PENDING_LIMIT_PER_ADDRESS=str(PER_ADDRESS),
-    ) as one:
-        yield one
-        await one.redis.execute_command("CLIENT", "UNPAUSE")
+    ) as server:
+        yield server
+        await server.redis.execute_command("CLIENT", "UNPAUSE")
 
 
 async def paired_with_token(here: Replica) -> tuple[Device, str]:

@@ -85,7 +85,9 @@ class TestListing:
             await here.pair(device)
             clock.advance(1)
         await here.pair(devices[0], *READ_PAIRING)
-        listed = [one["deviceId"] for one in (await operator.get("/v1/devices")).ok()["devices"]]
+        listed = [
+            device["deviceId"] for device in (await operator.get("/v1/devices")).ok()["devices"]
+        ]
         assert listed == [devices[index].device_id for index in (0, 2, 1)]
 
     async def test_a_pending_device_is_not_paired(self, here: Replica, operator: Operator) -> None:
@@ -97,17 +99,17 @@ class TestListing:
 
 class TestRenaming:
     @pytest.mark.parametrize(
-        ("label", "kept"), [("Kitchen", "Kitchen"), ("  a b\n", "a b"), ("é" * 64, "é" * 64)]
+        ("label", "expected"), [("Kitchen", "Kitchen"), ("  a b\n", "a b"), ("é" * 64, "é" * 64)]
     )
     async def test_the_label_is_trimmed_and_kept(
-        self, here: Replica, operator: Operator, label: str, kept: str
+        self, here: Replica, operator: Operator, label: str, expected: str
     ) -> None:
         device = Device.new()
         await here.pair(device)
         for _ in range(2):
             reply = await operator.call("PATCH", path_of(device), json={"label": label})
-            assert reply.ok() == {"deviceId": device.device_id, "label": kept}
-        assert (await operator.get(path_of(device))).ok()["operatorLabel"] == kept
+            assert reply.ok() == {"deviceId": device.device_id, "label": expected}
+        assert (await operator.get(path_of(device))).ok()["operatorLabel"] == expected
         assert [entry["action"] for entry in await operator.audit()].count("renamed") == 1
 
     @pytest.mark.parametrize(
@@ -150,8 +152,8 @@ class TestRemoving:
         assert here.told[-1].closes == ["*"]
         reply = await operator.call("DELETE", path_of(device))
         assert reply.problem(404, "unknown-device") == {"deviceId": device.device_id}
-        kept = await everything(redis_server.admin_url)
-        named = [key for key, value in kept.items() if device.device_id in key + repr(value)]
+        stored = await everything(redis_server.admin_url)
+        named = [key for key, value in stored.items() if device.device_id in key + repr(value)]
         kinds = {key.split(":")[1] for key in named}
         assert kinds == {"audit", "changes", "request"}, "what was, and nothing that is"
 

@@ -144,7 +144,10 @@ class TestDescription:
     async def test_is_true(self, here: Replica, operator: Operator) -> None:
         description = (await operator.get("/openapi.json")).body
         described = description["paths"]["/v1/events"]["get"]
-        assert {one["name"] for one in described["parameters"]} == {"after", "Last-Event-ID"}
+        assert {parameter["name"] for parameter in described["parameters"]} == {
+            "after",
+            "Last-Event-ID",
+        }
         assert described["responses"].keys() == {*("200", "400", "401", "403", "429", "500", "503")}
         ((media, content),) = described["responses"]["200"]["content"].items()
         assert media == "text/event-stream"
@@ -163,7 +166,7 @@ class TestResuming:
         self, here: Replica, there: Replica, operator: Operator, elsewhere: Operator
     ) -> None:
         total = 120
-        told: list[int] = []
+        received: list[int] = []
 
         async def happen() -> None:
             for number in range(total):
@@ -174,17 +177,17 @@ class TestResuming:
             place = await listener.begun()
         changing = asyncio.create_task(happen())
         turn = 0
-        while len(told) < total:
+        while len(received) < total:
             turn += 1
             at = operator if turn % 2 else elsewhere
             async with listening(at, last_id=place) as listener:
-                for _ in range(min(1 + turn % 5, total - len(told))):
+                for _ in range(min(1 + turn % 5, total - len(received))):
                     event = await listener.next()
                     assert event is not None
-                    told.append(event.id)
-                place = told[-1]
+                    received.append(event.id)
+                place = received[-1]
         await changing
-        assert told == list(range(1, total + 1))
+        assert received == list(range(1, total + 1))
 
     async def test_many_listen_at_once(
         self, here: Replica, operator: Operator, elsewhere: Operator
@@ -254,11 +257,11 @@ class TestReset:
         await change(here, 9)
         await here.redis.xtrim(AUDIT, maxlen=4, approximate=False)
         async with listening(operator, "after=3") as listener:
-            assert [(one.id, one.name) for one in await listener.take(1)] == [(9, "reset")]
+            assert [(event.id, event.name) for event in await listener.take(1)] == [(9, "reset")]
         async with listening(operator, "after=6") as listener:
             assert [event.id for event in await listener.take(3)] == [7, 8, 9]
         async with listening(operator, "after=0") as listener:
-            assert [(one.id, one.name) for one in await listener.take(1)] == [(9, "reset")]
+            assert [(event.id, event.name) for event in await listener.take(1)] == [(9, "reset")]
 
 
 class TestBounds:

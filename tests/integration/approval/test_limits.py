@@ -31,8 +31,8 @@ async def here(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[Rep
         admin_url=redis_server.admin_url,
         PENDING_LIMIT=str(MOST),
         PENDING_LIMIT_PER_ADDRESS=str(PER_ADDRESS),
-    ) as one:
-        yield one
+    ) as server:
+        yield server
 
 
 async def flood(here: Replica, clock: FakeClock, address: str, count: int) -> list[str]:

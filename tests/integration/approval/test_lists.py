@@ -46,7 +46,7 @@ class TestDevices:
         for limit in (1, 2, 3, 6, 7, 8):
             parts = await pages(operator, f"/v1/devices?limit={limit}", "devices")
             assert [len(part) for part in parts[:-1]] == [limit] * (len(parts) - 1)
-            assert [one for part in parts for one in part] == whole["devices"]
+            assert [item for part in parts for item in part] == whole["devices"]
 
     async def test_a_device_that_was_removed_or_approved_meanwhile_repeats_nothing(
         self, here: Replica, operator: Operator, clock: FakeClock
@@ -60,7 +60,7 @@ class TestDevices:
         await here.pair(Device.new())
         await here.registry.remove(OPERATOR, devices[2].device_id)
         second = (await operator.get(f"/v1/devices?limit=2&after={first['next']}")).ok()
-        assert [one["deviceId"] for one in second["devices"]] == [
+        assert [device["deviceId"] for device in second["devices"]] == [
             devices[1].device_id,
             devices[0].device_id,
         ]
@@ -77,7 +77,7 @@ class TestDevices:
             await here.pair(device)
         for search in ("göteborg", "KITCHEN mac", kitchen.device_id[:12]):
             found = (await operator.get(f"/v1/devices?limit=2&q={quote(search)}")).ok()
-            assert [one["deviceId"] for one in found["devices"]] == [kitchen.device_id]
+            assert [device["deviceId"] for device in found["devices"]] == [kitchen.device_id]
             assert found["total"] == 1
         everywhere = (await operator.get("/v1/devices?limit=3&q=linux")).ok()
         assert everywhere["total"] == 4
@@ -117,7 +117,7 @@ class TestDevices:
         first, second = await here.paired(), await here.paired()
         ids = ",".join([second.device_id, "0" * 64, first.device_id, second.device_id])
         found = (await operator.get(f"/v1/devices?ids={ids}")).ok()
-        assert [one["deviceId"] for one in found["devices"]] == [
+        assert [device["deviceId"] for device in found["devices"]] == [
             second.device_id,
             first.device_id,
         ]
@@ -136,10 +136,10 @@ class TestDevices:
         own, other = await here.paired(PAIRING), await here.paired()
         caller = await here.socket(own, PAIRING)
         part = await here.registry.devices_part(caller, Wanted(10))
-        assert [one.device_id for one in part.devices] == [own.device_id]
+        assert [device.device_id for device in part.devices] == [own.device_id]
         assert part.total == 1
         named = await here.registry.devices_named(caller, [other.device_id, own.device_id])
-        assert [one.device_id for one in named.devices] == [own.device_id]
+        assert [device.device_id for device in named.devices] == [own.device_id]
 
 
 class TestRequests:
@@ -153,7 +153,7 @@ class TestRequests:
         assert whole["total"] == 7
         parts = await pages(operator, "/v1/requests?limit=3", "pending")
         assert [len(part) for part in parts] == [3, 3, 1]
-        assert [one for part in parts for one in part] == whole["pending"]
+        assert [item for part in parts for item in part] == whole["pending"]
 
     async def test_a_flood_from_one_address_leaves_capacity_for_others(
         self, here: Replica, operator: Operator, clock: FakeClock
@@ -165,17 +165,17 @@ class TestRequests:
             asked = await here.request(Device.new().asks(address="2001:db8::1"))
             flood.append(asked.request_id)
         answer = (await operator.get("/v1/requests?limit=3&perAddress=2")).ok()
-        assert [one["requestId"] for one in answer["pending"]] == [
+        assert [request["requestId"] for request in answer["pending"]] == [
             flood[5],
             flood[4],
             legitimate.request_id,
         ]
         assert answer["addresses"] == [{"address": "2001:db8::/64", "count": 6}]
         assert answer["total"] == 7
-        kept = (await operator.get(f"/v1/requests?limit=1&keep={flood[0]},gone")).ok()
-        assert [one["requestId"] for one in kept["pending"]] == [flood[5], flood[0]]
+        stored = (await operator.get(f"/v1/requests?limit=1&keep={flood[0]},gone")).ok()
+        assert [request["requestId"] for request in stored["pending"]] == [flood[5], flood[0]]
         theirs = (await operator.get("/v1/requests?limit=9&address=2001:db8::/64")).ok()
-        assert [one["requestId"] for one in theirs["pending"]] == flood[::-1]
+        assert [request["requestId"] for request in theirs["pending"]] == flood[::-1]
 
     async def test_a_request_is_found_by_what_its_device_prints(
         self, here: Replica, operator: Operator
@@ -183,7 +183,7 @@ class TestRequests:
         asked = [await here.request(Device.new().asks(name=f"Device {n}")) for n in range(3)]
         wanted = asked[1].request_id
         found = (await operator.get(f"/v1/requests?q={wanted[:8]}")).ok()
-        assert [one["requestId"] for one in found["pending"]] == [wanted]
+        assert [request["requestId"] for request in found["pending"]] == [wanted]
 
 
 async def test_a_caller_without_the_scope_reads_no_part_of_anything(here: Replica) -> None:

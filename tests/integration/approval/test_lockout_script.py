@@ -227,4 +227,4 @@ class TestScript:
         await here.redis.zadd(LOCKOUTS, {f"{DEVICE_TOKEN} {ADDRESS}": 1})
         await Counter(here, "203.0.113.8").fail(times=FAILURES_LIMIT)
         found = await here.redis.zrange(LOCKOUTS, 0, -1)
-        assert found == [f"{SHARED_SECRET} {one}".encode() for one in (ADDRESS, "203.0.113.8")]
+        assert found == [f"{SHARED_SECRET} {item}".encode() for item in (ADDRESS, "203.0.113.8")]

@@ -47,7 +47,7 @@ class TestGuessesAreCountedAcrossReplicas:
         self, dispatchers: Dispatchers
     ) -> None:
         answers = [await dispatchers.report_secret(right=False) for _ in range(40)]
-        assert [type(one) for one in answers] == [SecretAccepted] * FAILURES_LIMIT + [
+        assert [type(answer) for answer in answers] == [SecretAccepted] * FAILURES_LIMIT + [
             LockedOut
         ] * 30
 
@@ -57,7 +57,7 @@ class TestGuessesAreCountedAcrossReplicas:
         answers = await asyncio.gather(
             *(dispatchers.report_secret(right=False) for _ in range(200))
         )
-        assert sum(isinstance(one, SecretAccepted) for one in answers) == FAILURES_LIMIT
+        assert sum(isinstance(answer, SecretAccepted) for answer in answers) == FAILURES_LIMIT
 
     async def test_guesses_sent_with_a_device_token_are_counted(
         self, dispatchers: Dispatchers, here: Replica
@@ -67,7 +67,7 @@ class TestGuessesAreCountedAcrossReplicas:
             await dispatchers.ask(asks(device, number, token=f"guess {number}", **TWICE))
             for number in range(30)
         ]
-        assert [type(one) for one in answers] == [Denied] * FAILURES_LIMIT + [LockedOut] * 20
+        assert [type(answer) for answer in answers] == [Denied] * FAILURES_LIMIT + [LockedOut] * 20
         assert isinstance(await dispatchers.report_secret(right=True), LockedOut), (
             "both secrets were guessed"
         )
@@ -110,9 +110,9 @@ class TestGuessesAreCountedAcrossReplicas:
     async def test_the_remaining_time_counts_down_from_five_minutes(
         self, redis_server: RedisServer
     ) -> None:
-        async with replica(redis_server.approval_url, SystemClock()) as one:
-            await one.store.write_alive("replica")
-            await self._counts_down(Dispatchers([one]))
+        async with replica(redis_server.approval_url, SystemClock()) as server:
+            await server.store.write_alive("replica")
+            await self._counts_down(Dispatchers([server]))
 
     async def _counts_down(self, dispatchers: Dispatchers) -> None:
         began = time.monotonic()

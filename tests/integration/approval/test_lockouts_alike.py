@@ -36,11 +36,11 @@ from tests.support.attempts import (
     NOW_MS,
     REMOTE,
     TOKEN,
-    asked,
+    client_view,
     connect,
-    encoded,
     new_handshake,
-    told,
+    question_of,
+    to_bytes,
 )
 
 if TYPE_CHECKING:
@@ -78,14 +78,14 @@ class Way:
     attempts: int = 0
 
     def __post_init__(self) -> None:
-        one = self.replica
+        server = self.replica
         self._questions = RequestDispatcher(
-            one.admissions, one.methods, one.store, one.metrics, one.places
+            server.admissions, server.methods, server.store, server.metrics, server.places
         )
 
     async def pair(self) -> None:
         """Pair the command line's device and store its token."""
-        question = asked(connect(CLI))
+        question = question_of(connect(CLI))
         waiting = await self.replica.answer(question)
         assert isinstance(waiting, NeedsPairing)
         await self.replica.registry.approve(OPERATOR, waiting.request_id)
@@ -119,7 +119,7 @@ class Way:
         held = msgspec.msgpack.decode(value) if value else {}
         return int(held[name][0]) if name in held else 0
 
-    async def told(self, pair: Pair, secrets: dict[str, str]) -> tuple[Any, int]:
+    async def answer_to(self, pair: Pair, secrets: dict[str, str]) -> tuple[Any, int]:
         """Return the client's answer to these secrets, and its retry time (ms)."""
         self.attempts += 1
         peer = BROWSER if pair.profile is CONTROL_UI else REMOTE
@@ -127,7 +127,7 @@ class Way:
         beside: dict[str, Any] = dict(secrets)
         token = beside.pop("token", None)
         frame = connect(pair.profile, key=pair.key, token=token, **beside)
-        effect: Any = handshake.on_frame(encoded(frame), now_ms=NOW_MS)
+        effect: Any = handshake.on_frame(to_bytes(frame), now_ms=NOW_MS)
         if isinstance(effect, ReportSecret | AuthorizeDevice):
             asked_now = Question("gateway", msgspec.Raw(encode(effect)))
             (reply,) = await self._questions.dispatch([asked_now])
@@ -138,14 +138,14 @@ class Way:
         if isinstance(effect, Accepted):
             return effect.grant, 0
         assert isinstance(effect, Refusal)
-        error, *closing = told(effect)
+        error, *closing = client_view(effect)
         assert error is not None
         error["details"].pop("connectionId")
         return (error, closing), error.pop("retryAfterMs", 0)
 
-    def pairs(self, one: str) -> Iterator[Pair]:
+    def pairs(self, text: str) -> Iterator[Pair]:
         """Yield all combinations of client and fields, with a secret of this class."""
-        secrets = self._gateway_tokens if one == SHARED_SECRET else self._device_tokens
+        secrets = self._gateway_tokens if text == SHARED_SECRET else self._device_tokens
         for profile in PROFILES:
             for key in (KEY, None):
                 yield from (Pair(profile, key, right, wrong) for right, wrong in secrets())
@@ -174,40 +174,40 @@ async def way(here: Replica) -> Way:
     return way
 
 
-@pytest.mark.parametrize("one", [SHARED_SECRET, DEVICE_TOKEN])
+@pytest.mark.parametrize("text", [SHARED_SECRET, DEVICE_TOKEN])
 @pytest.mark.parametrize("others_ms", [0, SHORT_MS, LOCK_MS], ids=["alone", "shorter", "longer"])
 async def test_while_locked_out_right_and_wrong_are_answered_alike(
-    way: Way, one: str, others_ms: int
+    way: Way, text: str, others_ms: int
 ) -> None:
     """The retry times are equal too, although other locks have other durations."""
-    locks = {one: (SHORT_MS + LONG_MS) // 2}
-    locks |= dict.fromkeys(OTHERS[one], others_ms) if others_ms else {}
-    for pair in way.pairs(one):
+    locks = {text: (SHORT_MS + LONG_MS) // 2}
+    locks |= dict.fromkeys(OTHERS[text], others_ms) if others_ms else {}
+    for pair in way.pairs(text):
         answers = []
         for secrets in (pair.right, pair.wrong):
             await way.hold(locks)
-            answers.append(await way.told(pair, secrets))
+            answers.append(await way.answer_to(pair, secrets))
         (right, right_ms), (wrong, wrong_ms) = answers
         assert right == wrong, pair
         assert abs(right_ms - wrong_ms) < SLOW_MS, pair
 
 
-@pytest.mark.parametrize("one", [SHARED_SECRET, DEVICE_TOKEN])
+@pytest.mark.parametrize("text", [SHARED_SECRET, DEVICE_TOKEN])
 @pytest.mark.parametrize("locked", [False, True], ids=["no lock", "others locked"])
 async def test_a_wrong_secret_that_is_distinguishable_is_counted(
-    way: Way, one: str, *, locked: bool
+    way: Way, text: str, *, locked: bool
 ) -> None:
     """Other locked classes of secrets make no difference."""
-    locks = dict.fromkeys(OTHERS[one], LOCK_MS) if locked else {}
+    locks = dict.fromkeys(OTHERS[text], LOCK_MS) if locked else {}
     apart = 0
-    for pair in way.pairs(one):
+    for pair in way.pairs(text):
         await way.hold(locks)
-        right, _ = await way.told(pair, pair.right)
+        right, _ = await way.answer_to(pair, pair.right)
         await way.hold(locks)
-        wrong, _ = await way.told(pair, pair.wrong)
+        wrong, _ = await way.answer_to(pair, pair.wrong)
         if right != wrong:
             apart += 1
-            assert await way.failures(one) == 1, pair
+            assert await way.failures(text) == 1, pair
     assert apart > 10
 
 
@@ -224,7 +224,7 @@ async def test_no_attempt_tells_of_more_guesses_than_are_left(
     for first, second in ((TOKEN, WRONG), (WRONG, TOKEN), (WRONG, "v" * len(TOKEN))):
         await way.fail(FAILURES_LIMIT - 1)
         secrets = {"token": first, "password": second, **beside}
-        answers.append(await way.told(Pair(profile, key, secrets, secrets), secrets))
+        answers.append(await way.answer_to(Pair(profile, key, secrets, secrets), secrets))
     told_first, first_ms = answers[0]
     for answer, answer_ms in answers[1:]:
         assert answer == told_first
@@ -234,5 +234,5 @@ async def test_no_attempt_tells_of_more_guesses_than_are_left(
 async def test_two_guesses_that_both_fit_are_answered(way: Way) -> None:
     await way.fail(FAILURES_LIMIT - 2)
     secrets = {"token": WRONG, "password": TOKEN}
-    right, _ = await way.told(Pair(CLI, KEY, secrets, secrets), secrets)
+    right, _ = await way.answer_to(Pair(CLI, KEY, secrets, secrets), secrets)
     assert right.method == "token"

@@ -119,9 +119,9 @@ async def test_removing_a_device_is_done_as_a_whole_whatever_key_is_lost(
     assert newest[1][b"tag"].decode() == head.tag
     assert await here.redis.exists(f"latchkey:device:{device.device_id}") == 0
     await Integrity(here.store, here.ledger, Metrics(), ttl_ms=TTL_MS, ready=lambda: True).look()
-    assert [one["deviceId"] for one in (await operator.get("/v1/devices")).ok()["devices"]] == [
-        other.device_id
-    ]
+    assert [
+        device["deviceId"] for device in (await operator.get("/v1/devices")).ok()["devices"]
+    ] == [other.device_id]
 
 
 @pytest.mark.parametrize("key", [HEAD, CHANGES])
@@ -136,7 +136,7 @@ async def test_a_heartbeat_after_head_and_log_disagree_makes_the_gateway_start_o
     assert answer.resync
     assert answer.head.number == BEYOND or key == CHANGES
     assert not (await store.beat("gateway", beat(3, answer.head))).resync
-    assert [one.action for one in await store.audit_log.newest(1)] == ["history-lost"]
+    assert [entry.action for entry in await store.audit_log.newest(1)] == ["history-lost"]
 
 
 async def test_a_change_log_entry_that_cannot_be_read_begins_a_new_history(
@@ -168,8 +168,8 @@ async def test_an_audit_log_of_another_type_is_dropped_once_and_history_goes_on(
 ) -> None:
     head = (await here.store.commit(plan())).change
     await as_list(here.redis, AUDIT)
-    for one in (here, there):  # both have found it before either repaired it
-        await one.store.repairs.repair(AUDIT, head.tag)
+    for replica in (here, there):  # both have found it before either repaired it
+        await replica.store.repairs.repair(AUDIT, head.tag)
     assert (await here.store.load([]))[0] == head
     assert (await there.store.commit(plan())).change.number == head.number + 1
 
@@ -197,8 +197,10 @@ async def test_readiness_warns_of_a_lost_history_at_every_replica(
     await here.store.commit(plan())
     await here.redis.delete(CHANGES)
     await here.store.commit(plan())
-    for one in (here, there):
-        integrity = Integrity(one.store, one.ledger, Metrics(), ttl_ms=TTL_MS, ready=lambda: True)
+    for replica in (here, there):
+        integrity = Integrity(
+            replica.store, replica.ledger, Metrics(), ttl_ms=TTL_MS, ready=lambda: True
+        )
         await integrity.look()
         (warning,) = integrity.health().warnings
         assert CHANGES in warning
@@ -219,7 +221,7 @@ async def test_a_lost_index_is_made_anew_from_the_records(
     metrics = Metrics()
     await Integrity(here.store, here.ledger, metrics, ttl_ms=TTL_MS, ready=lambda: True).look()
     listed = (await operator.get("/v1/devices")).ok()["devices"]
-    assert {one.device_id for one in devices} < {one["deviceId"] for one in listed}
+    assert {device.device_id for device in devices} < {item["deviceId"] for item in listed}
     assert len(listed) == 4
     (request,) = (await operator.get("/v1/requests")).ok()["pending"]
     assert request["deviceId"] == waiting.device_id
@@ -282,7 +284,7 @@ async def test_the_list_of_approvals_is_begun_anew(here: Replica, store: Store, 
     with pytest.raises(StoreUnavailable):
         await store.write_alive("a")
     await store.write_alive("a")
-    assert [one.boot_id for one in await store.presence.approvals()] == ["a"]
+    assert [approval.boot_id for approval in await store.presence.approvals()] == ["a"]
 
 
 async def test_an_index_that_is_lost_again_while_it_is_made_anew_is_not_taken_for_complete(

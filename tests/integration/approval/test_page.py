@@ -43,8 +43,8 @@ class TestFile:
         status, headers, body = await fetch(operator, path)
         assert (status, body) == (200, FILES[path].body)
         assert headers["Content-Type"].startswith(FILES[path].content_type)
-        kept = "no-store" if path == PAGE else "no-cache"
-        for name, value in {**HARDENING, "Cache-Control": kept}.items():
+        stored = "no-store" if path == PAGE else "no-cache"
+        for name, value in {**HARDENING, "Cache-Control": stored}.items():
             assert headers[name] == value
 
     async def test_nobody_frames_it_and_nothing_of_others_runs(
@@ -119,9 +119,9 @@ class TestDeviceTextIsNeverMarkup:
 
 
 def test_it_says_something_without_javascript() -> None:
-    (said,) = re.findall(r"<noscript>(.*?)</noscript>", HTML, re.DOTALL)
-    assert "JavaScript" in said
-    assert "/v1/requests" in said
+    (body,) = re.findall(r"<noscript>(.*?)</noscript>", HTML, re.DOTALL)
+    assert "JavaScript" in body
+    assert "/v1/requests" in body
 
 
 async def test_it_is_found_from_the_front(operator: Operator) -> None:

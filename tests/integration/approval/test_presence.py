@@ -29,15 +29,15 @@ async def shown(operator: Operator, device: Device) -> dict[str, Any]:
     """Return a device as both calls show it."""
     alone: dict[str, Any] = (await operator.get(f"/v1/devices/{device.device_id}")).ok()
     listed = (await operator.get("/v1/devices")).ok()["devices"]
-    assert [one for one in listed if one["deviceId"] == device.device_id] == [alone]
+    assert [item for item in listed if item["deviceId"] == device.device_id] == [alone]
     return alone
 
 
 async def where(operator: Operator, device: Device) -> list[str]:
     """Return the replicas that a device is connected to."""
-    one = await shown(operator, device)
-    assert one["connected"] == bool(one["replicas"])
-    return sorted(one["replicas"])
+    entry = await shown(operator, device)
+    assert entry["connected"] == bool(entry["replicas"])
+    return sorted(entry["replicas"])
 
 
 class TestConnected:
@@ -93,7 +93,7 @@ class TestConnected:
         while await here.redis.exists(presence_key("brief")):  # the test's own timeout bounds it
             pass
         assert await where(operator, device) == ["west"]
-        assert [one["bootId"] for one in await gateways(operator)] == ["west"]
+        assert [gateway["bootId"] for gateway in await gateways(operator)] == ["west"]
         await west.beat()
         assert await here.redis.zrange(GATEWAYS, 0, -1) == [b"west"]
 
@@ -137,27 +137,27 @@ class TestR13:
 
 class TestSeen:
     async def test_never(self, operator: Operator, device: Device) -> None:
-        one = await shown(operator, device)
-        assert not {"lastSeenAtMs", "lastSeenReason"} & one.keys()
-        assert "lastUsedAtMs" not in one["tokens"][0]
+        entry = await shown(operator, device)
+        assert not {"lastSeenAtMs", "lastSeenReason"} & entry.keys()
+        assert "lastUsedAtMs" not in entry["tokens"][0]
 
     async def test_with_the_gateway_token(
         self, here: Replica, operator: Operator, device: Device, east: Gateway
     ) -> None:
         before = await redis_ms(here)
         await east.beat(seen=[Seen(device.device_id, "operator", "token", "192.0.2.7", 40)])
-        one = await shown(operator, device)
-        assert before - 40 <= one["lastSeenAtMs"] <= await redis_ms(here) - 40
-        assert (one["lastSeenReason"], one["remoteIp"]) == ("connect", "192.0.2.7")
-        assert "lastUsedAtMs" not in one["tokens"][0]
+        entry = await shown(operator, device)
+        assert before - 40 <= entry["lastSeenAtMs"] <= await redis_ms(here) - 40
+        assert (entry["lastSeenReason"], entry["remoteIp"]) == ("connect", "192.0.2.7")
+        assert "lastUsedAtMs" not in entry["tokens"][0]
 
     async def test_with_a_device_token(
         self, operator: Operator, device: Device, east: Gateway
     ) -> None:
         await east.beat(seen=[Seen(device.device_id, "operator", "device-token", "::1", 0)])
-        one = await shown(operator, device)
-        assert one["tokens"][0]["lastUsedAtMs"] == one["lastSeenAtMs"]
-        assert "remoteIp" not in one
+        entry = await shown(operator, device)
+        assert entry["tokens"][0]["lastUsedAtMs"] == entry["lastSeenAtMs"]
+        assert "remoteIp" not in entry
 
     async def test_each_role_has_a_token_of_its_own(
         self, here: Replica, operator: Operator, device: Device, east: Gateway
@@ -168,9 +168,9 @@ class TestSeen:
         for role, age in (("node", 5_000), ("operator", 9_000)):
             await east.beat(seen=[Seen(device.device_id, role, "device-token", "192.0.2.7", age)])
         took = await redis_ms(here) - began
-        one = await shown(operator, device)
-        node, own = (token["lastUsedAtMs"] for token in one["tokens"])
-        assert one["lastSeenAtMs"] == node
+        entry = await shown(operator, device)
+        node, own = (token["lastUsedAtMs"] for token in entry["tokens"])
+        assert entry["lastSeenAtMs"] == node
         assert 4_000 - took <= node - own <= 4_000
 
     async def test_repeated_or_late_it_only_moves_forward(
@@ -184,15 +184,15 @@ class TestSeen:
 
     async def test_many_at_once(self, here: Replica, operator: Operator, east: Gateway) -> None:
         devices = [Device.new() for _ in range(5)]
-        for one in devices:
-            await here.pair(one)
-        ages = {one.device_id: 1_000 * place for place, one in enumerate(devices)}
-        seen = [Seen(one, "operator", "token", "192.0.2.7", age) for one, age in ages.items()]
+        for device in devices:
+            await here.pair(device)
+        ages = {item.device_id: 1_000 * place for place, item in enumerate(devices)}
+        seen = [Seen(item, "operator", "token", "192.0.2.7", age) for item, age in ages.items()]
         await east.beat(seen=seen)
         listed = (await operator.get("/v1/devices")).ok()["devices"]
-        at = {one["deviceId"]: one["lastSeenAtMs"] for one in listed}
+        at = {item["deviceId"]: item["lastSeenAtMs"] for item in listed}
         newest = max(at.values())
-        assert {one: newest - when for one, when in at.items()} == ages
+        assert {item: newest - when for item, when in at.items()} == ages
 
     async def test_is_forgotten_with_the_device(
         self,
@@ -206,8 +206,8 @@ class TestSeen:
         await east.beat(seen=seen)
         (await operator.call("DELETE", f"/v1/devices/{device.device_id}")).ok()
         await east.beat(seen=seen)
-        kept = await everything(redis_server.admin_url)
-        assert not [key for key in kept if key.startswith("latchkey:seen:")]
+        stored = await everything(redis_server.admin_url)
+        assert not [key for key in stored if key.startswith("latchkey:seen:")]
         await here.pair(device)
         assert "lastSeenAtMs" not in await shown(operator, device)
 
@@ -223,8 +223,8 @@ class TestSeen:
             return Seen(device.device_id, "operator", "token", "", age_ms, name, app, platform)
 
         await east.beat(seen=[seen("Pocket", "iOS 26.5")])
-        one = await shown(operator, device)
-        assert (one["displayName"], one["platform"]) == ("Pocket", "iOS 26.5")
+        entry = await shown(operator, device)
+        assert (entry["displayName"], entry["platform"]) == ("Pocket", "iOS 26.5")
         assert (await operator.get("/v1/devices?q=pocket+26.5")).ok()["total"] == 1
         late, unnamed = seen("Old", "iOS 26.4", 60_000), seen("", "", app="")
         await east.beat(seen=[late, unnamed, seen("", "linux", app="cli")])
@@ -233,8 +233,8 @@ class TestSeen:
             ("platform", "iOS 26.5"),
         }
         await east.beat(seen=[seen("x" * 999, "iOS 26." + "9" * 999)])
-        one = await shown(operator, device)
-        assert (len(one["displayName"]), len(one["platform"])) == (128, 128)
+        entry = await shown(operator, device)
+        assert (len(entry["displayName"]), len(entry["platform"])) == (128, 128)
         assert await here.store.load([device.device_id]) == (before, held), "no change"
 
     async def test_a_name_that_was_approved_since_counts(

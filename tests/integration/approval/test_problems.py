@@ -198,7 +198,7 @@ class TestBugs:
         self, redis_server: RedisServer
     ) -> None:
         url = redis_server.approval_url
-        async with replica(url, registry=_Broken()) as one, Operator(one) as operator:
+        async with replica(url, registry=_Broken()) as server, Operator(server) as operator:
             with capture_logs() as lines:
                 reply = await operator.get("/v1/requests")
             assert reply.problem(500, "internal") == {}

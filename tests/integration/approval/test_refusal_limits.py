@@ -94,9 +94,9 @@ class TestBounds:
             await tell(here, *(report(device_id(number)) for number in numbers))
         found = await here.store.refusals.recent(1000)
         assert len(found) == ROWS_PER_ADDRESS + 1
-        assert {one.device for one in found if one.address == "192.0.2.1"} == {device_id(1)}
+        assert {item.device for item in found if item.address == "192.0.2.1"} == {device_id(1)}
         newest = {device_id(number) for number in range(1010 - ROWS_PER_ADDRESS, 1010)}
-        assert {one.device for one in found if one.address == ADDRESS} == newest
+        assert {item.device for item in found if item.address == ADDRESS} == newest
 
     async def test_a_flood_from_many_addresses_leaves_known_devices_alone(
         self, here: Replica, paired: str
@@ -120,7 +120,10 @@ class TestBounds:
         assert REPORTS_LIMIT == REFUSALS_PER_BEAT_ENTRIES
         await tell(
             here,
-            *(report(device_id(one), address=f"10.0.0.{one}") for one in range(REPORTS_LIMIT + 50)),
+            *(
+                report(device_id(number), address=f"10.0.0.{number}")
+                for number in range(REPORTS_LIMIT + 50)
+            ),
         )
         assert await here.redis.hlen(REFUSED_ROWS) == REPORTS_LIMIT
 

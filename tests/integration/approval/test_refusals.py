@@ -96,7 +96,7 @@ class TestWhatIsShown:
         assert device["lastRefusal"]["reason"] == "device-token-mismatch"
         assert device["lastRefusedClaim"]["reason"] == "device-signature"
         assert device["lastRefusedClaim"]["count"] == 40
-        assert [one["proven"] for one in await listed(operator, f"?deviceId={paired}")] == [
+        assert [item["proven"] for item in await listed(operator, f"?deviceId={paired}")] == [
             False,
             True,
         ]
@@ -110,7 +110,7 @@ class TestWhatIsShown:
         await here.store.beat("east", beat)
         shown = (await operator.get(f"/v1/devices/{paired}")).ok()["lastRefusal"]
         assert shown["past"]
-        assert [one["past"] for one in await listed(operator)] == [True]
+        assert [item["past"] for item in await listed(operator)] == [True]
         await tell(here, report(paired, number=2))
         assert not (await listed(operator))[0]["past"]
 
@@ -128,7 +128,7 @@ class TestWhatIsShown:
                 refused=[report(paired, age_ms=refused_age, number=refused_age)],
             )
             await beaten(here, encode(beat))
-            assert [one["past"] for one in await listed(operator)] == [past]
+            assert [item["past"] for item in await listed(operator)] == [past]
 
     async def test_what_nobody_could_decide_is_no_refusal(
         self, here: Replica, operator: Operator, paired: str
@@ -159,7 +159,7 @@ class TestWhatIsShown:
             report("", "device-required", address="127.0.0.1"),
         )
         shown = [
-            (one["reason"], one.get("remoteIp"), one["count"]) for one in await listed(operator)
+            (item["reason"], item.get("remoteIp"), item["count"]) for item in await listed(operator)
         ]
         assert shown == [
             ("device-required", None, 1),
@@ -172,9 +172,9 @@ class TestWhatIsShown:
         self, here: Replica, operator: Operator, paired: str
     ) -> None:
         await tell(here, report(paired), *(report(device_id(number)) for number in range(5)))
-        for one in (paired, device_id(3)):
-            (shown,) = await listed(operator, f"?deviceId={one}")
-            assert shown["deviceId"] == one
+        for item in (paired, device_id(3)):
+            (shown,) = await listed(operator, f"?deviceId={item}")
+            assert shown["deviceId"] == item
         assert await listed(operator, f"?deviceId={device_id(9)}") == []
         for bad in ("x", "A" * 64, "0" * 63, "0" * 64 + "%0A"):
             assert (await operator.get(f"/v1/refusals?deviceId={bad}")).status == 400
@@ -186,7 +186,7 @@ class TestWhatIsShown:
         await tell(here, report(device.device_id, age_ms=1_000))
         await here.pair(device)
         await tell(here, report(device.device_id, "device-token-mismatch", number=2))
-        assert [one["reason"] for one in await listed(operator)] == ["device-token-mismatch"]
+        assert [item["reason"] for item in await listed(operator)] == ["device-token-mismatch"]
 
     async def test_of_clients_that_are_neither_paired_nor_wait(
         self, here: Replica, operator: Operator, paired: str
@@ -197,7 +197,7 @@ class TestWhatIsShown:
         await tell(here, report(paired), report(waiting.device_id, "not-paired", number=2))
         assert len(await listed(operator)) == 4
         shown = await listed(operator, "?of=unknown")
-        assert {one.get("deviceId", "") for one in shown} == {device_id(1), ""}
+        assert {row.get("deviceId", "") for row in shown} == {device_id(1), ""}
         assert len(await listed(operator, "?of=unknown&limit=1")) == 1
 
     async def test_it_is_forgotten_with_the_device(

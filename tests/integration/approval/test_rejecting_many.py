@@ -51,19 +51,19 @@ async def test_exactly_the_named_ones_are_rejected_and_newer_ones_wait_on(
         "ended": [],
     }
     assert await operator.pending_ids() == [newer]
-    entries = [one for one in await operator.audit() if one["action"] == "rejected"]
-    assert [one["requestId"] for one in entries] == [request_id for _, request_id in shown]
-    assert {one["actor"] for one in entries} == {"operator"}
-    told = [one for one in here.told if one.kind == "rejected"]
-    assert [one.request_id for one in told] == [request_id for _, request_id in shown]
+    entries = [entry for entry in await operator.audit() if entry["action"] == "rejected"]
+    assert [entry["requestId"] for entry in entries] == [request_id for _, request_id in shown]
+    assert {entry["actor"] for entry in entries} == {"operator"}
+    received = [item for item in here.told if item.kind == "rejected"]
+    assert [item.request_id for item in received] == [request_id for _, request_id in shown]
 
 
 async def test_again_is_the_same_and_nothing_is_done(here: Replica, operator: Operator) -> None:
     ids = [request_id for _, request_id in await ask(here, 3)]
     first = await reject(operator, *ids)
-    told = len(here.told)
+    count = len(here.told)
     assert await reject(operator, *ids, *ids) == first
-    assert len(here.told) == told
+    assert len(here.told) == count
 
 
 async def test_ended_requests_are_left_alone_and_reported(
@@ -76,8 +76,8 @@ async def test_ended_requests_are_left_alone_and_reported(
     await here.request(device.asks((ADMIN,), address=ADDRESS))
     newest = (await operator.pending_ids())[0]
     answer = await reject(operator, superseded, approved, expires, UNKNOWN, newest)
-    assert [one["requestId"] for one in answer["rejected"]] == [newest]
-    ended = {one.pop("requestId"): one for one in answer["ended"]}
+    assert [item["requestId"] for item in answer["rejected"]] == [newest]
+    ended = {item.pop("requestId"): item for item in answer["ended"]}
     assert ended[superseded]["state"] == "superseded"
     assert ended[superseded]["successorRequestId"] == wider.request_id
     assert ended[approved] == {"state": "approved"}
@@ -91,20 +91,20 @@ async def test_what_is_approved_at_another_replica_meanwhile_is_not_rejected(
 ) -> None:
     """Both run at once: each request ends once, and both callers get the same outcome."""
     ids = [request_id for _, request_id in await ask(here, 12)]
-    async with Operator(here) as one, Operator(there) as other:
+    async with Operator(here) as operator, Operator(there) as other:
         answer, *approvals = await asyncio.gather(
-            reject(one, *ids), *(other.approve(request_id) for request_id in ids)
+            reject(operator, *ids), *(other.approve(request_id) for request_id in ids)
         )
         approved = {
             request_id
             for request_id, reply in zip(ids, approvals, strict=True)
             if reply.status == 200
         }
-        rejected = {told["requestId"] for told in answer["rejected"]}
+        rejected = {item["requestId"] for item in answer["rejected"]}
         assert approved | rejected == set(ids)
         assert not approved & rejected
-        assert {told["requestId"] for told in answer["ended"]} == approved
-        ends = [entry for entry in await one.audit() if entry["action"] != "requested"]
+        assert {item["requestId"] for item in answer["ended"]} == approved
+        ends = [entry for entry in await operator.audit() if entry["action"] != "requested"]
         assert len(ends) == len(ids)
 
 

@@ -53,7 +53,7 @@ class TestRequestChangedWhileShown:
             answer = await here.answer(stolen)
         assert isinstance(answer, Denied)
         assert answer.why == "key-mismatch"
-        (alert,) = [one for one in logs if one["event"] == log_events.KEY_MISMATCH.name]
+        (alert,) = [line for line in logs if line["event"] == log_events.KEY_MISMATCH.name]
         assert alert == {
             "event": log_events.KEY_MISMATCH.name,
             "log_level": "error",
@@ -93,7 +93,7 @@ class TestRepeatedRequestsStayOne:
     async def test_a_burst_makes_one(self, here: Replica, operator: Operator) -> None:
         device = Device.new()
         asked = await asyncio.gather(*(here.request(device.asks()) for _ in range(20)))
-        assert await operator.pending_ids() == list({one.request_id for one in asked})
+        assert await operator.pending_ids() == list({request.request_id for request in asked})
         assert len(await operator.audit()) == 1
 
 
@@ -159,6 +159,9 @@ class TestWhatWasShown:
         device = Device.new()
         await here.request(device.asks(name="Kitchen"))
         await here.request(device.asks(name="Other"))
-        told = [msgspec.json.decode(change.request) for change in here.told]
-        assert "identities" not in told[0]
-        assert [one["displayName"] for one in told[1]["identities"]] == ["Other", "Kitchen"]
+        received = [msgspec.json.decode(change.request) for change in here.told]
+        assert "identities" not in received[0]
+        assert [identity["displayName"] for identity in received[1]["identities"]] == [
+            "Other",
+            "Kitchen",
+        ]

@@ -73,18 +73,18 @@ class TestReplicas:
         await east.beat()
         seen = int(await here.redis.hget(presence_key("east"), "seen"))
         await here.redis.hset(presence_key("east"), "seen", seen - 7_000)
-        (one,) = await gateways(operator)
-        assert one["lastBeatAgoMs"] >= 7_000
+        (gateway,) = await gateways(operator)
+        assert gateway["lastBeatAgoMs"] >= 7_000
 
     async def test_a_gateway_tells_its_release_and_how_long_it_has_been_running(
         self, here: Replica, operator: Operator, east: Gateway
     ) -> None:
         await east.beat(version="9.8.7", uptime_s=3_600)
-        (one,) = await gateways(operator)
-        assert (one["version"], one["uptimeSeconds"]) == ("9.8.7", 3_600)
+        (gateway,) = await gateways(operator)
+        assert (gateway["version"], gateway["uptimeSeconds"]) == ("9.8.7", 3_600)
         await east.beat(version="9.8.7", uptime_s=3_601, builds_on=0)
-        (one,) = await gateways(operator)
-        assert (one["version"], one["uptimeSeconds"]) == ("9.8.7", 3_601)
+        (gateway,) = await gateways(operator)
+        assert (gateway["version"], gateway["uptimeSeconds"]) == ("9.8.7", 3_601)
         status = await here.registry.replicas(OPERATOR)
         assert status.gateways[0].process.uptime_s == 3_601
 
@@ -97,8 +97,8 @@ class TestReplicas:
         older = decode_question(msgspec.msgpack.encode(fields[: last + 2]))
         assert isinstance(older, BeatQuestion)
         await here.store.beat("older", older)
-        (one,) = await gateways(operator)
-        assert one.keys() == {"bootId", "connections", "lastBeatAgoMs"}
+        (gateway,) = await gateways(operator)
+        assert gateway.keys() == {"bootId", "connections", "lastBeatAgoMs"}
 
     async def test_an_approval_tells_its_release_and_how_long_it_has_been_running(
         self, here: Replica, operator: Operator
@@ -115,16 +115,16 @@ class TestReplicas:
         await there.store.write_alive("second")
         await there.store.write_alive("second")
         found = (await operator.get("/v1/replicas")).ok()["approvals"]
-        assert [one["bootId"] for one in found] == ["first", "second"]
-        assert all(0 <= one["lastAliveAgoMs"] < 5_000 for one in found)
+        assert [item["bootId"] for item in found] == ["first", "second"]
+        assert all(0 <= item["lastAliveAgoMs"] < 5_000 for item in found)
 
     async def test_a_wall_clock_that_is_wrong_does_not_matter(
         self, redis_server: RedisServer, operator: Operator
     ) -> None:
         async with replica(redis_server.approval_url, FakeClock(wall_ms=1)) as lost:
             await lost.store.write_alive("lost")
-        (one,) = (await operator.get("/v1/replicas")).ok()["approvals"]
-        assert one["lastAliveAgoMs"] < 5_000
+        (approval,) = (await operator.get("/v1/replicas")).ok()["approvals"]
+        assert approval["lastAliveAgoMs"] < 5_000
 
     async def test_a_silent_approval_vanishes(
         self, here: Replica, there: Replica, operator: Operator
@@ -134,7 +134,7 @@ class TestReplicas:
         at = await redis_ms(here) - 2 * ALIVE_KEPT_MS
         await here.redis.zadd(APPROVALS, {"first": at})
         found = (await operator.get("/v1/replicas")).ok()["approvals"]
-        assert [one["bootId"] for one in found] == ["second"]
+        assert [item["bootId"] for item in found] == ["second"]
         await there.store.write_alive("second")
         assert await here.redis.zrange(APPROVALS, 0, -1) == [b"second"]
 

@@ -109,9 +109,9 @@ class TestApproving:
     ) -> None:
         asked = await here.request(Device.new().asks())
         first = (await operator.approve(asked.request_id)).ok()
-        told = len(here.told)
+        count = len(here.told)
         assert (await operator.approve(asked.request_id)).ok() == first
-        assert len(here.told) == told
+        assert len(here.told) == count
         assert [entry["action"] for entry in await operator.audit()] == ["requested", "approved"]
 
     async def test_unknown(self, operator: Operator) -> None:

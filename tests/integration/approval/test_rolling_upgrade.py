@@ -66,15 +66,15 @@ async def test_both_go_on_in_one_history_and_its_audit_log_is_whole(
         numbers += [number, (await store.commit(plan())).change.number]
     assert numbers == [1, 2, 3, 4, 5, 6]
     entries = await store.audit_log.read(0, 10)
-    assert [(one.id, one.action) for one in entries] == [
+    assert [(entry.id, entry.action) for entry in entries] == [
         (number, "approved" if number % 2 else "renamed") for number in numbers
     ]
-    assert [one.id for one in await store.audit_log.newest(2)] == [5, 6]
+    assert [entry.id for entry in await store.audit_log.newest(2)] == [5, 6]
     followed = await store.audit_log.follow(Position(3), 10)
-    assert ([one.id for one in followed.entries], followed.lost) == ([4, 5, 6], False)
+    assert ([entry.id for entry in followed.entries], followed.lost) == ([4, 5, 6], False)
     answer = await store.beat("gateway", BeatQuestion(1, Position(), True, 0, 0))
     assert not answer.resync
-    assert [one.change.number for one in answer.changes] == numbers
+    assert [change.change.number for change in answer.changes] == numbers
 
 
 async def test_the_release_before_reads_our_decisions_in_the_log_it_knows(
@@ -100,5 +100,5 @@ async def test_an_index_that_the_release_before_changed_is_looked_through_and_ag
     await Integrity(here.store, here.ledger, Metrics(), ttl_ms=3_600_000, ready=lambda: True).look()
     assert not (await here.store.repairs.look()).incomplete_index
     listed = (await operator.get("/v1/devices")).ok()["devices"]
-    assert [one["deviceId"] for one in listed] == [other.device_id]
+    assert [item["deviceId"] for item in listed] == [other.device_id]
     assert record is not None

@@ -40,16 +40,16 @@ FORGED: dict[str, dict[str, str | None]] = {
 @pytest.fixture
 async def browser(operator: Operator, here: Replica) -> Browser:
     await here.store.write_alive("here")
-    one = Browser(operator)
-    (await one.sign_in()).ok()
-    return one
+    entry = Browser(operator)
+    (await entry.sign_in()).ok()
+    return entry
 
 
 @pytest.fixture
 async def elsewhere(there: Replica) -> AsyncIterator[Operator]:
     await there.store.write_alive("there")
-    async with Operator(there) as one:
-        yield one
+    async with Operator(there) as operator:
+        yield operator
 
 
 def attributes(reply: Any) -> set[str]:
@@ -59,12 +59,12 @@ def attributes(reply: Any) -> set[str]:
 
 class TestSigningIn:
     async def test_the_cookie(self, operator: Operator, here: Replica) -> None:
-        one = Browser(operator)
-        reply = await one.sign_in()
+        entry = Browser(operator)
+        reply = await entry.sign_in()
         assert reply.ok() == {"expiresAtMs": here.store.now_ms() + LIFE_MS}
         wanted = {"HttpOnly", "SameSite=Strict", f"Max-Age={LIFE_MS // 1000}"}
         assert attributes(reply) == wanted
-        (await one.call("GET", "/v1/requests")).ok()
+        (await entry.call("GET", "/v1/requests")).ok()
 
     @pytest.mark.parametrize(
         ("settings", "headers", "secure"),
@@ -84,7 +84,7 @@ class TestSigningIn:
         secure: bool,  # noqa: FBT001
     ) -> None:
         url = redis_server.approval_url
-        async with replica(url, **settings) as one, Operator(one) as operator:
+        async with replica(url, **settings) as server, Operator(server) as operator:
             reply = await Browser(operator).sign_in({**BEARER, **headers})
             reply.ok()
             assert ("Secure" in attributes(reply)) is secure
@@ -92,8 +92,8 @@ class TestSigningIn:
     async def test_where_devices_connect(self, redis_server: RedisServer) -> None:
         url = redis_server.approval_url
         async with (
-            replica(url, GATEWAY_PUBLIC_URL="wss://gw.example/") as one,
-            Operator(one) as operator,
+            replica(url, GATEWAY_PUBLIC_URL="wss://gw.example/") as server,
+            Operator(server) as operator,
         ):
             assert (await operator.get("/v1/session")).ok() == {"gatewayUrl": "wss://gw.example"}
 
@@ -108,8 +108,8 @@ class TestSigningIn:
             headers = {"Authorization": f"Bearer {number:040}"}
             (await at.call(method, path, headers=headers)).problem(401, "unauthorized")
         for at in (operator, elsewhere):
-            one = Browser(at)
-            reply = await one.sign_in()
+            entry = Browser(at)
+            reply = await entry.sign_in()
             reply.problem(429, "locked-out")
             assert "Set-Cookie" not in reply.headers
             assert int(reply.headers["Retry-After"]) > 0
@@ -172,8 +172,8 @@ class TestEnd:
         reply = await browser.call("DELETE", "/v1/session")
         assert reply.ok() == {"ended": True}
         assert "Max-Age=0" in attributes(reply)
-        for one in (browser, browser.at(elsewhere)):
-            (await one.call("GET", "/v1/requests")).problem(401, "unauthorized")
+        for item in (browser, browser.at(elsewhere)):
+            (await item.call("GET", "/v1/requests")).problem(401, "unauthorized")
 
     async def test_of_one_is_not_the_end_of_others(self, browser: Browser) -> None:
         other = Browser(browser.operator)
@@ -186,12 +186,12 @@ class TestEnd:
         url = redis_server.approval_url
         new = "a-newer-admin-token-0123456789-0123456789"
         both = f"{new},{ADMIN_TOKEN}"
-        async with replica(url, APPROVAL_ADMIN_TOKEN=both) as one, Operator(one) as operator:
+        async with replica(url, APPROVAL_ADMIN_TOKEN=both) as server, Operator(server) as operator:
             old = Browser(operator)
             await old.sign_in()
             young = Browser(operator)
             await young.sign_in({"Authorization": f"Bearer {new}"})
-        async with replica(url, APPROVAL_ADMIN_TOKEN=new) as one, Operator(one) as operator:
+        async with replica(url, APPROVAL_ADMIN_TOKEN=new) as server, Operator(server) as operator:
             (await old.at(operator).call("GET", "/v1/requests")).problem(401, "unauthorized")
             (await young.at(operator).call("GET", "/v1/requests")).ok()
 
@@ -305,8 +305,8 @@ class TestSessionsAndTokensAreNotLogged:
         for secret in (browser.cookie, again.cookie, again.cookie.split(".")[2], ADMIN_TOKEN):
             for where, text in texts.items():
                 assert secret not in text, where
-        told = [line["operation"] for line in lines if line["event"] == "operator.call"]
-        assert told == ["endSession", "openSession"]
+        logged = [line["operation"] for line in lines if line["event"] == "operator.call"]
+        assert logged == ["endSession", "openSession"]
 
 
 class TestLineBreaksInLabels:

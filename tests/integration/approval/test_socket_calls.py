@@ -42,9 +42,9 @@ class TestOnce:
         asked = call(await socket(here, caller, ADMIN), method, **params)
         before = len(await history(here))
         first = payload(await outcome(here, asked))
-        again = [payload(await outcome(one, asked)) for one in (there, here, there)]
+        again = [payload(await outcome(replica, asked)) for replica in (there, here, there)]
         assert again == [first] * 3
-        assert [one.action for one in (await history(here))[before:]] == [CHANGING[method]]
+        assert [change.action for change in (await history(here))[before:]] == [CHANGING[method]]
         assert there.told == []
 
     @pytest.mark.parametrize("method", CHANGING)
@@ -54,10 +54,14 @@ class TestOnce:
             params = await params_for(here, method, target)
             asked = call(await socket(here, caller, ADMIN), method, **params)
             before = len(await history(here))
-            told = await asyncio.gather(*(outcome(one, asked) for one in (here, there, here)))
-            first, *more = [payload(one) for one in told]
+            results = await asyncio.gather(
+                *(outcome(replica, asked) for replica in (here, there, here))
+            )
+            first, *more = [payload(item) for item in results]
             assert more == [first] * 2
-            assert [one.action for one in (await history(here))[before:]] == [CHANGING[method]]
+            assert [change.action for change in (await history(here))[before:]] == [
+                CHANGING[method]
+            ]
 
     @pytest.mark.parametrize(
         "method", ["device.pair.remove", "device.token.rotate", "device.token.revoke"]
@@ -83,7 +87,9 @@ class TestOnce:
             deviceId=caller.device_id,
             role="operator",
         )
-        tokens = {payload(await outcome(one, asked))["token"] for one in (here, there, here)}
+        tokens = {
+            payload(await outcome(replica, asked))["token"] for replica in (here, there, here)
+        }
         (token,) = tokens
         await there.admit(caller.asks(MAY, token=token))
 
@@ -109,11 +115,11 @@ class TestOnce:
     async def test_the_answer_says_up_to_where_to_follow(self, here: Replica) -> None:
         caller, target = await here.paired(ADMIN), await here.paired(*MAY)
         params = await params_for(here, "device.pair.remove", target)
-        told = await outcome(
+        result = await outcome(
             here, call(await socket(here, caller, ADMIN), "device.pair.remove", **params)
         )
-        assert isinstance(told, Result)
-        assert told.change == here.told[-1].change
+        assert isinstance(result, Result)
+        assert result.change == here.told[-1].change
 
     @pytest.mark.parametrize("method", CHANGING)
     async def test_what_comes_too_late_is_not_done(self, here: Replica, method: str) -> None:
@@ -141,18 +147,18 @@ class TestCallersWhoseAccessEnded:
         await ENDINGS[ending](there, device)
         before = await history(here)
         for method in CHANGING:
-            for request_id, one in ((asked.request_id, target), (mine.request_id, device)):
-                params: dict[str, Any] = {"deviceId": one.device_id, "role": "operator"}
+            for request_id, item in ((asked.request_id, target), (mine.request_id, device)):
+                params: dict[str, Any] = {"deviceId": item.device_id, "role": "operator"}
                 if method in {APPROVE, "device.pair.reject"}:
                     params = {"requestId": request_id}
                 elif method == "device.pair.rename":
-                    params = {"deviceId": one.device_id, "label": "mine"}
-                told = await outcome(here, call(stale, method, **params))
-                assert error(told) == NO_PAIRING
+                    params = {"deviceId": item.device_id, "label": "mine"}
+                result = await outcome(here, call(stale, method, **params))
+                assert error(result) == NO_PAIRING
         assert error(await outcome(here, call(stale, "device.pair.list"))) == NO_PAIRING
         for method in ("status", "system-presence", "node.list"):
-            told = await outcome(here, call(stale, method))
-            assert error(told) == ("FORBIDDEN", "missing scope: operator.read")
+            result = await outcome(here, call(stale, method))
+            assert error(result) == ("FORBIDDEN", "missing scope: operator.read")
         assert await history(here) == before
 
     @pytest.mark.parametrize("ending", ["revoked", "rotated"])
@@ -165,8 +171,8 @@ class TestCallersWhoseAccessEnded:
         await ENDINGS[ending](here, device)
         if ending == "revoked":
             await here.pair(device, *MAY)
-        told = await outcome(here, call(stale, "device.pair.list"))
-        assert error(told) == NO_PAIRING
+        result = await outcome(here, call(stale, "device.pair.list"))
+        assert error(result) == NO_PAIRING
         fresh = await socket(here, device, *MAY)
         assert payload(await outcome(here, call(fresh, "device.pair.list")))["paired"]
 
@@ -175,8 +181,8 @@ class TestCallersWhoseAccessEnded:
         stale = await socket(here, device, *MAY)
         await ENDINGS["removed"](here, device)
         await here.pair(device, *MAY)
-        told = await outcome(here, call(stale, "device.pair.list"))
-        assert error(told) == NO_PAIRING
+        result = await outcome(here, call(stale, "device.pair.list"))
+        assert error(result) == NO_PAIRING
 
     async def test_an_upgrade_does_not_end_the_socket(self, here: Replica) -> None:
         device = await here.paired(*MAY)
@@ -201,11 +207,11 @@ class TestReportedScopesOnlyNarrow:
             DEVICE_TOKEN: [DENIED, DENIED],
             SHARED_SECRET: [("INVALID_REQUEST", f"missing scope: {WRITE}"), DENIED],
         }[kind]
-        told = [
-            error(await outcome(here, call(inflated, APPROVE, requestId=one.request_id)))
-            for one in (wide, node)
+        results = [
+            error(await outcome(here, call(inflated, APPROVE, requestId=item.request_id)))
+            for item in (wide, node)
         ]
-        assert told == expected
+        assert results == expected
         for method, word in (("rotate", "rotation"), ("revoke", "revocation")):
             refused = call(
                 inflated,
@@ -217,7 +223,7 @@ class TestReportedScopesOnlyNarrow:
                 "INVALID_REQUEST",
                 f"device token {word} denied",
             )
-        done = [one.action for one in (await history(here))[len(before) :]]
+        done = [change.action for change in (await history(here))[len(before) :]]
         assert done == ["requested", "requested"]
 
     @pytest.mark.parametrize("scopes", [(), READ, (WRITE,)])
@@ -226,8 +232,8 @@ class TestReportedScopesOnlyNarrow:
     ) -> None:
         device = await here.paired(*scopes or READ)
         inflated = await socket(here, device, *scopes, PAIRING, ADMIN)
-        told = await outcome(here, call(inflated, "device.pair.list"))
-        assert error(told) == NO_PAIRING
+        result = await outcome(here, call(inflated, "device.pair.list"))
+        assert error(result) == NO_PAIRING
 
     @pytest.mark.parametrize("epoch", ["", "another"])
     async def test_a_caller_of_another_token_generation_is_denied(
@@ -235,26 +241,26 @@ class TestReportedScopesOnlyNarrow:
     ) -> None:
         device = await here.paired(ADMIN)
         caller = msgspec.structs.replace(await socket(here, device, ADMIN), epoch=epoch)
-        told = await outcome(here, call(caller, "device.pair.list"))
-        assert error(told) == NO_PAIRING
+        result = await outcome(here, call(caller, "device.pair.list"))
+        assert error(result) == NO_PAIRING
 
     async def test_a_token_generation_of_another_role_is_denied(self, here: Replica) -> None:
         device = await here.paired(ADMIN)
         await here.pair(device, "node.run", role="node")
         caller = await socket(here, device, ADMIN, role="node")
-        told = await outcome(here, call(caller, "device.pair.list"))
-        assert error(told) == NO_PAIRING
+        result = await outcome(here, call(caller, "device.pair.list"))
+        assert error(result) == NO_PAIRING
 
     @pytest.mark.parametrize("kind", ["device-token", "operator", "of a later release"])
     async def test_a_caller_with_neither_device_nor_secret_is_denied(
         self, here: Replica, kind: str
     ) -> None:
         caller = CallerInfo(kind, "somebody", "operator", [ADMIN])
-        told = await outcome(here, call(caller, "device.pair.list"))
-        assert error(told) == NO_PAIRING
+        result = await outcome(here, call(caller, "device.pair.list"))
+        assert error(result) == NO_PAIRING
 
     async def test_a_gateway_is_no_admin(self, here: Replica) -> None:
         caller = CallerInfo("gateway", "a gateway", "operator", [ADMIN])
         asked = await here.request(Device.new().asks((ADMIN,)))
-        told = await outcome(here, call(caller, APPROVE, requestId=asked.request_id))
-        assert error(told) == NO_PAIRING
+        result = await outcome(here, call(caller, APPROVE, requestId=asked.request_id))
+        assert error(result) == NO_PAIRING

@@ -62,7 +62,7 @@ class TestRaces:
 
         monkeypatch.setattr(here.store, "commit", overtaken)
         assert error(await outcome(here, asked)) == NO_PAIRING
-        assert [one.action for one in (await history(here))[before:]] == [ending]
+        assert [change.action for change in (await history(here))[before:]] == [ending]
 
     @pytest.mark.parametrize("ending", ENDINGS)
     async def test_an_approval_racing_the_callers_end_is_serialized(
@@ -76,15 +76,15 @@ class TestRaces:
             approving = delayed(
                 outcome(here, call(caller, APPROVE, requestId=asked.request_id)), number
             )
-            told, _ended = await asyncio.gather(
+            received, _ended = await asyncio.gather(
                 approving, delayed(ENDINGS[ending](there, device), ROUNDS - number)
             )
-            done = [one.action for one in (await history(here))[before:]]
-            if isinstance(told, Result):
+            done = [change.action for change in (await history(here))[before:]]
+            if isinstance(received, Result):
                 assert done == ["approved", ending]
                 await here.admit(target.asks())
             else:
-                assert error(told) == NO_PAIRING
+                assert error(received) == NO_PAIRING
                 assert done == [ending]
                 assert (await here.request(target.asks())).request_id == asked.request_id
 
@@ -103,9 +103,9 @@ class TestRaces:
                 )
                 for own, other in ((first, second), (second, first))
             ]
-            told = await asyncio.gather(outcome(here, revokes[0]), outcome(there, revokes[1]))
-            assert sorted(isinstance(one, Result) for one in told) == [False, True]
-            assert [one.action for one in (await history(here))[before:]] == ["revoked"]
+            results = await asyncio.gather(outcome(here, revokes[0]), outcome(there, revokes[1]))
+            assert sorted(isinstance(item, Result) for item in results) == [False, True]
+            assert [change.action for change in (await history(here))[before:]] == ["revoked"]
 
     async def test_sockets_and_operator_approve_at_once(
         self, here: Replica, there: Replica
@@ -117,17 +117,17 @@ class TestRaces:
             asked = await here.request(target.asks())
             before = len(await history(here))
             approving = asyncio.create_task(there.registry.approve(OPERATOR, asked.request_id))
-            told = await asyncio.gather(
+            results = await asyncio.gather(
                 *(
-                    outcome(one, call(caller, APPROVE, requestId=asked.request_id))
-                    for one in (here, there)
+                    outcome(replica, call(caller, APPROVE, requestId=asked.request_id))
+                    for replica in (here, there)
                 )
             )
             await approving
-            assert [one.action for one in (await history(here))[before:]] == ["approved"]
-            for one in told:
-                if not isinstance(one, Result):
-                    assert error(one) == ("INVALID_REQUEST", "unknown requestId")
+            assert [change.action for change in (await history(here))[before:]] == ["approved"]
+            for item in results:
+                if not isinstance(item, Result):
+                    assert error(item) == ("INVALID_REQUEST", "unknown requestId")
 
 
 async def delayed(doing: Awaitable[Any], turns: int) -> Any:
@@ -148,18 +148,18 @@ class TestManyDevices:
         for device in waiting:
             await here.request(device.asks())
         asked: Call = call(await socket(here, caller, ADMIN), "device.pair.list", protocol=protocol)
-        told = await outcome(here, asked)
-        assert isinstance(told, Result)
-        assert told.packed
-        listed = payload(told)
+        result = await outcome(here, asked)
+        assert isinstance(result, Result)
+        assert result.packed
+        listed = payload(result)
         assert len(msgspec.json.encode(listed)) > PACKED_FROM_BYTES
-        assert {one.get("displayName") for one in listed["paired"]} == {*names, None}
-        assert {one["deviceId"] for one in listed["pending"]} == {
+        assert {device.get("displayName") for device in listed["paired"]} == {*names, None}
+        assert {request["deviceId"] for request in listed["pending"]} == {
             device.device_id for device in waiting
         }
 
     async def test_a_short_one_does_not(self, here: Replica) -> None:
         caller = await here.paired(ADMIN)
-        told = await outcome(here, call(await socket(here, caller, ADMIN), "device.pair.list"))
-        assert isinstance(told, Result)
-        assert not told.packed
+        result = await outcome(here, call(await socket(here, caller, ADMIN), "device.pair.list"))
+        assert isinstance(result, Result)
+        assert not result.packed

@@ -23,14 +23,14 @@ WIDER = ("operator.read", "operator.pairing")
 
 @pytest.fixture
 async def other(there: Replica) -> AsyncIterator[Operator]:
-    async with Operator(there) as one:
-        yield one
+    async with Operator(there) as operator:
+        yield operator
 
 
 async def actions(operator: Operator, device: Device) -> list[str]:
     """Return the audit log's actions on a device."""
     entries = await operator.audit()
-    return [one["action"] for one in entries if one["deviceId"] == device.device_id]
+    return [entry["action"] for entry in entries if entry["deviceId"] == device.device_id]
 
 
 async def at_once(*calls: Any) -> list[Reply]:
@@ -47,13 +47,13 @@ async def test_both_approve(
         here.told.clear()
         there.told.clear()
         replies = await at_once(
-            *(one.approve(asked.request_id) for one in (operator, other, operator, other))
+            *(item.approve(asked.request_id) for item in (operator, other, operator, other))
         )
         first, *more = [reply.ok() for reply in replies]
         assert more == [first] * 3
         assert await actions(operator, device) == ["requested", "approved"]
         assert [news.kind for news in here.told + there.told] == ["approved"]
-        tokens = {(await one.admit(device.asks())).device_token for one in (here, there)}
+        tokens = {(await replica.admit(device.asks())).device_token for replica in (here, there)}
         assert len(tokens) == 1
 
 
@@ -99,11 +99,11 @@ async def test_everybody_does_everything(
     path = f"/v1/devices/{device.device_id}"
     replies = await at_once(
         *(
-            one.call("PATCH", path, json={"label": f"label {number}"})
-            for number, one in enumerate([operator, other] * 5)
+            item.call("PATCH", path, json={"label": f"label {number}"})
+            for number, item in enumerate([operator, other] * 5)
         ),
-        *(one.post(f"{path}/tokens/operator/rotate") for one in [operator, other] * 5),
-        *(one.call("DELETE", path) for one in (operator, other)),
+        *(item.post(f"{path}/tokens/operator/rotate") for item in [operator, other] * 5),
+        *(item.call("DELETE", path) for item in (operator, other)),
         *(there.answer(device.asks()) for _ in range(5)),
     )
     statuses = [reply.status for reply in replies[:-5]]
@@ -112,7 +112,7 @@ async def test_everybody_does_everything(
     entries = await operator.audit()
     assert [entry["id"] for entry in entries] == list(range(1, len(entries) + 1))
     assert [entry["action"] for entry in entries].count("removed") == 1
-    told = sorted(here.told + there.told, key=lambda news: news.change.number)
-    assert [news.change.number for news in told] == [entry["id"] for entry in entries]
-    for before, after in itertools.pairwise(told):
+    received = sorted(here.told + there.told, key=lambda news: news.change.number)
+    assert [news.change.number for news in received] == [entry["id"] for entry in entries]
+    for before, after in itertools.pairwise(received):
         assert after.previous_tag == before.change.tag

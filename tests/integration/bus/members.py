@@ -97,9 +97,9 @@ class Member:
 @asynccontextmanager
 async def member(url: str, **options: Any) -> AsyncIterator[Member]:
     """Join, and wait until the subscription is active."""
-    async with Member(url, **options).running() as one:
-        await until(lambda: one.ok, "subscribed")
-        yield one
+    async with Member(url, **options).running() as peer:
+        await until(lambda: peer.ok, "subscribed")
+        yield peer
 
 
 class Approval(Member):
@@ -168,13 +168,13 @@ async def announced(*approvals: Approval) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-async def until_heard(one: Member, body: bytes) -> None:
+async def until_heard(peer: Member, body: bytes) -> None:
     """Publish events until one arrives, as a replica that announces itself does."""
 
     async def heard() -> None:
-        while body not in one.bodies(NEWS):
+        while body not in peer.bodies(NEWS):
             try:
-                await one.publish(NEWS, body)
+                await peer.publish(NEWS, body)
             except Unavailable:
                 await asyncio.sleep(0.02)
             await asyncio.sleep(0.01)

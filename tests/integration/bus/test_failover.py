@@ -83,26 +83,26 @@ class TestOwnMessages:
             apart.take_users(redis_server)
             async with FaultProxy(redis_server.port) as way:
                 url = through(way, redis_server, redis_server.member_url)
-                async with member(url) as one:
-                    assert await one.publish(NEWS, b"before") == 1
+                async with member(url) as peer:
+                    assert await peer.publish(NEWS, b"before") == 1
                     way.lead_to(apart.port)
                     redis_server.call("CLIENT", "KILL", "TYPE", "pubsub")
-                    await until(lambda: one.subscribed == 2, "the subscription is at the other")
+                    await until(lambda: peer.subscribed == 2, "the subscription is at the other")
                     with capture_logs() as logs:
                         for _ in range(UNHEARD_LIMIT):
-                            assert await one.publish(NEWS, b"lost") == 0
-                        await until(lambda: one.subscribed == 3 and one.ok, "both are reopened")
-                        await until_heard(one, b"there")
+                            assert await peer.publish(NEWS, b"lost") == 0
+                        await until(lambda: peer.subscribed == 3 and peer.ok, "both are reopened")
+                        await until_heard(peer, b"there")
             assert [log["event"] for log in logs].count("bus_renewed") == 1
 
     async def test_they_are_made_anew_once_in_a_while_only(self, redis_server: RedisServer) -> None:
-        async with member(redis_server.member_url) as one:
-            one.bus.renew("first")
-            await until(lambda: one.subscribed == 2, "reopened")
+        async with member(redis_server.member_url) as peer:
+            peer.bus.renew("first")
+            await until(lambda: peer.subscribed == 2, "reopened")
             with capture_logs() as logs:
-                one.bus.renew("too soon")
-                await until_heard(one, b"there")
-            assert (one.subscribed, logs) == (2, [])
+                peer.bus.renew("too soon")
+                await until_heard(peer, b"there")
+            assert (peer.subscribed, logs) == (2, [])
 
 
 class Process:
@@ -130,14 +130,14 @@ class Process:
 
 @asynccontextmanager
 async def process(way: FaultProxy, server: RedisServer) -> AsyncIterator[Process]:
-    one = Process(through(way, server, server.approval_url))
+    entry = Process(through(way, server, server.approval_url))
     try:
-        assert await one.write_with_others(4) == [True] * 4
-        assert await one.reads.mget([KEY]) == [b"1"]
-        yield one
+        assert await entry.write_with_others(4) == [True] * 4
+        assert await entry.reads.mget([KEY]) == [b"1"]
+        yield entry
     finally:
-        await one.reads.close()
-        await one.client.aclose()
+        await entry.reads.close()
+        await entry.client.aclose()
 
 
 @pytest.mark.parametrize(
@@ -158,65 +158,65 @@ class TestWriting:
     async def test_what_says_it_is_no_master_is_given_up_with_all_other_connections(
         self, redis_server: RedisServer, other: RedisServer
     ) -> None:
-        async with FaultProxy(redis_server.port) as way, process(way, redis_server) as one:
+        async with FaultProxy(redis_server.port) as way, process(way, redis_server) as item:
             fail_over(redis_server, other, way)
             with capture_logs() as logs:
-                assert not await one.write()
+                assert not await item.write()
             assert [log["event"] for log in logs] == ["redis.demoted"]
             accepted = way.accepted
-            assert await one.write_with_others(4) == [True] * 4
-            assert await one.reads.mget([KEY]) == [b"1"]
+            assert await item.write_with_others(4) == [True] * 4
+            assert await item.reads.mget([KEY]) == [b"1"]
             assert way.accepted == accepted + 5
 
     async def test_pipelines_and_scripts_as_well(
         self, redis_server: RedisServer, other: RedisServer
     ) -> None:
-        async with FaultProxy(redis_server.port) as way, process(way, redis_server) as one:
+        async with FaultProxy(redis_server.port) as way, process(way, redis_server) as item:
             fail_over(redis_server, other, way)
-            script = one.client.register_script("return redis.call('SET', KEYS[1], '1')")
-            pipeline = one.client.pipeline(transaction=False)
+            script = item.client.register_script("return redis.call('SET', KEYS[1], '1')")
+            pipeline = item.client.pipeline(transaction=False)
             await script(keys=[KEY], client=pipeline)
             with pytest.raises(ResponseError) as caught:
                 await pipeline.execute()
             assert says_no_master(caught.value)
-            assert await one.write()
+            assert await item.write()
 
     async def test_those_in_use_are_given_up_once_they_are_free(
         self, redis_server: RedisServer, other: RedisServer
     ) -> None:
-        async with FaultProxy(redis_server.port) as way, process(way, redis_server) as one:
+        async with FaultProxy(redis_server.port) as way, process(way, redis_server) as item:
             fail_over(redis_server, other, way)
-            assert await one.write_with_others(4) == [False] * 4
-            assert await one.write_with_others(4) == [True] * 4
+            assert await item.write_with_others(4) == [False] * 4
+            assert await item.write_with_others(4) == [True] * 4
 
     async def test_where_no_master_is_reached_they_are_given_up_once_in_a_while_only(
         self, redis_server: RedisServer, other: RedisServer
     ) -> None:
-        async with FaultProxy(redis_server.port) as way, process(way, redis_server) as one:
+        async with FaultProxy(redis_server.port) as way, process(way, redis_server) as item:
             fail_over(redis_server, other, way)
             way.lead_to(redis_server.port)
-            assert not await one.write()
-            assert not await one.write()
+            assert not await item.write()
+            assert not await item.write()
             accepted = way.accepted
             for _ in range(5):
-                assert not await one.write()
+                assert not await item.write()
             assert way.accepted == accepted
             way.lead_to(other.port)
-            one.clock.advance(RENEW_SECONDS)
-            assert not await one.write()
-            assert await one.write()
+            item.clock.advance(RENEW_SECONDS)
+            assert not await item.write()
+            assert await item.write()
 
     async def test_the_bus_of_a_process_goes_with_them(
         self, redis_server: RedisServer, other: RedisServer
     ) -> None:
         async with (
             FaultProxy(redis_server.port) as way,
-            process(way, redis_server) as one,
+            process(way, redis_server) as item,
             member(through(way, redis_server, redis_server.member_url)) as listening,
         ):
-            one.renewal.hold(listening.bus._give_up)
+            item.renewal.hold(listening.bus._give_up)
             fail_over(redis_server, other, way)
-            assert not await one.write()
+            assert not await item.write()
             await until(lambda: listening.subscribed == 2 and listening.ok, "reopened")
             assert await listening.publish(NEWS, b"there") == 1
             assert redis_server.call("PUBLISH", NEWS, "") == "0", "no connection is left there"

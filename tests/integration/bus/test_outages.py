@@ -27,18 +27,18 @@ class TestLostConnections:
     ) -> None:
         redis_server.stop()
         with capture_logs() as logs:
-            async with Member(redis_server.member_url).running() as one:
+            async with Member(redis_server.member_url).running() as peer:
                 for _ in range(5):
                     with pytest.raises(Unavailable) as caught:
-                        await one.publish(NEWS, b"")
+                        await peer.publish(NEWS, b"")
                     assert (caught.value.reason, caught.value.dependency) == ("redis", "redis")
-                await until(lambda: "Connection" in one.bus.status()[1], "the reason is known")
-                assert one.bus.status()[0] is False
-                assert one.subscribed == 0
+                await until(lambda: "Connection" in peer.bus.status()[1], "the reason is known")
+                assert peer.bus.status()[0] is False
+                assert peer.subscribed == 0
                 redis_server.start()
-                await until(lambda: one.ok, "found by itself, with nothing to publish")
-                assert one.subscribed == 1
-                await until_heard(one, b"there")
+                await until(lambda: peer.ok, "found by itself, with nothing to publish")
+                assert peer.subscribed == 1
+                await until_heard(peer, b"there")
         events = [(log["event"], log["link"]) for log in logs]
         assert sorted(events) == sorted(
             (event, link)
@@ -50,64 +50,64 @@ class TestLostConnections:
     async def test_killed_subscriptions_are_renewed_within_a_second_and_reported(
         self, redis_server: RedisServer
     ) -> None:
-        async with member(redis_server.member_url) as one:
+        async with member(redis_server.member_url) as peer:
             loop = asyncio.get_running_loop()
             for n in range(2, 6):
                 started = loop.time()
                 redis_server.call("CLIENT", "KILL", "TYPE", "pubsub")
-                await until(lambda n=n: one.subscribed == n, "subscribed again")  # type: ignore[misc]
+                await until(lambda n=n: peer.subscribed == n, "subscribed again")  # type: ignore[misc]
                 assert loop.time() - started < 1.0
-                await until_heard(one, b"%d" % n)
+                await until_heard(peer, b"%d" % n)
 
     async def test_a_killed_idle_publisher_loses_nothing(self, redis_server: RedisServer) -> None:
-        async with member(redis_server.member_url) as one:
+        async with member(redis_server.member_url) as peer:
             for _ in range(5):
-                assert await one.publish(NEWS, b"") == 1
+                assert await peer.publish(NEWS, b"") == 1
                 redis_server.call("CLIENT", "KILL", "TYPE", "normal")
-                publishing = one.bus._publisher.connection
+                publishing = peer.bus._publisher.connection
                 assert publishing is not None
                 await asyncio.wait_for(asyncio.shield(publishing.lost), WAIT_SECONDS)
-            await until(lambda: len(one.messages) == 5, "all came")
+            await until(lambda: len(peer.messages) == 5, "all came")
 
     async def test_publishers_killed_under_load_fail_or_publish_and_never_hang(
         self, redis_server: RedisServer
     ) -> None:
-        async with member(redis_server.member_url) as one:
+        async with member(redis_server.member_url) as peer:
             done, failed = 0, 0
             for n in range(600):
                 if n % 100 == 50:
                     redis_server.call("CLIENT", "KILL", "TYPE", "normal")
                 results = await asyncio.gather(
-                    *(one.publish(NEWS, b"%d" % n) for _ in range(3)), return_exceptions=True
+                    *(peer.publish(NEWS, b"%d" % n) for _ in range(3)), return_exceptions=True
                 )
                 done += results.count(1)
                 failed += sum(isinstance(result, Unavailable) for result in results)
             assert done + failed == 1800
             assert done > 900
-            await until(lambda: len(one.messages) >= done, "what was confirmed came")
+            await until(lambda: len(peer.messages) >= done, "what was confirmed came")
 
     async def test_a_restarted_redis(self, redis_server: RedisServer) -> None:
-        async with member(redis_server.member_url) as one:
+        async with member(redis_server.member_url) as peer:
             for n in range(2):
                 redis_server.restart()
-                await until_heard(one, b"after restart %d" % n)
-            assert one.subscribed == 3
-            assert one.ok
+                await until_heard(peer, b"after restart %d" % n)
+            assert peer.subscribed == 3
+            assert peer.ok
 
     async def test_a_subscription_cut_for_its_output_buffer_recovers(
         self, redis_server: RedisServer, admin: Redis
     ) -> None:
         limit: Any = await admin.config_get("client-output-buffer-limit")
-        async with member(redis_server.member_url) as one, member(redis_server.member_url) as two:
+        async with member(redis_server.member_url) as peer, member(redis_server.member_url) as two:
             await admin.config_set("client-output-buffer-limit", "pubsub 1mb 1kb 1")
             try:
-                await two.publish(one.channel, bytes(3 * 1024 * 1024))
-                await until(lambda: one.subscribed == 2, "subscribed again")
+                await two.publish(peer.channel, bytes(3 * 1024 * 1024))
+                await until(lambda: peer.subscribed == 2, "subscribed again")
             finally:
                 await admin.config_set(
                     "client-output-buffer-limit", limit["client-output-buffer-limit"]
                 )
-            await until_heard(one, b"goes on")
+            await until_heard(peer, b"goes on")
 
     async def test_an_unknown_user_is_named_without_its_password(
         self, redis_server: RedisServer
@@ -116,11 +116,11 @@ class TestLostConnections:
         password = user.rpartition(":")[2]
         url = f"{user}wrong@{rest}"
         with capture_logs() as logs:
-            async with Member(url).running() as one:
-                await until(lambda: "Authentication" in one.bus.status()[1], "refused")
+            async with Member(url).running() as peer:
+                await until(lambda: "Authentication" in peer.bus.status()[1], "refused")
                 with pytest.raises(Unavailable) as caught:
-                    await one.publish(NEWS, b"")
-        assert password not in f"{logs} {caught.value} {one.bus.status()}"
+                    await peer.publish(NEWS, b"")
+        assert password not in f"{logs} {caught.value} {peer.bus.status()}"
 
 
 class TestSilence:
@@ -128,47 +128,47 @@ class TestSilence:
         self, redis_server: RedisServer
     ) -> None:
         with capture_logs() as logs:
-            async with member(redis_server.member_url, silence_seconds=0.3) as one:
-                await until(lambda: one.subscribed == 4, "subscribed again three times")
-                assert one.counts[counters.CONNECTIONS_LOST, "subscription", "silence"] == 3
-                assert one.bus.status() == (True, "subscribed"), "Redis is not to blame"
+            async with member(redis_server.member_url, silence_seconds=0.3) as peer:
+                await until(lambda: peer.subscribed == 4, "subscribed again three times")
+                assert peer.counts[counters.CONNECTIONS_LOST, "subscription", "silence"] == 3
+                assert peer.bus.status() == (True, "subscribed"), "Redis is not to blame"
                 assert [log["event"] for log in logs] == ["bus_lost"], "said once"
                 assert logs[0]["error"] == "no message for 0.3 s"
-                await until_heard(one, b"at last")
+                await until_heard(peer, b"at last")
             assert [log["event"] for log in logs] == ["bus_lost", "bus_back"]
 
     async def test_r14_messages_keep_it_and_garbage_does_too(
         self, redis_server: RedisServer, admin: Redis
     ) -> None:
-        async with member(redis_server.member_url, silence_seconds=2) as one:
+        async with member(redis_server.member_url, silence_seconds=2) as peer:
             for n in range(12):
                 await asyncio.sleep(0.2)
-                await (one.publish(NEWS, b"") if n % 2 else admin.publish(NEWS, b"garbage"))
-            assert one.subscribed == 1
-            assert one.ok
+                await (peer.publish(NEWS, b"") if n % 2 else admin.publish(NEWS, b"garbage"))
+            assert peer.subscribed == 1
+            assert peer.ok
 
     async def test_a_paused_redis_is_noticed_and_found_again_when_it_goes_on(
         self, redis_server: RedisServer
     ) -> None:
-        async with member(redis_server.member_url, silence_seconds=0.3) as one:
-            await until_heard(one, b"before")
+        async with member(redis_server.member_url, silence_seconds=0.3) as peer:
+            await until_heard(peer, b"before")
             redis_server.pause()
             started = asyncio.get_running_loop().time()
             with pytest.raises(Unavailable):
-                await one.publish(NEWS, b"lost")
+                await peer.publish(NEWS, b"lost")
             assert asyncio.get_running_loop().time() - started < 2.5
-            await until(lambda: not one.ok, "noticed")
+            await until(lambda: not peer.ok, "noticed")
             redis_server.resume()
-            await until_heard(one, b"after")
-            assert one.ok
-            assert one.subscribed >= 2
+            await until_heard(peer, b"after")
+            assert peer.ok
+            assert peer.subscribed >= 2
 
     async def test_a_black_holed_connection_is_noticed(self, redis_server: RedisServer) -> None:
         async with FaultProxy(redis_server.port) as relay:
             url = redis_server.member_url.replace(f":{redis_server.port}", f":{relay.port}")
-            async with member(url, silence_seconds=0.3) as one:
-                await until_heard(one, b"before")
+            async with member(url, silence_seconds=0.3) as peer:
+                await until_heard(peer, b"before")
                 relay.swallow()
-                subscribed = one.subscribed
-                await until(lambda: one.subscribed > subscribed, "reopened")
-                await until_heard(one, b"after")
+                subscribed = peer.subscribed
+                await until(lambda: peer.subscribed > subscribed, "reopened")
+                await until_heard(peer, b"after")

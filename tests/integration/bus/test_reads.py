@@ -84,7 +84,7 @@ async def test_a_redis_that_is_away_fails_all_and_is_found_again(
         found = await asyncio.gather(
             *(reads.mget(["latchkey:a"]) for _ in range(3)), return_exceptions=True
         )
-        assert all(isinstance(one, RedisError | OSError) for one in found)
+        assert all(isinstance(item, RedisError | OSError) for item in found)
         redis_server.start()
         assert await reads.mget(["latchkey:a"]) == [b"1"]
 

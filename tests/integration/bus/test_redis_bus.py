@@ -24,35 +24,35 @@ if TYPE_CHECKING:
 class TestPublishing:
     async def test_with_no_more_rights_than_a_gateway_has(self, redis_server: RedisServer) -> None:
         async with (
-            member(redis_server.member_url) as one,
+            member(redis_server.member_url) as peer,
             member(redis_server.member_url) as two,
         ):
-            assert await two.publish(one.channel, b"answer") == 1
+            assert await two.publish(peer.channel, b"answer") == 1
             assert await two.publish(NEWS, b"news") == 2
-            await until(lambda: len(one.messages) == 2, "both came")
-            assert one.messages == [(one.channel, b"answer"), (NEWS, b"news")]
-            assert one.bus.status() == (True, "subscribed")
-            assert one.subscribed == 1
+            await until(lambda: len(peer.messages) == 2, "both came")
+            assert peer.messages == [(peer.channel, b"answer"), (NEWS, b"news")]
+            assert peer.bus.status() == (True, "subscribed")
+            assert peer.subscribed == 1
 
     async def test_nobody_listens(self, redis_server: RedisServer) -> None:
-        async with member(redis_server.member_url) as one:
-            assert await one.publish("latchkey:ask:nobody", b"") == 0
+        async with member(redis_server.member_url) as peer:
+            assert await peer.publish("latchkey:ask:nobody", b"") == 0
 
     async def test_the_order_of_the_calls_is_kept(self, redis_server: RedisServer) -> None:
-        async with member(redis_server.member_url) as one, member(redis_server.member_url) as two:
+        async with member(redis_server.member_url) as peer, member(redis_server.member_url) as two:
             bodies = [b"%d" % n for n in range(2000)]
-            counts = await asyncio.gather(*(two.publish(one.channel, body) for body in bodies))
+            counts = await asyncio.gather(*(two.publish(peer.channel, body) for body in bodies))
             assert set(counts) == {1}
-            await until(lambda: len(one.messages) == len(bodies), "all came")
-            assert one.bodies() == bodies
+            await until(lambda: len(peer.messages) == len(bodies), "all came")
+            assert peer.bodies() == bodies
 
     async def test_what_waits_travels_in_one_round_trip(
         self, redis_server: RedisServer, admin: Redis
     ) -> None:
-        async with member(redis_server.member_url) as one:
-            await one.publish(NEWS, b"")
+        async with member(redis_server.member_url) as peer:
+            await peer.publish(NEWS, b"")
             before: Any = await admin.info("stats")
-            await asyncio.gather(*(one.publish(NEWS, b"%d" % n) for n in range(200)))
+            await asyncio.gather(*(peer.publish(NEWS, b"%d" % n) for n in range(200)))
             after: Any = await admin.info("stats")
             reads = after["total_reads_processed"] - before["total_reads_processed"]
             assert reads < 20
@@ -60,42 +60,42 @@ class TestPublishing:
     async def test_a_channel_it_has_no_right_to_is_unavailable_and_said_once(
         self, redis_server: RedisServer
     ) -> None:
-        async with member(redis_server.member_url) as one:
+        async with member(redis_server.member_url) as peer:
             with capture_logs() as logs:
                 for _ in range(3):
                     with pytest.raises(Unavailable) as caught:
-                        await one.publish("not-ours", b"")
+                        await peer.publish("not-ours", b"")
                     assert caught.value.dependency == "redis"
             assert [log["event"] for log in logs] == ["bus_lost"]
             assert "permissions" in logs[0]["error"]
-            assert not one.ok
-            await until_heard(one, b"a channel it may use")
-            assert one.ok
+            assert not peer.ok
+            await until_heard(peer, b"a channel it may use")
+            assert peer.ok
 
 
 class TestTheReaderLives:
     async def test_garbage_on_its_channels_is_dropped(
         self, redis_server: RedisServer, admin: Redis
     ) -> None:
-        async with member(redis_server.member_url) as one:
+        async with member(redis_server.member_url) as peer:
             stranger = Member(redis_server.member_url, secrets=["another secret of 32 characters!"])
-            sealed = one.envelope.seal(one.channel, b"our own")
-            news = one.envelope.seal(NEWS, b"once")
+            sealed = peer.envelope.seal(peer.channel, b"our own")
+            news = peer.envelope.seal(NEWS, b"once")
             garbage: list[tuple[str, bytes]] = [
-                (one.channel, b""),
-                (one.channel, b"\x01"),
-                (one.channel, bytes(10_000_000)),
-                (one.channel, b"\xdd\xff\xff\xff\xff"),
+                (peer.channel, b""),
+                (peer.channel, b"\x01"),
+                (peer.channel, bytes(10_000_000)),
+                (peer.channel, b"\xdd\xff\xff\xff\xff"),
                 (NEWS, stranger.envelope.seal(NEWS, b"")),
-                (one.channel, news),
-                (one.channel, sealed),
+                (peer.channel, news),
+                (peer.channel, sealed),
                 (NEWS, news),
                 (NEWS, news),
             ]
             for channel, data in garbage:
                 await admin.publish(channel, data)
-            await until(lambda: len(one.rejected) == 8, "all are counted")
-            assert one.rejected == [
+            await until(lambda: len(peer.rejected) == 8, "all are counted")
+            assert peer.rejected == [
                 "unsealed",
                 "unsealed",
                 "oversized",
@@ -105,8 +105,8 @@ class TestTheReaderLives:
                 "self",
                 "replayed",
             ]
-            assert one.bodies(NEWS) == [b"once"]
-            assert one.subscribed == 1
+            assert peer.bodies(NEWS) == [b"once"]
+            assert peer.subscribed == 1
 
     async def test_a_receiver_that_raises_is_logged_without_the_body_and_the_next_comes(
         self, redis_server: RedisServer
@@ -122,16 +122,16 @@ class TestTheReaderLives:
                 raise RuntimeError
 
         with capture_logs() as logs:
-            async with Fragile(redis_server.member_url).running() as one:
-                await until(lambda: one.ok, "subscribed")
-                await one.publish(NEWS, b"device token")
-                await one.publish(NEWS, b"next")
-                await until(lambda: len(one.messages) == 2, "the next came")
-                assert one.counts[counters.MESSAGES_FAILED,] == 1
-                assert one.subscribed == 1
+            async with Fragile(redis_server.member_url).running() as peer:
+                await until(lambda: peer.ok, "subscribed")
+                await peer.publish(NEWS, b"device token")
+                await peer.publish(NEWS, b"next")
+                await until(lambda: len(peer.messages) == 2, "the next came")
+                assert peer.counts[counters.MESSAGES_FAILED,] == 1
+                assert peer.subscribed == 1
         assert [log["event"] for log in logs] == ["bus_subscribed_failed", "bus_message_failed"]
         assert "device token" not in str(logs)
-        assert logs[1]["sender"] == one.boot_id
+        assert logs[1]["sender"] == peer.boot_id
 
 
 class TestStop:
@@ -139,17 +139,17 @@ class TestStop:
         self, redis_server: RedisServer, admin: Redis
     ) -> None:
         async with member(redis_server.member_url) as two:
-            async with member(redis_server.member_url) as one:
+            async with member(redis_server.member_url) as peer:
                 last = [
-                    asyncio.ensure_future(one.publish(two.channel, b"%d" % n)) for n in range(9)
+                    asyncio.ensure_future(peer.publish(two.channel, b"%d" % n)) for n in range(9)
                 ]
                 await asyncio.sleep(0)
             assert [await future for future in last] == [1] * 9
             await until(lambda: len(two.messages) == 9, "all came")
             with pytest.raises(Unavailable):
-                await one.publish(NEWS, b"")
-            assert not one.ok
-            name = f"latchkey-{one.boot_id[:8]}"
+                await peer.publish(NEWS, b"")
+            assert not peer.ok
+            name = f"latchkey-{peer.boot_id[:8]}"
 
             async def left() -> bool:
                 clients: Any = await admin.client_list()
@@ -158,11 +158,11 @@ class TestStop:
             await until_holds(left)
 
     async def test_a_redis_that_hangs_does_not_hold_it_up(self, redis_server: RedisServer) -> None:
-        one = Member(redis_server.member_url)
-        async with one.running():
-            await until(lambda: one.ok, "subscribed")
+        peer = Member(redis_server.member_url)
+        async with peer.running():
+            await until(lambda: peer.ok, "subscribed")
             redis_server.pause()
-            waiting = asyncio.ensure_future(one.publish(NEWS, b""))
+            waiting = asyncio.ensure_future(peer.publish(NEWS, b""))
             await asyncio.sleep(0)
             started = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - started < 2.5
@@ -170,6 +170,6 @@ class TestStop:
             await waiting
 
     async def test_it_may_end_before_it_began(self, redis_server: RedisServer) -> None:
-        one = Member(redis_server.member_url)
-        await one.bus.stop()
-        assert not one.ok
+        peer = Member(redis_server.member_url)
+        await peer.bus.stop()
+        assert not peer.ok

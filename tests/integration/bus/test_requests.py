@@ -26,8 +26,8 @@ async def bus_of(
     async with AsyncExitStack() as stack:
         askers = [Gateway(server.gateway_url) for _ in range(gateways)]
         answerers = [Approval(server.approval_url) for _ in range(approvals)]
-        for one in (*askers, *answerers):
-            await stack.enter_async_context(one.running())
+        for asker in (*askers, *answerers):
+            await stack.enter_async_context(asker.running())
         await stack.enter_async_context(announced(*answerers))
         await until(
             lambda: all(len(asker.responders.live()) == approvals for asker in askers),
@@ -76,10 +76,10 @@ class TestQuestions:
             results = await keep_asking(gateways, lambda _: None, rounds=10)
             assert not [result for result in results if isinstance(result, Unavailable)]
             assert {who for _, who in results} == {approval.boot_id for approval in approvals}
-            for one in gateways:
-                assert not [key for key in one.counts if key[0] == counters.ANSWERS_DROPPED]
-                assert one.rejected == []
-                assert one.counts[counters.QUESTIONS_SENT,] == 200
+            for gateway in gateways:
+                assert not [key for key in gateway.counts if key[0] == counters.ANSWERS_DROPPED]
+                assert gateway.rejected == []
+                assert gateway.counts[counters.QUESTIONS_SENT,] == 200
 
     async def test_an_approval_that_leaves_is_not_missed(self, redis_server: RedisServer) -> None:
         async with bus_of(redis_server, gateways=2, approvals=2) as (gateways, approvals):
@@ -126,7 +126,7 @@ class TestFaults:
             results = await keep_asking(gateways, kill, rounds=8)
             answered = [result for result in results if not isinstance(result, Unavailable)]
             assert len(answered) > len(results) / 2
-            await until(lambda: all(one.ok for one in gateways), "all are back")
+            await until(lambda: all(gateway.ok for gateway in gateways), "all are back")
             after = await keep_asking(gateways, lambda _: None, rounds=2)
             assert not [result for result in after if isinstance(result, Unavailable)]
 
@@ -138,7 +138,10 @@ class TestFaults:
             results = await keep_asking(gateways, lambda _: None, rounds=1)
             assert {(r.reason, r.dependency) for r in results} == {("redis", "redis")}
             redis_server.start()
-            await until(lambda: all(one.ok and one.responders.live() for one in gateways), "back")
+            await until(
+                lambda: all(gateway.ok and gateway.responders.live() for gateway in gateways),
+                "back",
+            )
             results = await keep_asking(gateways, lambda _: None, rounds=2)
             assert not [result for result in results if isinstance(result, Unavailable)]
 

@@ -39,12 +39,12 @@ def over_tls(url: str, relay: FaultProxy, query: str = "") -> str:
 
 async def test_the_bus_works_over_tls(redis_server: RedisServer, relay: FaultProxy) -> None:
     url = over_tls(redis_server.member_url, relay, f"?ssl_ca_certs={CERTIFICATE}")
-    async with member(url) as one:
-        await until_heard(one, b"over TLS")
-        assert await one.publish(NEWS, bytes(2_000_000)) == 1
-        await until(lambda: len(one.messages[-1][1]) == 2_000_000, "a large one came")
+    async with member(url) as peer:
+        await until_heard(peer, b"over TLS")
+        assert await peer.publish(NEWS, bytes(2_000_000)) == 1
+        await until(lambda: len(peer.messages[-1][1]) == 2_000_000, "a large one came")
         redis_server.call("CLIENT", "KILL", "TYPE", "pubsub")
-        await until(lambda: one.subscribed == 2, "subscribed again")
+        await until(lambda: peer.subscribed == 2, "subscribed again")
 
 
 async def test_a_client_works_over_tls(redis_server: RedisServer, relay: FaultProxy) -> None:
@@ -56,7 +56,7 @@ async def test_a_client_works_over_tls(redis_server: RedisServer, relay: FaultPr
 async def test_a_certificate_nobody_vouches_for_is_refused_and_named(
     redis_server: RedisServer, relay: FaultProxy
 ) -> None:
-    async with Member(over_tls(redis_server.member_url, relay)).running() as one:
-        await until(lambda: "certificate" in one.bus.status()[1].lower(), "refused")
-        assert not one.ok
-        assert one.subscribed == 0
+    async with Member(over_tls(redis_server.member_url, relay)).running() as peer:
+        await until(lambda: "certificate" in peer.bus.status()[1].lower(), "refused")
+        assert not peer.ok
+        assert peer.subscribed == 0

@@ -224,7 +224,7 @@ class GatewayHarness:
     @property
     def open_connections(self) -> list[Connection]:
         """The open connections in order of arrival."""
-        return sorted(self.connections._all, key=lambda one: one.number)
+        return sorted(self.connections._all, key=lambda item: item.number)
 
     def device(
         self,

@@ -58,8 +58,8 @@ class TestDescriptorsRunOut:
                 assert answer["ok"]
 
                 crowd = [await RawSocket.tcp(gateway.port) for _ in range(DESCRIPTORS + 20)]
-                for one in crowd:
-                    stack.callback(one.hang_up)
+                for client in crowd:
+                    stack.callback(client.hang_up)
                 await until(lambda: exhaustions(gateway), "descriptors have run out")
                 used, began = cpu_seconds(gateway.pid), time.monotonic()
                 seen = len(exhaustions(gateway))
@@ -75,8 +75,8 @@ class TestDescriptorsRunOut:
                     pass
                 assert frame.payload == b"still there?"
 
-                for one in crowd:
-                    one.hang_up()
+                for client in crowd:
+                    client.hang_up()
                 await gateway.until_ready()
                 async with (
                     aiohttp.ClientSession() as http,

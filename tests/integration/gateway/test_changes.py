@@ -178,10 +178,10 @@ class Listener:
 
     async def repeat(self) -> int:
         """Replay everything recorded so far; returns the number of messages."""
-        said = list(self.heard)
-        for channel, data in said:
+        messages = list(self.heard)
+        for channel, data in messages:
             await self._client.publish(channel, data)
-        return len(said)
+        return len(messages)
 
     async def _listen(self) -> None:
         async for message in self._pubsub.listen():

@@ -263,7 +263,7 @@ class TestTheGatewaysOwn:
         for path in ("/readyz", "/ready"):
             failing = (await served.get(path)).json["failing"]
             # Other tests stop the Redis that all tests of this worker share.
-            assert [one for one in failing if one != "redis"] == ["approval", "lease"]
+            assert [item for item in failing if item != "redis"] == ["approval", "lease"]
         assert b"latchkey_gateway_connections" in (await served.get("/metrics")).body
         assert (await ask(served.gateway.port, "/healthz", "POST")).status == 405
 

@@ -57,9 +57,9 @@ class TestSlowReaders:
         stalled = Stalled(ui, stall_seconds=0.2, turn_seconds=60)
         async with stalled.harness as harness, await slow_reader(harness) as slow:
             await until(lambda: not stalled.room.asked_for, "it has ended")
-            said = await slow.read_to_end()
-            assert said.startswith(b"HTTP/1.1 200 ")
-            assert len(said) < len(LARGE)
+            output = await slow.read_to_end()
+            assert output.startswith(b"HTTP/1.1 200 ")
+            assert len(output) < len(LARGE)
             assert (await ask(harness.port, "/large.bin")).body == LARGE
 
     async def test_keep_others_waiting_only_so_long(self, ui: Path) -> None:

@@ -201,7 +201,7 @@ async def fill(raw: RawSocket, connection: Connection) -> None:
 
 class TestSlowReader:
     async def test_no_more_than_promised_is_kept_for_it(self, harness: GatewayHarness) -> None:
-        most = 0
+        maximum = 0
         raw, connection = await harness.admitted(receive_buffer=SMALL_BUFFER_BYTES)
         async with raw:
             long_id = "x" * 8_000_000
@@ -210,10 +210,10 @@ class TestSlowReader:
                     break
                 await raw.send(request(long_id))
                 await asyncio.sleep(0)
-                most = max(most, connection.transport.get_write_buffer_size())
+                maximum = max(maximum, connection.transport.get_write_buffer_size())
             await until(lambda: connection.closing, "it is closed")
             assert connection.closed_with == (1013, "slow consumer")
-            assert most < BUFFERED_LIMIT_BYTES + 3 * len(long_id)
+            assert maximum < BUFFERED_LIMIT_BYTES + 3 * len(long_id)
             await harness.pass_time(CLOSING_SECONDS + STEP)
             await harness.empty()
 
@@ -249,7 +249,7 @@ class TestKeepalive:
     @pytest.mark.parametrize(
         "profile",
         [CLI, CLI_3, NODE_HOST, CONTROL_UI],
-        ids=lambda one: f"{one.client_id}-{one.max_protocol}",
+        ids=lambda case: f"{case.client_id}-{case.max_protocol}",
     )
     async def test_a_ping_every_25_seconds(self, harness: GatewayHarness, profile: Profile) -> None:
         raw, connection = await admitted_as(harness, profile)
@@ -268,7 +268,7 @@ class TestKeepalive:
     async def test_a_tick_every_30_seconds_counted_for_each_connection(
         self, harness: GatewayHarness
     ) -> None:
-        early, _ = await harness.admitted(CLI.asking())
+        early, _ = await harness.admitted(CLI.with_scopes())
         late = await self._later(harness, early)
         ticks: dict[RawSocket, list[Any]] = {early: [], late: []}
         for _ in range(3):
@@ -290,7 +290,7 @@ class TestKeepalive:
     async def _later(self, harness: GatewayHarness, early: RawSocket) -> RawSocket:
         """Admit another client after the first one's first tick."""
         await self._half_minute(harness, [early])
-        late, _ = await harness.admitted(CLI.asking())
+        late, _ = await harness.admitted(CLI.with_scopes())
         return late
 
     async def _half_minute(self, harness: GatewayHarness, sockets: list[RawSocket]) -> None:
@@ -299,7 +299,8 @@ class TestKeepalive:
             for raw in sockets:
                 await raw.send(b"", PONG)
             await until(
-                lambda: not any(one.pinged for one in harness.open_connections), "pongs are taken"
+                lambda: not any(connection.pinged for connection in harness.open_connections),
+                "pongs are taken",
             )
 
     async def test_a_client_without_pongs_is_dropped(self, harness: GatewayHarness) -> None:

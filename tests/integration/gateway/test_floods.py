@@ -102,8 +102,8 @@ async def alone(gateway: ServiceProcess) -> None:
     async with aiohttp.ClientSession() as http, asyncio.timeout(WAIT_SECONDS):
         while True:
             async with http.get(f"{gateway.url}/readyz") as answer:
-                said = await answer.json()
-            if said["dependencies"]["approval"]["reason"] == "1 live":
+                body = await answer.json()
+            if body["dependencies"]["approval"]["reason"] == "1 live":
                 return
             await asyncio.sleep(POLL_SECONDS)
 

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from tests.support.raw_socket import RawSocket
 
 UNAUTHORIZED_CALLS_LIMIT = 10
-LIMITED = CLI.asking("operator.read")
-LIMITED_3 = CLI_3.asking("operator.read")
-ADMIN = CLI.asking("operator.admin")
-ADMIN_3 = CLI_3.asking("operator.admin")
-PAIRING = CLI.asking("operator.pairing")
-PAIRING_3 = CLI_3.asking("operator.pairing")
-NOTHING = CLI.asking()
-NOTHING_3 = CLI_3.asking()
+LIMITED = CLI.with_scopes("operator.read")
+LIMITED_3 = CLI_3.with_scopes("operator.read")
+ADMIN = CLI.with_scopes("operator.admin")
+ADMIN_3 = CLI_3.with_scopes("operator.admin")
+PAIRING = CLI.with_scopes("operator.pairing")
+PAIRING_3 = CLI_3.with_scopes("operator.pairing")
+NOTHING = CLI.with_scopes()
+NOTHING_3 = CLI_3.with_scopes()
 
 PROTOCOLS = ["protocol 4", "protocol 3"]
 
@@ -219,8 +219,8 @@ class TestMissingScope:
 
     @pytest.fixture(autouse=True)
     def _a_method_of_nodes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        one = Method(roles=frozenset({"node"}), scope=None)
-        monkeypatch.setitem(cast("dict[str, Method]", METHODS), "test.node", one)
+        method = Method(roles=frozenset({"node"}), scope=None)
+        monkeypatch.setitem(cast("dict[str, Method]", METHODS), "test.node", method)
 
     @pytest.mark.parametrize("profile", [LIMITED, NOTHING], ids=["read", "none"])
     async def test_is_forbidden(self, harness: GatewayHarness, profile: Profile) -> None:

@@ -195,10 +195,10 @@ async def failing_for_approval_alone(
     """Wait until readiness reports a missing approval and a working Redis."""
     async with asyncio.timeout(WAIT_SECONDS):
         while True:
-            status, said = await json_of(http, f"{gateway.url}/readyz")
-            if said["failing"] == ["approval"]:
+            status, body = await json_of(http, f"{gateway.url}/readyz")
+            if body["failing"] == ["approval"]:
                 assert status == 503
-                return dict(said)
+                return dict(body)
             await asyncio.sleep(POLL_SECONDS)
 
 
@@ -211,19 +211,19 @@ class TestReadiness:
             await until(lambda: gateway.ready_answer() is not None, "it serves")
             async with FakeApproval(redis_server.approval_url, BUS_SECRET):
                 await gateway.until_ready()
-                status, said = await json_of(http, url)
+                status, body = await json_of(http, url)
                 assert status == 200
-                assert said.keys() == {
+                assert body.keys() == {
                     *("ready", "bootId", "failing", "uptimeMs", "eventLoop", "dependencies")
                 }
-                assert (said["ready"], said["failing"]) == (True, [])
-                assert said["dependencies"]["redis"]["ok"]
-                assert said["dependencies"]["approval"] == {"ok": True, "reason": "1 live"}
-                assert said["uptimeMs"] >= 0
-                assert said["eventLoop"]["delayMs"] >= 0
-            said = await failing_for_approval_alone(http, gateway)
-            assert not said["ready"]
-            assert "3 s" in said["dependencies"]["approval"]["reason"]
+                assert (body["ready"], body["failing"]) == (True, [])
+                assert body["dependencies"]["redis"]["ok"]
+                assert body["dependencies"]["approval"] == {"ok": True, "reason": "1 live"}
+                assert body["uptimeMs"] >= 0
+                assert body["eventLoop"]["delayMs"] >= 0
+            body = await failing_for_approval_alone(http, gateway)
+            assert not body["ready"]
+            assert "3 s" in body["dependencies"]["approval"]["reason"]
             assert (await json_of(http, f"{gateway.url}/healthz")) == (200, LIVE)
 
     async def test_it_names_a_proxy_that_is_not_trusted(
@@ -240,9 +240,9 @@ class TestReadiness:
                         gateway.port, source=source, headers=header
                     ) as raw:
                         await raw.challenge()
-                status, said = await json_of(http, f"{gateway.url}/readyz")
+                status, body = await json_of(http, f"{gateway.url}/readyz")
             assert status == 200
-            (warning,) = said["dependencies"]["proxies"]["warnings"]
+            (warning,) = body["dependencies"]["proxies"]["warnings"]
             assert warning.startswith("127.0.0.5 ")
             assert "TRUSTED_PROXIES" in warning
 
@@ -266,11 +266,11 @@ class TestOpsPort:
             own = f"http://127.0.0.1:{ops.port}"
             async with FakeApproval(redis_server.approval_url, BUS_SECRET):
                 await gateway.until_ready()
-                status, said = await json_of(http, f"{gateway.url}/readyz")
-                assert (status, said.keys()) == (200, {"ready", "bootId"})
-                status, said = await json_of(http, f"{own}/readyz")
+                status, body = await json_of(http, f"{gateway.url}/readyz")
+                assert (status, body.keys()) == (200, {"ready", "bootId"})
+                status, body = await json_of(http, f"{own}/readyz")
                 assert status == 200
-                assert said["dependencies"]["approval"]["reason"] == "1 live"
+                assert body["dependencies"]["approval"]["reason"] == "1 live"
                 async with http.get(f"{own}/metrics") as answer:
                     assert "latchkey_gateway_handshakes" in await answer.text()
                 async with http.get(f"{gateway.url}/metrics") as answer:
@@ -281,6 +281,6 @@ class TestOpsPort:
                 refused.hang_up()
                 assert refused.status == 404
             await gateway.until_not_ready()
-            status, said = await json_of(http, f"{gateway.url}/readyz")
-            assert (status, said) == (503, {"ready": False, "bootId": said["bootId"]})
+            status, body = await json_of(http, f"{gateway.url}/readyz")
+            assert (status, body) == (503, {"ready": False, "bootId": body["bootId"]})
             assert "approval" in (await json_of(http, f"{own}/readyz"))[1]["failing"]

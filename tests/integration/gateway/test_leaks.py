@@ -90,14 +90,14 @@ async def closes_before(raw: RawSocket, good: Credentials) -> None:
 
 
 async def unpaired(raw: RawSocket, good: Credentials) -> None:
-    answer = await raw.connect(DeviceKey.generate(), CLI.asking("unpaired"), good)
+    answer = await raw.connect(DeviceKey.generate(), CLI.with_scopes("unpaired"), good)
     assert answer["error"]["code"] == "NOT_PAIRED"
     await raw.closed()
 
 
 async def gone_meanwhile(raw: RawSocket, good: Credentials) -> None:
     await raw.challenge()
-    await raw.send_json(raw.connect_frame(DeviceKey.generate(), CLI.asking("late"), good))
+    await raw.send_json(raw.connect_frame(DeviceKey.generate(), CLI.with_scopes("late"), good))
     raw.reset()
 
 
@@ -165,7 +165,7 @@ def entries(connections: Hub) -> dict[str, Any]:
         (connections._close_queue, ("_to_close", "_paused", "_scheduled")),
     ):
         found |= {name: getattr(part, name) for name in names}
-    return {name: kept for name, kept in found.items() if kept}
+    return {name: item for name, item in found.items() if item}
 
 
 class TestInside:

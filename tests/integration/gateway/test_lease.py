@@ -101,6 +101,6 @@ class TestHistoryIsLost:
         assert (await old.closed()).code == 1012
         assert not connection.closing
         await new.send(HEALTH)
-        while (said := await new.receive_text())["type"] == "event":
+        while (frame := await new.receive_text())["type"] == "event":
             pass
-        assert said["ok"]
+        assert frame["ok"]

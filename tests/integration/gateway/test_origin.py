@@ -108,7 +108,7 @@ class TestPagesOfOtherOrigins:
             replace(CONTROL_UI, client_id="webchat-ui"),
             replace(CONTROL_UI, client_id="openclaw-browser-copilot"),
         ],
-        ids=lambda one: f"{one.client_id} {one.max_protocol}",
+        ids=lambda case: f"{case.client_id} {case.max_protocol}",
     )
     async def test_a_browser_client_without_an_origin_is_refused(
         self, harness: GatewayHarness, profile: Profile

@@ -79,9 +79,9 @@ class TestBeforeTheUpgrade:
         harness.keepalive_seconds = 0.5
         async with await RawSocket.tcp(harness.port) as raw:
             await raw.send_bytes(b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n" + BEGUN)
-            said = await raw.read_to_end()
-        assert said.startswith(b"HTTP/1.1 200 ")
-        assert said.count(b"HTTP/1.1") == 1
+            output = await raw.read_to_end()
+        assert output.startswith(b"HTTP/1.1 200 ")
+        assert output.count(b"HTTP/1.1") == 1
 
     async def test_headers_are_not_kept_without_end(self, harness: GatewayHarness) -> None:
         async with await RawSocket.tcp(harness.port) as raw:

@@ -107,9 +107,9 @@ class TestUntrusted:
                 await address_of(harness, source, ("X-Real-IP", "203.0.113.9"))
             await address_of(harness, PROXY, ("X-Real-IP", "203.0.113.9"))
             await address_of(harness, "127.0.0.7")
-        told = [line for line in lines if line["event"] == "proxy.untrusted"]
-        assert [line["peer"] for line in told] == ["127.0.0.5", "127.0.0.6"]
-        assert all("TRUSTED_PROXIES" in line["advice"] for line in told)
+        logged = [line for line in lines if line["event"] == "proxy.untrusted"]
+        assert [line["peer"] for line in logged] == ["127.0.0.5", "127.0.0.6"]
+        assert all("TRUSTED_PROXIES" in line["advice"] for line in logged)
         assert harness.sockets.clients.untrusted == {"127.0.0.5", "127.0.0.6"}
 
     async def test_not_everybody_is_remembered(self, harness: GatewayHarness) -> None:
@@ -119,8 +119,8 @@ class TestUntrusted:
                     source=f"127.0.1.{number}", headers=[("X-Real-IP", "203.0.113.9")]
                 )
                 raw.hang_up()
-        told = [line for line in lines if line["event"] == "proxy.untrusted"]
-        assert len(told) == len(harness.sockets.clients.untrusted) == 64
+        logged = [line for line in lines if line["event"] == "proxy.untrusted"]
+        assert len(logged) == len(harness.sockets.clients.untrusted) == 64
 
 
 class TestUnreadable:
@@ -138,8 +138,8 @@ class TestUnreadable:
             assert clients.unreadable == {}
             assert clients.health().warnings == ()
             await address_of(harness, PROXY, ("Forwarded", "for=_hidden"))
-        told = [line for line in lines if line["event"] == "proxy.unreadable"]
-        assert [(line["peer"], line["header"], line["value"]) for line in told] == [
+        logged = [line for line in lines if line["event"] == "proxy.unreadable"]
+        assert [(line["peer"], line["header"], line["value"]) for line in logged] == [
             (PROXY, "X-Forwarded-For", "a, unknown")
         ]
         assert clients.unreadable == {PROXY: "Forwarded"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from shared.device.client import DeviceClient
 from shared.device.handshake import Challenge
-from tools.support.people import pair
+from tools.support.actors import pair
 from tools.support.stack import Stack
 
 if TYPE_CHECKING:
@@ -34,6 +34,6 @@ async def test_each_lives_in_a_time_of_its_own_and_all_work(tmp_path: Path) -> N
     with stack:
         for gateway, ahead in zip(stack.gateways, AHEAD_SECONDS, strict=True):
             assert abs(await seconds_ahead(gateway) - ahead) < NEAR_SECONDS
-        visitor = await pair(stack)
+        device = await pair(stack)
         for gateway in stack.gateways:
-            await visitor.visits(gateway)
+            await device.connect_once(gateway)

@@ -104,10 +104,10 @@ async def line(proxy: FaultProxy) -> AsyncIterator[Line]:
 
 
 async def test_it_carries_both_ways_and_the_end(proxy: FaultProxy, echo: Echo) -> None:
-    async with line(proxy) as one, line(proxy) as other:
-        one.say(b"one")
+    async with line(proxy) as connection, line(proxy) as other:
+        connection.say(b"one")
         other.say(b"other")
-        await one.hears(b"one")
+        await connection.hears(b"one")
         await other.hears(b"other")
         assert proxy.connections == 2
     await until(lambda: echo.open == 0, "the server sees the end")
@@ -116,25 +116,25 @@ async def test_it_carries_both_ways_and_the_end(proxy: FaultProxy, echo: Echo) -
 
 async def test_much_is_carried_in_order(proxy: FaultProxy) -> None:
     data = bytes(range(256)) * (ENOUGH_TO_FILL_BUFFERS // 256)
-    async with line(proxy) as one:
-        one.say(data)
-        await until(lambda: len(one.got) == len(data), "all came back")
-        assert one.got == data
+    async with line(proxy) as connection:
+        connection.say(data)
+        await until(lambda: len(connection.got) == len(data), "all came back")
+        assert connection.got == data
 
 
 async def test_late_and_in_order(proxy: FaultProxy) -> None:
     now = asyncio.get_running_loop().time
     proxy.delay(DELAY_SECONDS)
-    async with line(proxy) as one:
+    async with line(proxy) as connection:
         began = now()
         for number in range(5):
-            one.say(str(number).encode())
-        await one.hears(b"4")
-        assert one.got == b"01234"
+            connection.say(str(number).encode())
+        await connection.hears(b"4")
+        assert connection.got == b"01234"
         assert now() - began >= 2 * DELAY_SECONDS
         proxy.pass_on()
-        one.say(b"soon")
-        await one.hears(b"soon")
+        connection.say(b"soon")
+        await connection.hears(b"soon")
 
 
 async def test_held_both_ways_nothing_passes_and_nothing_is_lost(
@@ -158,43 +158,43 @@ async def test_held_both_ways_nothing_passes_and_nothing_is_lost(
 async def test_held_on_the_way_there_what_comes_back_is_carried(
     proxy: FaultProxy, echo: Echo
 ) -> None:
-    async with line(proxy) as one:
+    async with line(proxy) as connection:
         proxy.hold(Way.BACK)
-        one.say(b"first")
+        connection.say(b"first")
         await until(lambda: echo.heard == b"first", "it went there")
         proxy.hold(Way.THERE)
-        one.say(b", second")
-        await one.hears(b"first")
+        connection.say(b", second")
+        await connection.hears(b"first")
         assert echo.heard == b"first"
         proxy.pass_on()
-        await one.hears(b"first, second")
+        await connection.hears(b"first, second")
 
 
 async def test_held_on_the_way_back_what_goes_there_is_carried(
     proxy: FaultProxy, echo: Echo
 ) -> None:
-    async with line(proxy) as one:
+    async with line(proxy) as connection:
         proxy.hold(Way.BACK)
-        one.say(b"question")
+        connection.say(b"question")
         await until(lambda: echo.heard == b"question", "it went there")
-        assert one.got == b""
+        assert connection.got == b""
         proxy.pass_on()
-        await one.hears(b"question")
+        await connection.hears(b"question")
 
 
-@pytest.mark.parametrize(("fault", "how"), [("cut", "closed"), ("reset", "reset")])
+@pytest.mark.parametrize(("fault", "mode"), [("cut", "closed"), ("reset", "reset")])
 async def test_ended_all_are_and_each_that_comes_until_it_passes_again(
-    proxy: FaultProxy, echo: Echo, fault: str, how: str
+    proxy: FaultProxy, echo: Echo, fault: str, mode: str
 ) -> None:
-    async with line(proxy) as one, line(proxy) as other:
-        one.say(b"x")
-        await one.hears(b"x")
+    async with line(proxy) as connection, line(proxy) as other:
+        connection.say(b"x")
+        await connection.hears(b"x")
         await until(lambda: echo.open == 2, "both are through")
         getattr(proxy, fault)()
-        assert [await one.ends(), await other.ends()] == [how, how]
+        assert [await connection.ends(), await other.ends()] == [mode, mode]
         await until(lambda: echo.open == 0, "the server loses them too")
         async with line(proxy) as late:
-            assert await late.ends() == how
+            assert await late.ends() == mode
     proxy.pass_on()
     async with line(proxy) as anew:
         anew.say(b"anew")
@@ -219,5 +219,5 @@ async def test_swallowed_what_was_there_is_silent_and_what_comes_is_carried(
 async def test_where_nobody_listens_it_ends_what_comes() -> None:
     async with Echo() as echo:
         proxy = FaultProxy(echo.port)
-    async with proxy, line(proxy) as one:
-        assert await one.ends() == "reset"
+    async with proxy, line(proxy) as connection:
+        assert await connection.ends() == "reset"

@@ -63,9 +63,9 @@ def alike(platform: str, client: tuple[str, str], claimed_by: tuple[str, str]) -
 
 def admitted_by(approved: list[Claim], claim: Claim) -> bool:
     """Return whether an approved claim covers this one."""
-    of_role = [one for one in approved if one.role == claim.role] or approved
-    of_client = [one for one in of_role if one.client[0] == claim.client[0]] or of_role
-    return any(one.admits(claim) for one in of_client)
+    of_role = [item for item in approved if item.role == claim.role] or approved
+    of_client = [device for device in of_role if device.client[0] == claim.client[0]] or of_role
+    return any(device.admits(claim) for device in of_client)
 
 
 own_lists: Final = {

@@ -68,12 +68,14 @@ class TestMethods:
 
 class TestLists:
     def test_own(self) -> None:
-        seen = {name for name, one in CALLERS.items() if authorization.can_see(one, OWN.device_id)}
+        seen = {
+            name for name, item in CALLERS.items() if authorization.can_see(item, OWN.device_id)
+        }
         assert seen == EVERYBODY
 
     def test_others(self) -> None:
         seen = {
-            name for name, one in CALLERS.items() if authorization.can_see(one, OTHER.device_id)
+            name for name, item in CALLERS.items() if authorization.can_see(item, OTHER.device_id)
         }
         assert seen == NOT_CONFINED
 
@@ -98,7 +100,7 @@ class TestApprove:
     ) -> None:
         request = pending(*roles)
         assert who == allowed(
-            lambda one: authorization.require_approve(one, device.device_id, request, to_hold)
+            lambda item: authorization.require_approve(item, device.device_id, request, to_hold)
         )
 
     def test_the_first_missing_scope_is_named(self) -> None:
@@ -112,7 +114,7 @@ class TestApprove:
 class TestReject:
     @pytest.mark.parametrize(("device", "who"), [(OWN, EVERYBODY), (OTHER, NOT_CONFINED)])
     def test_who(self, device: Device, who: set[str]) -> None:
-        assert who == allowed(lambda one: authorization.require_reject(one, device.device_id))
+        assert who == allowed(lambda item: authorization.require_reject(item, device.device_id))
 
 
 class TestRemoveAndRename:
@@ -129,12 +131,14 @@ class TestRemoveAndRename:
     def test_who(self, device: Device, roles: tuple[str, ...], who: set[str]) -> None:
         known = pairing(*roles)
         assert who == allowed(
-            lambda one: authorization.require_manage(one, device.device_id, known)
+            lambda item: authorization.require_manage(item, device.device_id, known)
         )
 
     @pytest.mark.parametrize(("device", "who"), [(OWN, EVERYBODY), (OTHER, NOT_CONFINED)])
     def test_who_before_it_is_known_what_there_is(self, device: Device, who: set[str]) -> None:
-        assert who == allowed(lambda one: authorization.require_manage(one, device.device_id, None))
+        assert who == allowed(
+            lambda item: authorization.require_manage(item, device.device_id, None)
+        )
 
 
 class TestRotateAndRevoke:
@@ -155,7 +159,7 @@ class TestRotateAndRevoke:
         self, device: Device, role: str, held: list[str], wanted: list[str], who: set[str]
     ) -> None:
         assert who == allowed(
-            lambda one: authorization.require_token(one, device.device_id, role, held, wanted)
+            lambda item: authorization.require_token(item, device.device_id, role, held, wanted)
         )
 
 

@@ -44,7 +44,7 @@ def whole(*devices: Device) -> list[bytes]:
     writer = Writer()
     return [
         writer.head(1_700_000_001_000),
-        *(writer.device(one.device_id, record(one), SEEN) for one in devices),
+        *(writer.device(device.device_id, record(device), SEEN) for device in devices),
         writer.audit(AuditEntry("approved", devices[0].device_id, "operator", 6, id=2)),
         writer.end(2),
     ]
@@ -163,9 +163,9 @@ class TestBroken:
 class TestInvalid:
     def sound(self) -> KeptDevice:
         device = Device.new()
-        one = record(device)
-        assert one.pairing is not None
-        return kept(one, one.pairing, SEEN)
+        entry = record(device)
+        assert entry.pairing is not None
+        return kept(entry, entry.pairing, SEEN)
 
     def test_ours_is_sound(self) -> None:
         assert unsound(self.sound()) == ""
@@ -179,21 +179,23 @@ class TestInvalid:
         assert unsound(msgspec.structs.replace(self.sound(), public_key=key))
 
     def test_a_role_nobody_approved(self) -> None:
-        one = self.sound()
-        pairing = msgspec.structs.replace(one.pairing, roles=("operator",))
-        other = msgspec.structs.replace(one, pairing=pairing)
+        frame = self.sound()
+        pairing = msgspec.structs.replace(frame.pairing, roles=("operator",))
+        other = msgspec.structs.replace(frame, pairing=pairing)
         assert unsound(other) == "it holds a role that was not approved"
 
     def test_two_tokens_of_one_role(self) -> None:
-        one = self.sound()
-        tokens = (one.pairing.tokens[0],) * 2
-        pairing = msgspec.structs.replace(one.pairing, tokens=tokens)
-        other = msgspec.structs.replace(one, pairing=pairing)
+        frame = self.sound()
+        tokens = (frame.pairing.tokens[0],) * 2
+        pairing = msgspec.structs.replace(frame.pairing, tokens=tokens)
+        other = msgspec.structs.replace(frame, pairing=pairing)
         assert unsound(other) == "it holds two tokens for one role"
 
     def test_a_live_token_without_an_id(self) -> None:
-        one = self.sound()
-        tokens = tuple(msgspec.structs.replace(token, token_id="") for token in one.pairing.tokens)
-        pairing = msgspec.structs.replace(one.pairing, tokens=tokens)
-        other = msgspec.structs.replace(one, pairing=pairing)
+        frame = self.sound()
+        tokens = tuple(
+            msgspec.structs.replace(token, token_id="") for token in frame.pairing.tokens
+        )
+        pairing = msgspec.structs.replace(frame.pairing, tokens=tokens)
+        other = msgspec.structs.replace(frame, pairing=pairing)
         assert unsound(other) == "it holds a token without an id"

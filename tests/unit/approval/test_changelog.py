@@ -63,13 +63,13 @@ class TestMissedChanges:
     """The changes in an answer to a heartbeat: no more than fit, so that it always arrives (R4)."""
 
     @pytest.mark.parametrize(
-        ("most_bytes", "numbers"),
+        ("max_bytes", "numbers"),
         [(10**6, [1, 2, 3, 4]), (2 * LARGE + 200, [1, 2]), (LARGE, [1]), (1, [1])],
     )
-    def test_as_many_as_fit_and_always_one(self, most_bytes: int, numbers: list[int]) -> None:
+    def test_as_many_as_fit_and_always_one(self, max_bytes: int, numbers: list[int]) -> None:
         found = [read_by_script(number) for number in (1, 2, 3, 4)]
-        told = decode_changes(found, most_bytes)
-        assert [(one.change, one.previous_tag) for one in told] == [
+        received = decode_changes(found, max_bytes)
+        assert [(item.change, item.previous_tag) for item in received] == [
             (place(number), tag(number - 1)) for number in numbers
         ]
 
@@ -81,30 +81,30 @@ def followed_in(
     since: Position, found: list[Entry], oldest: int | None, most: int = 10
 ) -> Followed:
     """Read history from a position; it is at 6, and the stream has these entries."""
-    merged = [entry_of(*one) for one in found]
+    merged = [entry_of(*item) for item in found]
     return followed(since, place(6), merged, oldest=oldest, limit=most)
 
 
 class TestFollowed:
     @pytest.mark.parametrize("since", [place(4), Position(4)], ids=["with its tag", "without"])
     def test_what_came_after_a_position(self, since: Position) -> None:
-        told = followed_in(since, [audited(number) for number in (4, 5, 6)], oldest=1)
-        assert [entry.id for entry in told.entries] == [5, 6]
-        assert (told.at, told.lost) == (place(6), False)
+        received = followed_in(since, [audited(number) for number in (4, 5, 6)], oldest=1)
+        assert [entry.id for entry in received.entries] == [5, 6]
+        assert (received.at, received.lost) == (place(6), False)
 
     def test_all_from_the_beginning(self) -> None:
-        told = followed_in(Position(), [audited(1), audited(2)], oldest=1)
-        assert [entry.id for entry in told.entries] == [1, 2]
-        assert told.at == place(6)
+        received = followed_in(Position(), [audited(1), audited(2)], oldest=1)
+        assert [entry.id for entry in received.entries] == [1, 2]
+        assert received.at == place(6)
 
     def test_no_more_than_requested_and_the_position_is_that_of_the_last(self) -> None:
-        told = followed_in(place(3), [audited(4), audited(5), audited(6)], oldest=1, most=2)
-        assert [entry.id for entry in told.entries] == [4, 5]
-        assert told.at == place(5)
+        received = followed_in(place(3), [audited(4), audited(5), audited(6)], oldest=1, most=2)
+        assert [entry.id for entry in received.entries] == [4, 5]
+        assert received.at == place(5)
 
     def test_a_change_without_an_entry_of_its_own_is_a_place_like_any_other(self) -> None:
-        told = followed_in(place(4), [audited(6)], oldest=2)
-        assert ([entry.id for entry in told.entries], told.lost) == ([6], False)
+        received = followed_in(place(4), [audited(6)], oldest=2)
+        assert ([entry.id for entry in received.entries], received.lost) == ([6], False)
         assert followed_in(place(5), [], oldest=2) == Followed([], place(6))
 
     @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ class TestUnreadable:
     def test_an_entry_of_the_audit_log_says_so_and_keeps_its_number(
         self, fields: dict[bytes, bytes]
     ) -> None:
-        told = entry_of(b"7-0", fields).entry
-        assert (told.id, told.action) == (7, "unreadable")
+        received = entry_of(b"7-0", fields).entry
+        assert (received.id, received.action) == (7, "unreadable")
 
     @pytest.mark.parametrize("member", [b"", b"7:tag", b"7:tag\n{", b"x:tag\n{}", b"\xff"])
     def test_a_decision_says_so(self, member: bytes) -> None:

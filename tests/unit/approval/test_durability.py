@@ -33,8 +33,8 @@ def test_nothing_where_all_is_as_it_should_be() -> None:
 def test_each_is_reported_with_advice(
     info: dict[str, Any], appendfsync: str | None, warning: str
 ) -> None:
-    (told,) = durability_warnings(SOUND | info, appendfsync)
-    assert told.startswith(warning)
+    (received,) = durability_warnings(SOUND | info, appendfsync)
+    assert received.startswith(warning)
 
 
 def test_a_policy_without_a_limit_evicts_nothing() -> None:

@@ -41,9 +41,9 @@ both_protocols = pytest.mark.parametrize("protocol", [4, 3])
 
 def said(method: str, error: RegistryError, caller: Caller = ADMIN, protocol: int = 4) -> str:
     """Return the message of an error without details."""
-    told = failed(method, error, caller, protocol)
-    assert (told.code, told.details) == ("INVALID_REQUEST", None)
-    return told.message
+    received = failed(method, error, caller, protocol)
+    assert (received.code, received.details) == ("INVALID_REQUEST", None)
+    return received.message
 
 
 @both_protocols
@@ -120,7 +120,7 @@ class TestUnknownToken:
 class TestMissingScope:
     """The method's own scope, which the caller's record no longer contains."""
 
-    @pytest.mark.parametrize("method", [name for name, one in METHODS.items() if one.scope])
+    @pytest.mark.parametrize("method", [name for name, item in METHODS.items() if item.scope])
     def test_a_missing_scope_is_forbidden(self, method: str) -> None:
         scope = METHODS[method].scope
         assert scope in {PAIRING, READ}
@@ -129,5 +129,5 @@ class TestMissingScope:
             f"missing scope: {scope}",
             {"code": "MISSING_SCOPE", "missingScope": scope, "requiredScopes": [scope]},
         )
-        told = failed(method, MissingScope(scope), CONFINED, 3)
-        assert told == Error("INVALID_REQUEST", f"missing scope: {scope}")
+        received = failed(method, MissingScope(scope), CONFINED, 3)
+        assert received == Error("INVALID_REQUEST", f"missing scope: {scope}")

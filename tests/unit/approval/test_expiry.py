@@ -46,14 +46,14 @@ class Store:
     def now_ms(self) -> int:
         return self._clock.wall_ms()
 
-    async def expired(self, _now_ms: int, most: int) -> list[str]:
+    async def expired(self, _now_ms: int, maximum: int) -> list[str]:
         self.reads += 1
         if self.away:
             raise StoreUnavailable("ConnectionError: refused")
-        return self.void[:most]
+        return self.void[:maximum]
 
     async def load(self, device_ids: Sequence[str]) -> tuple[Position, list[VersionedRecord]]:
-        return Position(), [VersionedRecord("1", self._record(one)) for one in device_ids]
+        return Position(), [VersionedRecord("1", self._record(id_)) for id_ in device_ids]
 
     async def commit(self, plan: TransactionPlan) -> Committed:
         self.commits += 1

@@ -123,7 +123,7 @@ class TestOfAPairedDevice:
         for number in range(APPROVED_LIMIT + 3):
             case.ask(ADMIN, **claim(("cli", f"mode{number}"), f"system {number}"))
             case.approve()
-        held = [one.platform for one in case.pairing.identities]
+        held = [identity.platform for identity in case.pairing.identities]
         assert held == [f"system {number}" for number in range(APPROVED_LIMIT + 2, 2, -1)]
 
 
@@ -141,7 +141,10 @@ class TestOfARequest:
             for asked in (case.ask(READ, **cli), case.ask(**node)):
                 assert (asked.kind, asked.pending.request_id) == ("", both.request_id)
         assert (both.roles, both.scopes) == (("operator", "node"), (READ,))
-        assert [(one.role, one.client_id, one.display_name) for one in both.identities] == [
+        assert [
+            (identity.role, identity.client_id, identity.display_name)
+            for identity in both.identities
+        ] == [
             ("node", "node-host", "box"),
             ("operator", "cli", ""),
         ]
@@ -198,18 +201,18 @@ class TestOfARequest:
         case = PolicyCase()
         case.ask(READ, name="Kitchen")
         wider = case.ask(ADMIN).pending
-        assert [one.display_name for one in wider.identities] == ["Kitchen"]
+        assert [identity.display_name for identity in wider.identities] == ["Kitchen"]
 
     def test_a_device_that_flips_its_name_can_be_approved(self) -> None:
         case = PolicyCase()
         asked = [case.ask(READ, name=f"name {number}") for number in range(50)]
-        ids = [one.pending.request_id for one in asked]
+        ids = [request.pending.request_id for request in asked]
         assert len(set(ids)) == ASKING_LIMIT
         assert ids[ASKING_LIMIT - 1 :] == [ids[-1]] * (51 - ASKING_LIMIT)
-        shown = [one.display_name for one in asked[-1].pending.identities]
+        shown = [identity.display_name for identity in asked[-1].pending.identities]
         assert shown == [f"name {number}" for number in range(ASKING_LIMIT - 1, -1, -1)]
         case.approve()
-        assert [one.display_name for one in case.pairing.identities] == shown[:1]
+        assert [identity.display_name for identity in case.pairing.identities] == shown[:1]
 
     @given(
         asked=st.lists(

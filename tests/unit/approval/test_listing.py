@@ -65,7 +65,7 @@ class TestParts:
     def test_what_comes_and_goes_between_two_parts_repeats_nothing(self) -> None:
         found = [request(number) for number in range(1, 7)]
         first = part_of_requests(found, replace(WANTED, limit=3))
-        later = [one for one in found if one[1].request_id != "r4"] + [request(9)]
+        later = [item for item in found if item[1].request_id != "r4"] + [request(9)]
         assert listed(later, limit=3, after=first.following) == ["r3", "r2", "r1"]
 
     def test_an_address_takes_no_more_than_its_share(self) -> None:

@@ -53,11 +53,11 @@ def warned(*writes: bool) -> list[tuple[float, str]]:
     """Run one round each; returns the warnings by second."""
 
     async def scenario(clock: FakeClock) -> list[tuple[float, str]]:
-        told: list[Alive] = []
+        received: list[Alive] = []
         announcer = LivenessPublisher(
             boot_id="here",
             store=Store(writes),  # type: ignore[arg-type]  # only the part that is used
-            tell=told.append,
+            tell=received.append,
             metrics=Metrics(),
             clock=clock,
         )
@@ -71,7 +71,7 @@ def warned(*writes: bool) -> list[tuple[float, str]]:
             await asyncio.sleep(ALIVE_SECONDS * (len(writes) - 0.5))
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
-        assert len(told) == sum(writes)
+        assert len(received) == sum(writes)
         assert {line["event"] for line in logs} <= {log_events.STORE_UNAVAILABLE.name}
         return [(line["at"], line["error"]) for line in logs]
 
@@ -92,11 +92,11 @@ class TestFailures:
 class TestLeaving:
     def test_it_says_at_once_that_it_takes_no_more_and_never_again_that_it_does(self) -> None:
         async def scenario(clock: FakeClock) -> tuple[list[Alive], bool, float]:
-            told: list[Alive] = []
+            received: list[Alive] = []
             announcer = LivenessPublisher(
                 boot_id="here",
                 store=Store([True] * 5),  # type: ignore[arg-type]  # only the part that is used
-                tell=told.append,
+                tell=received.append,
                 metrics=Metrics(),
                 clock=clock,
             )
@@ -104,7 +104,7 @@ class TestLeaving:
             await asyncio.sleep(0.1)
             announcer.on_own_event()
             await asyncio.sleep(0.1)
-            before = len(told)
+            before = len(received)
             began = clock.monotonic()
             await announcer.leave()
             took = clock.monotonic() - began
@@ -113,11 +113,11 @@ class TestLeaving:
             fresh = announcer.fresh
             assert not announcer.health().ok
             await announcer.stop(running)
-            return told[before - 1 :], fresh, took
+            return received[before - 1 :], fresh, took
 
         (last, *after), fresh, took = run_virtual(scenario)
         assert last.ready
-        assert [one.ready for one in after] == [False] * 3
+        assert [item.ready for item in after] == [False] * 3
         assert fresh, "requests are still answered"
         assert took == LEAVE_SECONDS
 
@@ -127,19 +127,19 @@ class TestLooking:
         async def scenario(clock: FakeClock) -> list[float]:
             store = Store([True] * 9)
             store.hangs = True
-            told: list[float] = []
+            received: list[float] = []
             announcer = LivenessPublisher(
                 boot_id="here",
                 store=store,  # type: ignore[arg-type]
-                tell=lambda _alive: told.append(clock.monotonic()),
+                tell=lambda _alive: received.append(clock.monotonic()),
                 metrics=Metrics(),
                 clock=clock,
             )
-            running = [asyncio.create_task(one) for one in (announcer.run(), announcer.watch())]
+            running = [asyncio.create_task(run) for run in (announcer.run(), announcer.watch())]
             await asyncio.sleep(8.5 * ALIVE_SECONDS)
             assert store.looks == 1
             await announcer.stop(*running)
-            return [round(later - before, 3) for before, later in itertools.pairwise(told)]
+            return [round(later - before, 3) for before, later in itertools.pairwise(received)]
 
         assert run_virtual(scenario) == [ALIVE_SECONDS] * 8
 

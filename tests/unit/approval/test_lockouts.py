@@ -104,7 +104,7 @@ class TestFailureCounts:
     def test_failures_count_for_those_that_are_not_locked(self) -> None:
         held = guard(shared_secret=(0, NOW, NOW + 10), device_token=(3, NOW, 0))
         classes = [BOOTSTRAP_TOKEN, SHARED_SECRET, DEVICE_TOKEN]
-        assert [one for one in classes if held.counts_for([one], NOW)] == [
+        assert [item for item in classes if held.counts_for([item], NOW)] == [
             BOOTSTRAP_TOKEN,
             DEVICE_TOKEN,
         ]
@@ -157,7 +157,7 @@ class TestWrongValues:
             self.guessed(DEVICE_TOKEN_ALONE, denied=True, **beside)
             for beside in ({"device_id": "e"}, {"role": "node"}, {"candidate": "y"})
         ]
-        assert all(one != found for one in others)
+        assert all(other != found for other in others)
 
     def test_in_the_token_field_it_is_a_gateway_token_for_every_client(self) -> None:
         found = self.guessed(IN_THE_TOKEN_FIELD, denied=True)

@@ -36,8 +36,8 @@ def everywhere(value: Any) -> Iterator[Any]:
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, list):
-        for one in value:
-            yield from everywhere(one)
+        for item in value:
+            yield from everywhere(item)
 
 
 def test_it_is_of_the_form_it_promises() -> None:
@@ -46,24 +46,28 @@ def test_it_is_of_the_form_it_promises() -> None:
 
 
 def test_ids_are_unique_and_complete() -> None:
-    ids = [one.id for one in (*OPERATIONS, *PAGES, METRICS)]
+    ids = [item.id for item in (*OPERATIONS, *PAGES, METRICS)]
     assert sorted(CALLS) == sorted(set(ids)) == sorted(ids)
 
 
 def test_references_lead_somewhere_and_nothing_is_left_over() -> None:
-    found = {one for one in everywhere(DESCRIPTION) if str(one).startswith("#/")}
+    found = {item for item in everywhere(DESCRIPTION) if str(item).startswith("#/")}
     schemas = {f"#/components/schemas/{name}" for name in DESCRIPTION["components"]["schemas"]}
     assert found == schemas
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.id)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda case: case.id)
 class TestOperation:
     def test_every_parameter_of_the_path(self, operation: Any) -> None:
-        described = [one for one in CALLS[operation.id]["parameters"] if one["in"] == "path"]
-        assert [one["name"] for one in described] == re.findall(r"\{(\w+)\}", operation.path)
-        for one in described:
-            assert one["required"]
-            assert one["schema"] == msgspec.json.schema(PARAMETERS[one["name"]])
+        described = [
+            parameter
+            for parameter in CALLS[operation.id]["parameters"]
+            if parameter["in"] == "path"
+        ]
+        assert [item["name"] for item in described] == re.findall(r"\{(\w+)\}", operation.path)
+        for item in described:
+            assert item["required"]
+            assert item["schema"] == msgspec.json.schema(PARAMETERS[item["name"]])
 
     def test_every_problem_by_its_status(self, operation: Any) -> None:
         responses = CALLS[operation.id]["responses"]
@@ -90,7 +94,9 @@ def test_pages_want_no_token() -> None:
 
 
 def test_patterns_and_bounds_as_promised() -> None:
-    described = {one["name"]: one for call in CALLS.values() for one in call.get("parameters", ())}
+    described = {
+        item["name"]: item for call in CALLS.values() for item in call.get("parameters", ())
+    }
     assert described["requestId"]["schema"]["pattern"] == "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
     assert described["deviceId"]["schema"]["pattern"] == "^[0-9a-f]{64}$"
     assert described["role"]["schema"]["enum"] == ["node", "operator"]
@@ -107,8 +113,8 @@ def test_without_an_ops_port_of_its_own_metrics_are_described() -> None:
 def test_no_field_of_an_answer_holds_a_token() -> None:
     """A role's token is described only by scopes and times."""
     shown = set(devices.DeviceToken.__struct_fields__)
-    kept = set(Token.__struct_fields__) - {"token_id", "epoch"}
-    assert shown - {"role", "last_used_at_ms"} == kept
+    stored = set(Token.__struct_fields__) - {"token_id", "epoch"}
+    assert shown - {"role", "last_used_at_ms"} == stored
     for name, schema in DESCRIPTION["components"]["schemas"].items():
         if name == KeptToken.__name__:  # a backup alone has the ids that tokens are derived from
             continue
@@ -126,9 +132,9 @@ class TestProblems:
 
     def test_every_error_of_the_registry_has_its_words(self) -> None:
         declared = {
-            one
-            for one in vars(errors).values()
-            if isinstance(one, type) and issubclass(one, errors.RegistryError)
+            var
+            for var in vars(errors).values()
+            if isinstance(var, type) and issubclass(var, errors.RegistryError)
         }
         assert declared - {errors.RegistryError, errors.RequestOver} == set(problems._WRONG)
 

@@ -138,7 +138,7 @@ class TestOneRequestPerDevice:
         assert node.pending.scopes == (READ, ADMIN)
         assert node.pending.created_at_ms == case.now_ms
         assert node.superseded == wider.pending.request_id
-        ids = {one.pending.request_id for one in (first, wider, node)}
+        ids = {item.pending.request_id for item in (first, wider, node)}
         assert len(ids) == 3
 
     def test_another_role_with_the_same_scopes_is_another_request(self, case: PolicyCase) -> None:
@@ -153,9 +153,9 @@ class TestOneRequestPerDevice:
 
     def test_it_is_not_widened_without_end(self, case: PolicyCase) -> None:
         """Beyond the cap it no longer grows, which bounds records and changes."""
-        most = [f"operator.x{number}" for number in range(SCOPES_LIMIT_ITEMS)]
-        first = case.ask(*most[:-1])
-        wider = case.ask(most[-1])
+        maximum = [f"operator.x{number}" for number in range(SCOPES_LIMIT_ITEMS)]
+        first = case.ask(*maximum[:-1])
+        wider = case.ask(maximum[-1])
         assert wider.superseded == first.pending.request_id
         beyond = case.ask(READ)
         assert (beyond.pending, beyond.changed) == (wider.pending, None)

@@ -102,7 +102,7 @@ class Pairing(RuleBasedStateMachine):
         """Check a pending outcome against the previous pending request."""
         pending, role = verdict.pending, claim.role
         shown = self.shown.get(waiting, [])
-        is_shown = len(shown) == ASKING_LIMIT or any(one.shows(claim) for one in shown)
+        is_shown = len(shown) == ASKING_LIMIT or any(row.shows(claim) for row in shown)
         roles, stands_for = self.requests.get(waiting, ((), ()))
         adds_nothing = role in roles and set(scopes) <= set(stands_for) | reach(stands_for, role)
         if pending.request_id == waiting:
@@ -123,8 +123,8 @@ class Pairing(RuleBasedStateMachine):
         assert set(pending.scopes) == asked
         self.asked_for[pending.request_id] = asked
         self.requests[pending.request_id] = (pending.roles, pending.scopes)
-        newest = next((one for one in shown if one.shows(claim)), claim)
-        others = [one for one in shown if one != newest]
+        newest = next((row for row in shown if row.shows(claim)), claim)
+        others = [row for row in shown if row != newest]
         self.shown[pending.request_id] = [newest, *others][:ASKING_LIMIT]
 
     @rule(key=st.just("another"), role=st.sampled_from(ROLES))
@@ -150,7 +150,7 @@ class Pairing(RuleBasedStateMachine):
         assert pending is not None
         roles, scopes = self.requests[pending.request_id]
         prefixes = tuple(f"{role}." for role in roles)
-        sound = all(one.startswith(prefixes) and one == one.strip() for one in scopes)
+        sound = all(scope.startswith(prefixes) and scope == scope.strip() for scope in scopes)
         assert (pairing.scope_outside_roles(pending) is None) == sound
         if not sound:
             return
@@ -160,10 +160,12 @@ class Pairing(RuleBasedStateMachine):
         self.over.add(pending.request_id)
         self.approved |= set(scopes)
         shown = self.shown[pending.request_id]
-        replaced = {(one.role, one.client) for one in shown}
-        kept = [one for one in self.approved_as or () if (one.role, one.client) not in replaced]
-        apart_from_names = {one._replace(name=""): one for one in reversed([*shown, *kept])}
-        self.approved_as = sorted(apart_from_names.values(), key=[*shown, *kept].index)
+        replaced = {(row.role, row.client) for row in shown}
+        stored = [
+            item for item in self.approved_as or () if (item.role, item.client) not in replaced
+        ]
+        apart_from_names = {item._replace(name=""): item for item in reversed([*shown, *stored])}
+        self.approved_as = sorted(apart_from_names.values(), key=[*shown, *stored].index)
         self.approved_as = self.approved_as[:APPROVED_LIMIT]
         assert claims(self.case.pairing.identities) == self.approved_as
         assert len(self.case.pairing.others) < APPROVED_LIMIT
@@ -201,12 +203,12 @@ class Pairing(RuleBasedStateMachine):
         scopes = None
         if narrower and allowed:
             scopes = data.draw(st.lists(st.sampled_from(allowed), max_size=3))
-        old, kept = self.live.pop(role)
+        old, stored = self.live.pop(role)
         self.dead.add(old)
         self.case.rotate(role, scopes)
         self.now_lives(role)
         now = set(self.live[role][1])
-        assert now == set(kept) if scopes is None else set(scopes) <= now <= reach(scopes, role)
+        assert now == set(stored) if scopes is None else set(scopes) <= now <= reach(scopes, role)
 
     @rule(role=st.sampled_from(ROLES))
     def operator_revokes(self, role: str) -> None:
@@ -274,8 +276,13 @@ class Pairing(RuleBasedStateMachine):
 def claims(identities: Iterable[Identity]) -> list[Claim]:
     """Return identities as claims."""
     return [
-        Claim(one.role, (one.client_id, one.client_mode), one.platform, one.display_name)
-        for one in identities
+        Claim(
+            identity.role,
+            (identity.client_id, identity.client_mode),
+            identity.platform,
+            identity.display_name,
+        )
+        for identity in identities
     ]
 
 

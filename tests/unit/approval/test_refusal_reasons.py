@@ -22,7 +22,7 @@ ASKS = {"pairing-required", "unavailable"}
 
 
 def test_every_refusal_has_its_words() -> None:
-    constants = {one.outcome for one in vars(refusals).values() if isinstance(one, Refusal)}
+    constants = {var.outcome for var in vars(refusals).values() if isinstance(var, Refusal)}
     made = {
         refusals.invalid_params(["x"], 4).outcome,
         refusals.protocol_mismatch(1, 2).outcome,
@@ -45,26 +45,26 @@ def test_every_function_that_makes_a_refusal_is_looked_at_above() -> None:
 
 
 def test_the_words_fit_into_sentences() -> None:
-    for code, one in REASONS.items():
-        assert one.code == code
-        assert re.fullmatch(r"[a-z][^.]*[^. ]", one.title), code
-        assert re.fullmatch(r"[A-Z`].*.", one.remedy), code
+    for code, item in REASONS.items():
+        assert item.code == code
+        assert re.fullmatch(r"[a-z][^.]*[^. ]", item.title), code
+        assert re.fullmatch(r"[A-Z`].*.", item.remedy), code
 
 
 def test_each_names_a_cause_of_the_doctor_or_none() -> None:
-    named = {one.cause for one in REASONS.values()} - {""}
+    named = {item.cause for item in REASONS.values()} - {""}
     assert named <= {cause.id for cause in causes.ALL}
     assert len(named) > 15
 
 
 def test_settings_that_they_name_exist() -> None:
     settings = {setting.name for setting in (*gateway.ALL, *approval.ALL)}
-    for one in REASONS.values():
-        for name in re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", one.remedy):
-            assert name in settings, one.code
+    for item in REASONS.values():
+        for name in re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", item.remedy):
+            assert name in settings, item.code
 
 
 def test_a_code_of_another_release_is_shown_as_it_is() -> None:
-    refused, undecided = (reason_of("a-new-one", undecided=one) for one in (False, True))
+    refused, undecided = (reason_of("a-new-one", undecided=item) for item in (False, True))
     assert refused.code == undecided.code == "a-new-one"
     assert refused.title != undecided.title

@@ -19,11 +19,11 @@ class Work:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.at_once = 0
-        self.most_at_once = 0
+        self.max_at_once = 0
 
     async def __call__(self) -> Reply:
         self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.max_at_once = max(self.max_at_once, self.at_once)
         await asyncio.sleep(self.seconds)
         self.at_once -= 1
         return b"done"
@@ -44,8 +44,8 @@ def test_so_many_are_carried_out_at_once_and_the_others_in_their_turn() -> None:
         places, work = WriteLimiter(), Work(0.01)
         replies = [places.reply(work) for _ in range(10 * PLACES)]
         assert places.under_way == 10 * PLACES
-        assert [await replied(one) for one in replies] == [b"done"] * 10 * PLACES
-        assert work.most_at_once == PLACES
+        assert [await replied(reply) for reply in replies] == [b"done"] * 10 * PLACES
+        assert work.max_at_once == PLACES
         await asyncio.sleep(0)
         assert places.under_way == 0
 
@@ -58,9 +58,9 @@ def test_what_would_wait_too_long_is_busy_at_once() -> None:
         await slowed(places, work)
         began = clock.monotonic()
         replies = [places.reply(work) for _ in range(10 * PLACES)]
-        busy = [one for one in replies if one is BUSY]
+        busy = [reply for reply in replies if reply is BUSY]
         assert busy
-        taken = [await replied(one) for one in replies if one is not BUSY]
+        taken = [await replied(reply) for reply in replies if reply is not BUSY]
         assert taken == [b"done"] * len(taken)
         assert len(taken) >= PLACES
         assert clock.monotonic() - began <= WAIT_SECONDS + 2 * work.seconds
@@ -73,7 +73,7 @@ def test_it_fills_its_slots_however_slow_it_was() -> None:
         places, work = WriteLimiter(), Work(10 * WAIT_SECONDS)
         await slowed(places, work)
         replies = [places.reply(work) for _ in range(PLACES + 1)]
-        assert [one is BUSY for one in replies] == [False] * PLACES + [True]
+        assert [reply is BUSY for reply in replies] == [False] * PLACES + [True]
         await asyncio.gather(*map(replied, replies))
 
     run_virtual(scenario)
@@ -86,7 +86,7 @@ def test_a_request_that_waited_too_long_is_busy_and_has_no_effect() -> None:
         began = clock.monotonic()
         assert await replied(places.reply(late)) is BUSY
         assert clock.monotonic() - began == WAIT_SECONDS
-        assert late.most_at_once == 0
+        assert late.max_at_once == 0
         await asyncio.gather(*map(replied, taken))
 
     run_virtual(scenario)
@@ -112,9 +112,9 @@ def test_work_that_fails_or_is_cancelled_releases_its_slot() -> None:
         replies = [places.reply(failing) for _ in range(PLACES)]
         replies += [places.reply(Work(9)) for _ in range(PLACES)]
         await asyncio.sleep(0.01)
-        for one in replies[PLACES:]:
-            assert isinstance(one, asyncio.Future)
-            one.cancel()
+        for reply in replies[PLACES:]:
+            assert isinstance(reply, asyncio.Future)
+            reply.cancel()
         await asyncio.gather(*map(replied, replies), return_exceptions=True)
         assert places.under_way == 0
         assert await replied(places.reply(Work(0))) == b"done"

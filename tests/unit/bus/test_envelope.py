@@ -185,7 +185,7 @@ class TestReplay:
         for n in range(WINDOW_MESSAGES - 1, 0, -1):
             assert receiver.open(CHANNEL, data[n]).body == b"%d" % n
         assert why(receiver, data[0]) == "replayed"
-        assert all(why(receiver, one) == "replayed" for one in data)
+        assert all(why(receiver, item) == "replayed" for item in data)
 
     @given(st.lists(st.integers(1, 3 * WINDOW_MESSAGES), max_size=60))
     def test_each_sequence_opens_at_most_once_whatever_the_order(self, order: list[int]) -> None:

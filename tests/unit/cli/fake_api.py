@@ -48,8 +48,8 @@ class Api:
         """Set these pending requests and no paired device."""
         self.say("GET", "/v1/requests", {"pending": list(pending)})
         self.say("GET", "/v1/devices", {"devices": []})
-        for one in pending:
-            self.problem("GET", f"/v1/devices/{one['deviceId']}", 404, "unknown-device")
+        for request in pending:
+            self.problem("GET", f"/v1/devices/{request['deviceId']}", 404, "unknown-device")
 
     @property
     def changed(self) -> list[str]:
@@ -101,14 +101,14 @@ def serving() -> Iterator[Api]:
             none = (404, "text/plain", b"nothing here")
             listed = "/v1/devices"  # however it is asked for: what is told is one part, the last
             path = listed if self.path.startswith(f"{listed}?") else self.path
-            status, kind, said = api.answers.get((self.command, path), none)
+            status, kind, output = api.answers.get((self.command, path), none)
             self.send_response(status)
             for name, value in {"Content-Type": kind, **api.headers}.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(said)))
+            self.send_header("Content-Length", str(len(output)))
             self.end_headers()
             api.then.get((self.command, self.path), lambda: None)()
-            self.wfile.write(said)
+            self.wfile.write(output)
 
         def log_request(self, *_: object) -> None:
             """Log nothing."""

@@ -69,8 +69,8 @@ class TestShowing:
 
     def test_all_that_matters_is_shown(self, api: Api) -> None:
         shown = self.shown(api)
-        for what in ("Kitchen Mac", "command line (cli, cli)", "darwin", "203.0.113.9"):
-            assert what in shown
+        for label in ("Kitchen Mac", "command line (cli, cli)", "darwin", "203.0.113.9"):
+            assert label in shown
         assert "operator.read: view activity" in shown
         assert "eb62 a671 5dee 6fc0" in shown
         assert "!" not in shown
@@ -150,18 +150,18 @@ class TestApproving:
         assert f"Approved Kitchen Mac ({REQUEST_ID})." in result.stdout
 
     def test_it_says_where_the_device_came_back(self, api: Api) -> None:
-        self.comes_back(api, before=None, after=SEEN)
+        self.reconnect(api, before=None, after=SEEN)
         result = run(api, "devices", "approve", REQUEST_ID, "--yes")
         assert result.exit_code == 0
         assert "Online at gw7 0 s after approval." in result.stdout
 
     def test_a_session_from_before_the_approval_does_not_count(self, api: Api) -> None:
-        self.comes_back(api, before=SEEN, after=SEEN)
+        self.reconnect(api, before=SEEN, after=SEEN)
         result = run(api, "devices", "approve", REQUEST_ID, "--yes", "--wait", "0.1")
         assert result.exit_code == 0
         assert "has not connected within 0.1 s" in result.stdout
 
-    def comes_back(self, api: Api, *, before: object, after: object) -> None:
+    def reconnect(self, api: Api, *, before: object, after: object) -> None:
         path = f"/v1/devices/{DEVICE_ID}"
         if before:
             api.say("GET", path, before)

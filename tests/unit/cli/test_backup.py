@@ -97,8 +97,8 @@ class TestRestore:
         assert result.exit_code == 0, result.output
         sent = parts(api)
         assert len(sent) > 2
-        assert {one["total"] for one in sent} == {DEVICES}
-        assert len({one["backupId"] for one in sent}) == 1
+        assert {frame["total"] for frame in sent} == {DEVICES}
+        assert len({frame["backupId"] for frame in sent}) == 1
         sizes = [len(body.encode()) for _, path, body in api.asked if path == "/v1/restore"]
         assert max(sizes) < PART_LIMIT_BYTES + 1_000, "as UTF-8, not escaped"
 
@@ -108,7 +108,7 @@ class TestRestore:
             "POST", "/v1/restore", {"done": DEVICES, "skipped": 0}
         )
         assert run(api, "restore", str(file), "--yes").exit_code == 0
-        assert [one["at"] for one in parts(api)] == [0, DEVICES - 1]
+        assert [part["at"] for part in parts(api)] == [0, DEVICES - 1]
 
     def test_without_a_yes_nothing_is_sent(self, api: Api, file: Path) -> None:
         assert run(api, "restore", str(file)).exit_code == 6

@@ -211,12 +211,12 @@ class TestPrinting:
 
     def test_of_one_device_the_last_entries_are_looked_for_in_the_whole_log(self, api: Api) -> None:
         entries = [
-            {"action": "requested", "deviceId": one * 64, "actor": "device", "atMs": 1, "id": n}
-            for n, one in enumerate("abab", 1)
+            {"action": "requested", "deviceId": item * 64, "actor": "device", "atMs": 1, "id": n}
+            for n, item in enumerate("abab", 1)
         ]
         api.say("GET", "/v1/audit?after=0&limit=1000", {"entries": entries, "next": 4})
         result = run(api, "audit", "--limit", "1", "--device", "aaaa", "--json")
-        assert [one["id"] for one in json.loads(result.stdout)["entries"]] == [3]
+        assert [entry["id"] for entry in json.loads(result.stdout)["entries"]] == [3]
 
     def test_devices_whose_records_cannot_be_read_are_shown_and_can_be_removed(
         self, api: Api
@@ -262,7 +262,9 @@ class TestLines:
         here = paired(displayName="D" * 200, connected=True, replicas=[replica])
         api.say("GET", "/v1/devices", {"devices": [here]})
         (line,) = (
-            one for one in run(api, "devices", "list").stdout.splitlines() if DEVICE_ID[:16] in one
+            line
+            for line in run(api, "devices", "list").stdout.splitlines()
+            if DEVICE_ID[:16] in line
         )
         for whole in (DEVICE_ID, "D" * 200, replica):
             assert whole in line.split()
@@ -272,9 +274,9 @@ class TestLines:
         here = paired(scopes=["operator.read", "operator.write"], displayName="D" * 60)
         api.say("GET", "/v1/devices", {"devices": [here]})
         for arguments in (("list",), ("approve", REQUEST_ID)):
-            said = run(api, "devices", *arguments).stdout
-            assert len(said.splitlines()) > 5
-            assert all(line == line.rstrip() for line in said.splitlines())
+            output = run(api, "devices", *arguments).stdout
+            assert len(output.splitlines()) > 5
+            assert all(line == line.rstrip() for line in output.splitlines())
 
 
 class TestAtATerminal:
@@ -284,9 +286,9 @@ class TestAtATerminal:
         monkeypatch.setenv("FORCE_COLOR", "1")  # for rich that is a terminal
         monkeypatch.setenv("COLUMNS", "80")
         file = tmp_path / ("a-long-name-" * 6)
-        said = run(api, "devices", "list", "--secrets", str(file)).stdout
-        assert REQUEST_ID in said
-        assert f"  latchkey devices approve REQUEST-ID --secrets {file}" in said
+        output = run(api, "devices", "list", "--secrets", str(file)).stdout
+        assert REQUEST_ID in output
+        assert f"  latchkey devices approve REQUEST-ID --secrets {file}" in output
 
     def test_columns_are_cut_to_what_a_person_needs(
         self, api: Api, monkeypatch: pytest.MonkeyPatch
@@ -294,17 +296,17 @@ class TestAtATerminal:
         monkeypatch.setenv("FORCE_COLOR", "1")
         monkeypatch.setenv("COLUMNS", "80")
         api.say("GET", "/v1/devices", {"devices": [paired(displayName="D" * 200)]})
-        said = run(api, "devices", "list").stdout
-        assert DEVICE_ID[:16] in said
-        assert DEVICE_ID[:17] not in said
-        assert "…" in said
+        output = run(api, "devices", "list").stdout
+        assert DEVICE_ID[:16] in output
+        assert DEVICE_ID[:17] not in output
+        assert "…" in output
 
 
 class TestOptions:
     def test_what_needs_no_approval_has_no_options_for_it(self) -> None:
-        said = run(None, "secrets", "--help").stdout
-        assert "--approval-url" not in said
-        assert "--secrets" not in said
+        output = run(None, "secrets", "--help").stdout
+        assert "--approval-url" not in output
+        assert "--secrets" not in output
 
     def test_a_stream_is_said_to_be_one(self) -> None:
         assert "one object per line" in run(None, "devices", "watch", "--help").stdout
@@ -327,7 +329,7 @@ class TestSecrets:
         lines = run(None, "secrets").stdout.splitlines()
         made = dict(line.split("=", 1) for line in lines)
         declared = (*gateway_settings.ALL, *approval_settings.ALL)
-        assert set(made) == {one.name for one in declared if isinstance(one, Secret)}
+        assert set(made) == {item.name for item in declared if isinstance(item, Secret)}
         assert len(set(made.values())) == len(made)
         assert all(len(value) >= SECRET_MIN_CHARACTERS for value in made.values())
         assert run(None, "secrets").stdout.splitlines() != lines

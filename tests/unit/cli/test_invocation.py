@@ -84,16 +84,16 @@ class TestFullControl:
         assert api.changed == [f"/v1/requests/{REQUEST_ID}/approve"]
 
     def test_help_says_what_yes_means(self) -> None:
-        said = " ".join(run(None, "devices", "approve", "--help").stdout.split())
-        assert "even to grant full control (operator.admin)" in said
+        output = " ".join(run(None, "devices", "approve", "--help").stdout.split())
+        assert "even to grant full control (operator.admin)" in output
 
 
 class TestRejectingAllOfAnAddress:
     def waits(self, api: Api, **more: Any) -> None:
         found = [pending(), pending(requestId=OTHER_ID)]
-        told = {"pending": found, "total": 2, **more}
-        api.say("GET", "/v1/requests?address=203.0.113.9&limit=200", told)
-        rejected = [{"requestId": one["requestId"], "deviceId": DEVICE_ID} for one in found]
+        received = {"pending": found, "total": 2, **more}
+        api.say("GET", "/v1/requests?address=203.0.113.9&limit=200", received)
+        rejected = [{"requestId": item["requestId"], "deviceId": DEVICE_ID} for item in found]
         api.say("POST", "/v1/requests/reject", {"rejected": rejected[:1], "ended": []})
 
     def test_what_was_shown_is_what_is_rejected(self, api: Api) -> None:
@@ -103,7 +103,7 @@ class TestRejectingAllOfAnAddress:
         assert REQUEST_ID in result.stdout
         assert OTHER_ID in result.stdout
         assert "Rejected 1 of 2 requests from 203.0.113.9." in result.stdout
-        ((_, _, body),) = [one for one in api.asked if one[0] == "POST"]
+        ((_, _, body),) = [request for request in api.asked if request[0] == "POST"]
         assert f'"{REQUEST_ID}"' in body
         assert f'"{OTHER_ID}"' in body
 
@@ -140,17 +140,17 @@ def launched(
 
 
 class TestFromAnyDirectory:
-    @pytest.mark.parametrize("how", ["absolute", "symlink", "relative symlink", "symlink twice"])
-    def test_it_runs_with_its_own_modules(self, tmp_path: Path, how: str) -> None:
+    @pytest.mark.parametrize("mode", ["absolute", "symlink", "relative symlink", "symlink twice"])
+    def test_it_runs_with_its_own_modules(self, tmp_path: Path, mode: str) -> None:
         for package in ("services", "shared", "click"):  # the caller's own packages
             (tmp_path / package).mkdir()
             (tmp_path / package / "__init__.py").write_text("raise SystemExit('not this one')")
         command = LAUNCHER
-        if how != "absolute":
+        if mode != "absolute":
             command = tmp_path / "latchkey"
             relative = Path(os.path.relpath(LAUNCHER, tmp_path.resolve()))
-            command.symlink_to(relative if how == "relative symlink" else LAUNCHER)
-        if how == "symlink twice":
+            command.symlink_to(relative if mode == "relative symlink" else LAUNCHER)
+        if mode == "symlink twice":
             (tmp_path / "bin").mkdir()
             twice = tmp_path / "bin" / "latchkey"
             twice.symlink_to("../latchkey")
@@ -170,11 +170,11 @@ class TestFromAnyDirectory:
 class TestCompletion:
     @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
     def test_the_script_asks_this_installation(self, shell: str) -> None:
-        said = script(shell)
-        assert f"{COMPLETE_VARIABLE}={shell}_complete" in said
-        assert shlex.quote(str(LAUNCHER)) in said
-        assert "commands[latchkey]" not in said
-        assert run(None, "completion", shell).stdout == said + "\n"
+        output = script(shell)
+        assert f"{COMPLETE_VARIABLE}={shell}_complete" in output
+        assert shlex.quote(str(LAUNCHER)) in output
+        assert "commands[latchkey]" not in output
+        assert run(None, "completion", shell).stdout == output + "\n"
 
     @pytest.mark.parametrize(
         ("words", "found"),

@@ -31,9 +31,9 @@ def api() -> Iterator[Api]:
     with serving() as api:
         found = [lockout(), lockout("admin-token"), NETWORK]
         api.say("GET", "/v1/lockouts", {"lockouts": found})
-        for one in found:
-            path = f"/v1/lockouts/{one['credential']}/{one['address']}"
-            api.say("DELETE", path, {"lifted": one})
+        for item in found:
+            path = f"/v1/lockouts/{item['credential']}/{item['address']}"
+            api.say("DELETE", path, {"lifted": item})
         yield api
 
 
@@ -52,7 +52,7 @@ class TestList:
 
     def test_for_programs(self, api: Api) -> None:
         listed = json.loads(run(api, "lockouts", "list", "--json").stdout)["lockouts"]
-        assert [one["credential"] for one in listed] == [
+        assert [item["credential"] for item in listed] == [
             "shared-secret",
             "admin-token",
             "device-token",

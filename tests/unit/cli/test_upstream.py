@@ -25,9 +25,9 @@ def replicas(*upstreams: dict[str, Any] | None) -> dict[str, Any]:
             "bootId": f"gateway{number}",
             "connections": 0,
             "lastBeatAgoMs": 1,
-            **({} if one is None else {"upstream": one}),
+            **({} if item is None else {"upstream": item}),
         }
-        for number, one in enumerate(upstreams)
+        for number, item in enumerate(upstreams)
     ]
     return {"gateways": gateways, "approvals": [], "presenceVersion": 1}
 
@@ -45,9 +45,9 @@ class TestCheck:
         api.say("GET", "/v1/replicas", replicas({"reachable": True}, found))
         done = run(api, "upstream", "check", "--json")
         assert done.exit_code == 1
-        said = json.loads(done.output)
-        assert said["ok"] is False
-        (problem,) = said["gateways"][1]["problems"]
+        body = json.loads(done.output)
+        assert body["ok"] is False
+        (problem,) = body["gateways"][1]["problems"]
         assert problem["cause"] == code
         assert problem["whatToDo"]
 

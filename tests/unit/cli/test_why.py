@@ -53,8 +53,8 @@ def api() -> Iterator[Api]:
     "who", [DEVICE_ID, DEVICE_ID[:8], DEVICE_ID[:12].upper(), "kitchen mac", "203.0.113.7"]
 )
 def test_by_id_name_or_address(api: Api, who: str) -> None:
-    said = run(api, "devices", "why", who)
-    assert said.exit_code == 0
+    output = run(api, "devices", "why", who)
+    assert output.exit_code == 0
     for text in (
         "Kitchen Mac: paired. never connected.",
         f"Kitchen Mac ({DEVICE_ID[:16]}): refused 2 min ago: its device token is not valid",
@@ -64,44 +64,44 @@ def test_by_id_name_or_address(api: Api, who: str) -> None:
         "Let it connect with the gateway token once.",
         "`device-token-void` in docs/reference/causes.md",
     ):
-        assert text in said.stdout, text
+        assert text in output.stdout, text
 
 
 def test_by_request_id_it_says_how_to_approve(api: Api) -> None:
     api.say("GET", "/v1/requests", {"pending": [pending()]})
     api.say("GET", "/v1/devices", {"devices": []})
-    said = run(api, "devices", "why", REQUEST_ID)
-    assert said.exit_code == 0
-    assert f"  latchkey devices approve {REQUEST_ID}\n" in said.stdout
-    assert "refused 2 min ago" in said.stdout
+    output = run(api, "devices", "why", REQUEST_ID)
+    assert output.exit_code == 0
+    assert f"  latchkey devices approve {REQUEST_ID}\n" in output.stdout
+    assert "refused 2 min ago" in output.stdout
 
 
 def test_a_claim_and_what_nobody_could_decide_are_called_that(api: Api) -> None:
     claim = refusal(proven=False, reason="device-signature", title="its signature is not valid")
     away = refusal(undecided=True, reason="timeout", title="approval did not answer in time")
     api.say("GET", ALL, {"refusals": [claim, away]})
-    said = run(api, "devices", "why", DEVICE_ID).stdout
+    output = run(api, "devices", "why", DEVICE_ID).stdout
     assert (
         f"A client that claims, without proof, to be Kitchen Mac ({DEVICE_ID[:16]}): refused"
-        in said
+        in output
     )
-    assert f"Kitchen Mac ({DEVICE_ID[:16]}): could not be decided 2 min ago: approval did" in said
+    assert f"Kitchen Mac ({DEVICE_ID[:16]}): could not be decided 2 min ago: approval did" in output
 
 
 def test_a_device_that_is_neither_paired_nor_waits(api: Api) -> None:
     api.say("GET", ALL, {"refusals": [refusal(deviceId=OTHER_ID, reason="token-mismatch")]})
-    said = run(api, "devices", "why", OTHER_ID[:8])
-    assert said.exit_code == 0
-    assert OTHER_ID in said.stdout
+    output = run(api, "devices", "why", OTHER_ID[:8])
+    assert output.exit_code == 0
+    assert OTHER_ID in output.stdout
 
 
 def test_nothing_was_refused_it(api: Api) -> None:
     api.say("GET", ALL, {"refusals": []})
     api.say("GET", f"{ALL}&deviceId={DEVICE_ID}", {"refusals": []})
-    said = run(api, "devices", "why", DEVICE_ID)
-    assert said.exit_code == 0
-    assert "No gateway refused it in the last day." in said.stdout
-    assert "latchkey doctor WSS-URL" in said.stdout
+    output = run(api, "devices", "why", DEVICE_ID)
+    assert output.exit_code == 0
+    assert "No gateway refused it in the last day." in output.stdout
+    assert "latchkey doctor WSS-URL" in output.stdout
 
 
 def test_older_refusals_of_a_known_device_are_asked_for(api: Api) -> None:
@@ -111,19 +111,19 @@ def test_older_refusals_of_a_known_device_are_asked_for(api: Api) -> None:
 
 
 def test_nobody_goes_by_this(api: Api) -> None:
-    said = run(api, "devices", "why", "nobody")
-    assert said.exit_code == 1
-    assert "no device, request or refusal of the last day matches this" in said.stderr
+    output = run(api, "devices", "why", "nobody")
+    assert output.exit_code == 1
+    assert "no device, request or refusal of the last day matches this" in output.stderr
 
 
 def test_all_of_the_last_day(api: Api) -> None:
     without = refusal(deviceId=None, proven=False, remoteIp=None, displayName=None, past=True)
     api.say("GET", ALL, {"refusals": [refusal(), without]})
-    said = run(api, "devices", "why").stdout
-    assert DEVICE_ID[:16] in said
-    assert "no device" in said
-    assert "this machine" in said
-    assert "(admitted since)" in said
+    output = run(api, "devices", "why").stdout
+    assert DEVICE_ID[:16] in output
+    assert "no device" in output
+    assert "this machine" in output
+    assert "(admitted since)" in output
     claim = refusal(proven=False)
     api.say("GET", ALL, {"refusals": [claim]})
     assert "claims: Kitchen Mac" in run(api, "devices", "why").stdout
@@ -133,8 +133,8 @@ def test_all_of_the_last_day(api: Api) -> None:
 
 def test_json(api: Api) -> None:
     document = json.loads(run(api, "devices", "why", DEVICE_ID, "--json").stdout)
-    assert [one["reason"] for one in document["refusals"]] == ["device-token-mismatch"]
-    assert [one["deviceId"] for one in document["devices"]] == [DEVICE_ID]
+    assert [item["reason"] for item in document["refusals"]] == ["device-token-mismatch"]
+    assert [device["deviceId"] for device in document["devices"]] == [DEVICE_ID]
     assert document["pending"] == []
 
 
@@ -143,10 +143,10 @@ def test_what_clients_say_of_themselves_moves_nothing(api: Api) -> None:
     worst = refusal(displayName=bad, clientId=bad, detail=bad, remoteIp=bad)
     api.say("GET", ALL, {"refusals": [worst]})
     for arguments in ((), (DEVICE_ID,)):
-        said = run(api, "devices", "why", *arguments)
-        assert said.exit_code == 0
-        assert "evil" in said.stdout
-        assert not {"\x1b", "\u202e"} & set(said.stdout)
+        output = run(api, "devices", "why", *arguments)
+        assert output.exit_code == 0
+        assert "evil" in output.stdout
+        assert not {"\x1b", "\u202e"} & set(output.stdout)
 
 
 class TestTheList:
@@ -156,9 +156,9 @@ class TestTheList:
         return run(api, "devices", "list").stdout
 
     def test_has_a_note_on_what_was_refused(self, api: Api) -> None:
-        said = self.listed(api, lastRefusal=refusal(), lastRefusedClaim=refusal(proven=False))
-        assert said.count("refused 2 min ago: its device token is not valid") == 4
-        assert said.count("claimed: refused") == 2
+        text = self.listed(api, lastRefusal=refusal(), lastRefusedClaim=refusal(proven=False))
+        assert text.count("refused 2 min ago: its device token is not valid") == 4
+        assert text.count("claimed: refused") == 2
 
     def test_has_none_on_what_is_past_or_only_waits(self, api: Api) -> None:
         assert "refused" not in self.listed(api, lastRefusal=refusal(past=True))

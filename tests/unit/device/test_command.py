@@ -172,9 +172,9 @@ class TestRefused:
             await socket.close(1008)
 
         async with stub_gateway(script) as url:
-            kept = load(state)
-            kept.keep_token(url, "operator", "old")
-            kept.save(state)
+            stored = load(state)
+            stored.keep_token(url, "operator", "old")
+            stored.save(state)
             ended = await run(url, state=state)
             assert load(state).token(url, "operator") is None
         assert ended.code == 1
@@ -203,12 +203,12 @@ class TestUnreachable:
         ],
     )
     def test_each_way_has_its_advice(self, error: DeviceClientError, expected: str) -> None:
-        said = report.unreachable(error, [("gateway", "ws://x")])
-        assert said.startswith("Unreachable: ")
-        assert expected in said.partition("What to do: ")[2]
+        text = report.unreachable(error, [("gateway", "ws://x")])
+        assert text.startswith("Unreachable: ")
+        assert expected in text.partition("What to do: ")[2]
 
     @pytest.mark.parametrize(
-        ("url", "said"),
+        ("url", "expected"),
         [
             ("127.0.0.1:18789", "127.0.0.1:18789 has no scheme: write ws://127.0.0.1:18789"),
             ("ftp://host", "ftp://host does not start with wss:// or ws://"),
@@ -217,10 +217,10 @@ class TestUnreachable:
             ("ws://[::1", "must be in brackets"),
         ],
     )
-    async def test_no_address(self, url: str, said: str, state: Path) -> None:
+    async def test_no_address(self, url: str, expected: str, state: Path) -> None:
         ended = await run(url, state=state)
         assert ended.code == 2
-        assert said in ended.err
+        assert expected in ended.err
         assert "Traceback" not in ended.err
 
     @pytest.fixture

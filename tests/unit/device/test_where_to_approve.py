@@ -29,9 +29,9 @@ def advised(details: dict[str, str], *arguments: str, **environ: str) -> tuple[s
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "environ", {"PATH": "/nowhere", **environ})
         given = command.read_arguments([*arguments])
-        said = report.advice(Refused(error), command.approval_of(given, Refused(error)))
-    page = re.search(r"Manage Devices \(([^)]+)\)", said)
-    found = re.search(r"(?m)^  (.*)$", said)
+        text = report.advice(Refused(error), command.approval_of(given, Refused(error)))
+    page = re.search(r"Manage Devices \(([^)]+)\)", text)
+    found = re.search(r"(?m)^  (.*)$", text)
     assert page is not None
     assert found is not None
     return page[1], found[1]
@@ -68,8 +68,8 @@ class TestWhereToApprove:
 
     @pytest.mark.usefixtures("run_here")
     def test_at_another_gateway_the_command_names_what_that_gateway_said(self) -> None:
-        told = {"approvalUrl": "https://approve.example"}
-        page, typed = advised(told, "wss://gateway.example")
+        received = {"approvalUrl": "https://approve.example"}
+        page, typed = advised(received, "wss://gateway.example")
         assert page == "https://approve.example/setup"
         assert typed.startswith("APPROVAL_URL=https://approve.example /")
 
@@ -81,14 +81,18 @@ class TestWhereToApprove:
         assert usual[1].startswith("/")
 
     def test_what_the_environment_says_wins(self) -> None:
-        told = {"approvalUrl": "https://approve.example"}
-        page, typed = advised(told, "wss://x.example", APPROVAL_URL="https://mine.example/")
+        received = {"approvalUrl": "https://approve.example"}
+        page, typed = advised(received, "wss://x.example", APPROVAL_URL="https://mine.example/")
         assert page == "https://mine.example/setup"
         assert typed.startswith("/")
 
-    @pytest.mark.parametrize("told", ["http://approve.example", "ftp://x", "$(reboot)", "", "x y"])
-    def test_what_a_gateway_says_is_never_put_into_the_command_unchecked(self, told: str) -> None:
-        _, typed = advised({"approvalUrl": told}, "wss://gateway.example")
+    @pytest.mark.parametrize(
+        "expected", ["http://approve.example", "ftp://x", "$(reboot)", "", "x y"]
+    )
+    def test_what_a_gateway_says_is_never_put_into_the_command_unchecked(
+        self, expected: str
+    ) -> None:
+        _, typed = advised({"approvalUrl": expected}, "wss://gateway.example")
         assert typed.startswith("APPROVAL_URL=... /")
 
     def test_a_request_id_is_quoted_for_the_shell(self) -> None:

@@ -183,15 +183,15 @@ class TestWhatWeSend:
         }
 
     def test_a_broadcast_carries_its_number_and_version(self) -> None:
-        told = Broadcast("a", b'{"b":1}')
-        assert self.decoded(numbered(told.head(), 3)) == {
+        received = Broadcast("a", b'{"b":1}')
+        assert self.decoded(numbered(received.head(), 3)) == {
             "type": "event",
             "event": "a",
             "payload": {"b": 1},
             "seq": 3,
         }
-        told = Broadcast("a", b"[]", presence_version=7)
-        version = self.decoded(numbered(told.head(), 1))["stateVersion"]
+        received = Broadcast("a", b"[]", presence_version=7)
+        version = self.decoded(numbered(received.head(), 1))["stateVersion"]
         assert version == {"presence": 7, "health": 0}
 
     def test_a_request_is_what_we_read(self) -> None:

@@ -107,21 +107,23 @@ BOUNDED_TEXTS = {
 class TestBothWaysAgree:
     @pytest.mark.parametrize(("part", "name"), BOUNDED_TEXTS)
     def test_on_the_bounds_of_each_text(self, part: str, name: str) -> None:
-        most = BOUNDED_TEXTS[part, name]
-        lengths = [0, 1, *((most, most + 1) if most else (60_000,))]
+        maximum = BOUNDED_TEXTS[part, name]
+        lengths = [0, 1, *((maximum, maximum + 1) if maximum else (60_000,))]
         for length in lengths:
             params = with_part(part, **{name: "é" * length})
-            sound = length > 0 and (most is None or length <= most)
+            sound = length > 0 and (maximum is None or length <= maximum)
             assert (schema.params_problems(params, schema.CONNECT_PARAMS) == []) is sound
             agree(framed(params))
 
-    @pytest.mark.parametrize(("name", "most"), [("scopes", 64), ("caps", 256), ("commands", 256)])
-    def test_on_the_bounds_of_each_list(self, name: str, most: int) -> None:
-        """`most` items, and as many characters in each."""
-        x = "x" * most
-        for items in ([], ["x"], [x] * most, ["x"] * (most + 1), [""], [x + "x"], [None]):
+    @pytest.mark.parametrize(
+        ("name", "maximum"), [("scopes", 64), ("caps", 256), ("commands", 256)]
+    )
+    def test_on_the_bounds_of_each_list(self, name: str, maximum: int) -> None:
+        """`maximum` items, and as many characters in each."""
+        x = "x" * maximum
+        for items in ([], ["x"], [x] * maximum, ["x"] * (maximum + 1), [""], [x + "x"], [None]):
             params = with_params(**{name: items})
-            sound = len(items) <= most and all(item and len(item) <= most for item in items)
+            sound = len(items) <= maximum and all(item and len(item) <= maximum for item in items)
             assert (schema.params_problems(params, schema.CONNECT_PARAMS) == []) is sound
             agree(framed(params))
 

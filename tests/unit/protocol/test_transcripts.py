@@ -141,8 +141,8 @@ class TestEvents:
         assert len(lines) == 8
         for line in lines:
             del line["t"]
-            told = events.Broadcast(line["event"], msgspec.json.encode(line["payload"]))
-            ours = events.numbered(told.head(), line["seq"])
+            logged = events.Broadcast(line["event"], msgspec.json.encode(line["payload"]))
+            ours = events.numbered(logged.head(), line["seq"])
             assert msgspec.json.decode(ours) == line
 
     def test_tick_is_the_recorded_one(self) -> None:

@@ -84,7 +84,7 @@ class TestOfOneAddress:
         assert sockets.room.refusal(HERE) == FULL_FOR_ADDRESS
         guests[1].is_open = True
         sockets.comes()
-        assert [one.ended for one in guests] == [None, FULL_FOR_ADDRESS]
+        assert [guest.ended for guest in guests] == [None, FULL_FOR_ADDRESS]
 
     def test_an_idle_connection_is_evicted(self) -> None:
         sockets = LimitedSockets()
@@ -98,7 +98,7 @@ class TestOfOneAddress:
         served = [sockets.asks(), sockets.idles()]
         sockets.arrivals.request_started(served[1])
         assert sockets.room.refusal(HERE) == FULL_FOR_ADDRESS
-        assert [one.ended for one in served] == [None, None]
+        assert [item.ended for item in served] == [None, None]
         assert sockets.counted == {"address": 1}
         assert sockets.room.refusal(THERE) is None
 
@@ -118,7 +118,7 @@ class TestOfOneAddress:
     def test_a_64_of_ipv6_is_one(self) -> None:
         sockets = LimitedSockets()
         guests = [sockets.comes(f"2001:db8::{number}") for number in (1, 2, 3)]
-        assert [one.ended for one in guests] == [FULL_FOR_ADDRESS, None, None]
+        assert [guest.ended for guest in guests] == [FULL_FOR_ADDRESS, None, None]
 
     def test_a_closed_connection_frees_capacity(self) -> None:
         sockets = LimitedSockets()
@@ -158,7 +158,7 @@ class TestOfAll:
         late = [sockets.comes(PROXY) for _ in range(4)]
         sockets.clock.advance(HANDSHAKE_DEADLINE_SECONDS)
         sockets.arrivals.sweep()
-        assert {one.ended for one in late} == {b""}
+        assert {item.ended for item in late} == {b""}
         assert (sockets.arrivals.here, len(sockets.arrivals)) == (0, 0)
 
 

@@ -66,15 +66,15 @@ class TestPieces:
 
     async def test_a_later_request_is_looked_at_too(self) -> None:
         strict = await parser()
-        kept = b"GET /a HTTP/1.1\r\n" + HOST + b"\r\n"
-        strict.feed_data(kept + kept)
+        stored = b"GET /a HTTP/1.1\r\n" + HOST + b"\r\n"
+        strict.feed_data(stored + stored)
         with pytest.raises(VersionNotSupported):
             strict.feed_data(get(version=b"HTTP/0.9"))
 
     async def test_all_of_several_are_looked_at(self) -> None:
-        kept = b"GET /a HTTP/1.1\r\n" + HOST + b"\r\n"
+        stored = b"GET /a HTTP/1.1\r\n" + HOST + b"\r\n"
         with pytest.raises(BadHttpMessage):
-            (await parser()).feed_data(kept + get(headers=b"Host: a b\r\n"))
+            (await parser()).feed_data(stored + get(headers=b"Host: a b\r\n"))
 
 
 class TestStatus:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from services.gateway.websocket.frames import frame_header
 from tools.load.devices import LoadDevice
-from tools.load.dialling import Dialler, loopback_sources
+from tools.load.dialer import Dialer, loopback_sources
 from tools.load.verdicts import Broken, read_answer, read_challenge
 from tools.load.wire import (
     CLOSE,
@@ -73,7 +73,7 @@ class Client(asyncio.Protocol):
         self.full = False
         """Whether the connection takes no more for now."""
         self.wrong = ""
-        # What load sessions have, for the dialler.
+        # What load sessions have, for the dialer.
         self.opening: asyncio.Task[object] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -212,12 +212,12 @@ class Client(asyncio.Protocol):
 
 async def join(relaying: Relaying, count: int) -> list[Client]:
     """Connect this many clients, and retry as long as the gateway asks for it."""
-    dialler = Dialler(relaying.target, loopback_sources(SOURCES))
+    dialler = Dialer(relaying.target, loopback_sources(SOURCES))
     await dialler.prepare()
     upgrade = upgrade_request(relaying.target.host, relaying.target.path)
     devices = [
-        LoadDevice(one, relaying.gateway_token, index)
-        for index, one in enumerate(relaying.identities)
+        LoadDevice(item, relaying.gateway_token, index)
+        for index, item in enumerate(relaying.identities)
     ]
     turns = asyncio.Semaphore(AT_ONCE)
 
@@ -240,7 +240,7 @@ async def join(relaying: Relaying, count: int) -> list[Client]:
 
 def left(clients: Sequence[Client]) -> str:
     """Close all clients; return the problem of the first one that had any."""
-    wrong = next((one.wrong for one in clients if one.wrong), "")
+    wrong = next((client.wrong for client in clients if client.wrong), "")
     for client in clients:
         client.leave()
     return wrong

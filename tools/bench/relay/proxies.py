@@ -152,9 +152,9 @@ def relay(directory: Path, upstream_port: int, core: int) -> Iterator[Relaying]:
 
 
 def _pinned(name: str, port: int, pid: int, core: int) -> Relaying:
-    pids = (pid, *(one.pid for one in descendants(pid)))
-    for one in pids:
-        pin(one, core)
+    pids = (pid, *(descendant.pid for descendant in descendants(pid)))
+    for each in pids:
+        pin(each, core)
     identities = new_identities(DEVICES, approved=True)
     return Relaying(name, _target(port), identities, "a" * 64, pids)
 

@@ -62,20 +62,20 @@ def relayed(directory: Path, core: int, *, rounds: int, seconds: float) -> list[
             stack.enter_context(nginx(_made(directory / "nginx"), port, core)),
             stack.enter_context(relay(_made(directory / "latchkey"), port, core)),
         ]
-        subjects = [one for one in found if one is not None]
+        subjects = [item for item in found if item is not None]
         tables = [
             _echoes(subjects, name, connections, rounds=rounds, seconds=seconds)
             for name in SIZES
             for connections in CONNECTIONS
         ]
-        proxies = [one for one in subjects if one.pids]
+        proxies = [subject for subject in subjects if subject.pids]
         return [*tables, _idle(proxies), _stalled(proxies)]
 
 
 def _echoes(
     subjects: Sequence[Relaying], size: str, connections: int, *, rounds: int, seconds: float
 ) -> str:
-    passed: dict[str, list[Passed]] = {one.name: [] for one in subjects}
+    passed: dict[str, list[Passed]] = {subject.name: [] for subject in subjects}
     for _ in range(rounds):
         for subject in subjects:
             found = uvloop.run(_echo(subject, SIZES[size], connections, seconds))
@@ -84,11 +84,11 @@ def _echoes(
     rows = [
         (
             name,
-            spread([one.frames_per_second for one in found], "{:,.0f}"),
-            spread([one.cpu_us for one in found], "{:,.1f}") if found[0].cpu_us else "",
-            _ratio(ours, found, lambda one: one.cpu_us),
-            spread([one.p50_ms for one in found], "{:.3f}"),
-            spread([one.p99_ms for one in found], "{:.3f}"),
+            spread([item.frames_per_second for item in found], "{:,.0f}"),
+            spread([item.cpu_us for item in found], "{:,.1f}") if found[0].cpu_us else "",
+            _ratio(ours, found, lambda item: item.cpu_us),
+            spread([item.p50_ms for item in found], "{:.3f}"),
+            spread([item.p99_ms for item in found], "{:.3f}"),
         )
         for name, found in passed.items()
     ]
@@ -98,7 +98,7 @@ def _echoes(
     remarks = [
         f"\n{name}: {wrong}"
         for name, found in passed.items()
-        for wrong in dict.fromkeys(one.wrong for one in found if one.wrong)
+        for wrong in dict.fromkeys(item.wrong for item in found if item.wrong)
     ]
     title = f"Relayed echo, {size}, {connections} connection{'s'[: connections > 1]}"
     title += f" ({rounds} rounds of {seconds:g} s)"
@@ -170,13 +170,13 @@ async def _stall(subject: Relaying, mode: bytes) -> float:
     payload = mode + b"}"
     client.write(frame_header(TEXT, len(payload), masked=True) + _MASK + payload)
     loop = asyncio.get_running_loop()
-    until, most = loop.time() + STALL_SECONDS, 0
+    until, maximum = loop.time() + STALL_SECONDS, 0
     if mode == FLOOD:
         client.pause_reading()
     sender = loop.create_task(_send(client)) if mode == DEAF else None
     while loop.time() < until:
         await asyncio.sleep(_SAMPLE_SECONDS)
-        most = max(most, subject.resident_bytes() - before)
+        maximum = max(maximum, subject.resident_bytes() - before)
     if sender is not None:
         sender.cancel()
     else:
@@ -185,7 +185,7 @@ async def _stall(subject: Relaying, mode: bytes) -> float:
         if client.bytes_received < _MEGABYTE:
             raise RunError(f"{subject.name}: the upstream did not send without end")
     client.abort()
-    return most
+    return maximum
 
 
 async def _send(client: Client) -> None:

@@ -18,7 +18,7 @@ from typing import Final, cast
 import uvloop
 
 from services.gateway.websocket.frames import frame_header, text_frame
-from tools.load.dialling import raise_descriptor_limit
+from tools.load.dialer import raise_descriptor_limit
 from tools.load.wire import CLOSE, HEAD_END, PING, PONG, TEXT
 
 FLOOD: Final = b'{"mode":"flood"'
@@ -136,7 +136,9 @@ class Connection(asyncio.Protocol):
         head = bytes(self._buffer[:end])
         del self._buffer[: end + len(HEAD_END)]
         lines = head.split(b"\r\n")
-        keys = [one[18:].strip() for one in lines if one.lower().startswith(b"sec-websocket-key:")]
+        keys = [
+            line[18:].strip() for line in lines if line.lower().startswith(b"sec-websocket-key:")
+        ]
         if not keys:  # a gateway that asks how the upstream is
             self._write(_HEALTHY)
             return

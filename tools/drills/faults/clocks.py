@@ -11,8 +11,8 @@ from tools.drills.fault import Fault, Promise
 from tools.drills.settings import MOMENT_SECONDS
 
 if TYPE_CHECKING:
-    from tools.drills.house import House
-    from tools.drills.scene import Scene
+    from tools.drills.fault_context import FaultContext
+    from tools.drills.stack import DrillStack
     from tools.support.service import ServiceProcess
 
 TEN_MINUTES: Final = 600.0
@@ -26,33 +26,33 @@ AHEAD: Final = {
 NEAR_SECONDS: Final = 60.0
 
 
-async def move_clocks(house: House) -> None:
+async def move_clocks(stack: DrillStack) -> None:
     """Restart the replicas with these clocks, and check the gateways' challenges."""
-    await _restart_with(house, AHEAD)
-    for gateway in house.stack.gateways:
+    await _restart_with(stack, AHEAD)
+    for gateway in stack.stack.gateways:
         ahead = await _ahead(gateway)
         assert abs(ahead - AHEAD.get(gateway.name, 0.0)) < NEAR_SECONDS, (
             f"{gateway.name}'s clock is {ahead:.0f} s ahead"
         )
 
 
-async def set_clocks(house: House) -> None:
+async def set_clocks(stack: DrillStack) -> None:
     """Restart the replicas with the correct time."""
-    await _restart_with(house, dict.fromkeys(AHEAD, 0.0))
+    await _restart_with(stack, dict.fromkeys(AHEAD, 0.0))
 
 
-async def go_on(scene: Scene, _case: str) -> None:
+async def go_on(context: FaultContext, _case: str) -> None:
     """Run the usual operations."""
-    scene.note("the clocks are ten minutes ahead, behind, and right")
-    scene.revoke()
-    await scene.last(2 * MOMENT_SECONDS)
+    context.note("the clocks are ten minutes ahead, behind, and right")
+    context.revoke()
+    await context.last(2 * MOMENT_SECONDS)
 
 
-async def _restart_with(house: House, ahead: dict[str, float]) -> None:
+async def _restart_with(stack: DrillStack, ahead: dict[str, float]) -> None:
     for name, seconds in ahead.items():
-        service = house.service(name)
+        service = stack.service(name)
         service.clock_ahead_seconds = seconds
-        await house.restart(service)
+        await stack.restart(service)
 
 
 async def _ahead(gateway: ServiceProcess) -> float:

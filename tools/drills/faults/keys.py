@@ -21,41 +21,41 @@ from tools.drills.fault import Back, Fault, Hits, Promise
 from tools.drills.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
 
 if TYPE_CHECKING:
-    from tools.drills.scene import Scene
+    from tools.drills.fault_context import FaultContext
 
 PRESENCE: Final = presence_key("*")
 SHORTER_BYTES: Final = 30
 
 
-async def lose(scene: Scene, case: str) -> None:
+async def lose(context: FaultContext, case: str) -> None:
     """Delete a key, empty it, and replace its type, with a revocation right after the first."""
     for turn, (word, harm) in enumerate((("deleted", delete), ("emptied", empty), ("a list", put))):
-        keys = await _keys(scene, case)
-        scene.note(f"{case}: {word}")
+        keys = await _keys(context, case)
+        context.note(f"{case}: {word}")
         for key in keys:
-            await scene.house.with_admin(partial(harm, key=key))
+            await context.stack.with_admin(partial(harm, key=key))
         if turn == 0:
-            scene.struck()
-            scene.revoke()
-        await scene.last(MOMENT_SECONDS)
+            context.struck()
+            context.revoke()
+        await context.last(MOMENT_SECONDS)
 
 
-async def lose_history(scene: Scene, case: str) -> None:
+async def lose_history(context: FaultContext, case: str) -> None:
     """Lose a history key, and wait until the last sessions that this ends are closed."""
-    await lose(scene, case)
-    await scene.last(BEYOND_LEASE_SECONDS)
+    await lose(context, case)
+    await context.last(BEYOND_LEASE_SECONDS)
 
 
-async def spoil_record(scene: Scene, _case: str) -> None:
+async def spoil_record(context: FaultContext, _case: str) -> None:
     """Truncate a device's record; removing the device repairs it."""
-    key = device_key(scene.victim_id)
-    scene.note("the victim's record is truncated")
-    await scene.house.with_admin(
+    key = device_key(context.victim_id)
+    context.note("the revoked's record is truncated")
+    await context.stack.with_admin(
         lambda client: client.set(key, client.getrange(key, 0, SHORTER_BYTES))
     )
-    await scene.last(MOMENT_SECONDS)
-    scene.revoke()
-    await scene.last(MOMENT_SECONDS)
+    await context.last(MOMENT_SECONDS)
+    context.revoke()
+    await context.last(MOMENT_SECONDS)
 
 
 def delete(client: Any, *, key: str) -> None:
@@ -77,14 +77,14 @@ def put(client: Any, *, key: str) -> None:
     client.rpush(key, b"not ours")
 
 
-async def _keys(scene: Scene, case: str) -> list[str]:
+async def _keys(context: FaultContext, case: str) -> list[str]:
     found: list[str] = []
 
     def look(client: Any) -> None:
         found.extend(key.decode() for key in client.scan_iter(match=case, count=1000))
 
     if case.endswith("*"):
-        await scene.house.with_admin(look)
+        await context.stack.with_admin(look)
         return found
     return [case]
 

@@ -10,86 +10,86 @@ from tools.drills.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
 from tools.support.fault_proxy import Way
 
 if TYPE_CHECKING:
-    from tools.drills.scene import Scene
+    from tools.drills.fault_context import FaultContext
 
 DELAY_SECONDS: Final = 0.1
 SLOW_SECONDS: Final = 3.0
 
 
-async def black_hole(scene: Scene, name: str) -> None:
+async def black_hole(context: FaultContext, name: str) -> None:
     """Block both directions, from the moment of a revocation until the lease has expired."""
-    await _hold(scene, name, BEYOND_LEASE_SECONDS)
+    await _hold(context, name, BEYOND_LEASE_SECONDS)
 
 
-async def black_hole_for_a_moment(scene: Scene, name: str) -> None:
+async def black_hole_for_a_moment(context: FaultContext, name: str) -> None:
     """Like `black_hole`, for less than the lease."""
-    await _hold(scene, name, MOMENT_SECONDS)
+    await _hold(context, name, MOMENT_SECONDS)
 
 
-async def hold_there(scene: Scene, name: str) -> None:
+async def hold_there(context: FaultContext, name: str) -> None:
     """Block the direction to Redis: the replica receives, but cannot send."""
-    await _hold(scene, name, BEYOND_LEASE_SECONDS, Way.THERE)
+    await _hold(context, name, BEYOND_LEASE_SECONDS, Way.THERE)
 
 
-async def hold_back(scene: Scene, name: str) -> None:
+async def hold_back(context: FaultContext, name: str) -> None:
     """Block the direction from Redis: the replica sends, but receives nothing."""
-    await _hold(scene, name, BEYOND_LEASE_SECONDS, Way.BACK)
+    await _hold(context, name, BEYOND_LEASE_SECONDS, Way.BACK)
 
 
-async def slow_down(scene: Scene, _case: str) -> None:
+async def slow_down(context: FaultContext, _case: str) -> None:
     """Delay everything."""
-    scene.note(f"all links are {DELAY_SECONDS:g} s late each way")
-    for link in scene.house.links.values():
+    context.note(f"all links are {DELAY_SECONDS:g} s late each way")
+    for link in context.stack.links.values():
         link.delay(DELAY_SECONDS)
     try:
-        await scene.last(SLOW_SECONDS / 2)
-        scene.revoke()
-        await scene.last(SLOW_SECONDS / 2)
-        await scene.revoked()
+        await context.last(SLOW_SECONDS / 2)
+        context.revoke()
+        await context.last(SLOW_SECONDS / 2)
+        await context.revoked()
     finally:
-        _pass_on(scene)
+        _pass_on(context)
 
 
-async def cut(scene: Scene, _case: str) -> None:
+async def cut(context: FaultContext, _case: str) -> None:
     """Close all links, including new ones, for a moment."""
-    scene.note("all links are cut")
-    for link in scene.house.links.values():
+    context.note("all links are cut")
+    for link in context.stack.links.values():
         link.cut()
-    await _away(scene)
+    await _away(context)
 
 
-async def reset(scene: Scene, _case: str) -> None:
+async def reset(context: FaultContext, _case: str) -> None:
     """Reset all links, including new ones, for a moment."""
-    scene.note("all links are reset")
-    for link in scene.house.links.values():
+    context.note("all links are reset")
+    for link in context.stack.links.values():
         link.reset()
-    await _away(scene)
+    await _away(context)
 
 
-async def _away(scene: Scene) -> None:
-    scene.revoke()
+async def _away(context: FaultContext) -> None:
+    context.revoke()
     try:
-        await scene.last(MOMENT_SECONDS)
+        await context.last(MOMENT_SECONDS)
     finally:
-        _pass_on(scene)
+        _pass_on(context)
 
 
-def _pass_on(scene: Scene) -> None:
-    for link in scene.house.links.values():
+def _pass_on(context: FaultContext) -> None:
+    for link in context.stack.links.values():
         link.pass_on()
-    scene.note("all links are restored")
+    context.note("all links are restored")
 
 
-async def _hold(scene: Scene, name: str, seconds: float, *ways: Way) -> None:
-    link = scene.house.links[name]
+async def _hold(context: FaultContext, name: str, seconds: float, *ways: Way) -> None:
+    link = context.stack.links[name]
     link.hold(*ways)
-    scene.note(f"the link of {name} is held")
-    scene.revoke()
+    context.note(f"the link of {name} is held")
+    context.revoke()
     try:
-        await scene.last(seconds)
+        await context.last(seconds)
     finally:
         link.pass_on()
-        scene.note(f"the link of {name} is restored")
+        context.note(f"the link of {name} is restored")
 
 
 _OTHERS_KEPT: Final = Promise(hits=Hits.TARGET, within_lease=True)

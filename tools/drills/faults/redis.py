@@ -12,7 +12,7 @@ from tools.drills.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tools.drills.scene import Scene
+    from tools.drills.fault_context import FaultContext
 
 KILLS: Final = 3
 APART_SECONDS: Final = 0.3
@@ -20,39 +20,39 @@ BUFFER_LIMIT_BYTES: Final = 65_536
 LIMIT: Final = "client-output-buffer-limit"
 
 
-async def kill(scene: Scene, _case: str) -> None:
+async def kill(context: FaultContext, _case: str) -> None:
     """Kill Redis as a power cut does, and restart it, several times during approvals."""
-    redis = scene.house.stack.redis
+    redis = context.stack.stack.redis
     for turn in range(KILLS):
         if turn == 0:
-            scene.revoke()
-        scene.note("Redis is killed (-9)")
+            context.revoke()
+        context.note("Redis is killed (-9)")
         await asyncio.to_thread(redis.restart)
-        scene.note("Redis is started")
-        await scene.last(APART_SECONDS)
+        context.note("Redis is started")
+        await context.last(APART_SECONDS)
 
 
-async def restart(scene: Scene, _case: str) -> None:
+async def restart(context: FaultContext, _case: str) -> None:
     """Stop Redis normally, and start it again."""
-    redis = scene.house.stack.redis
-    scene.revoke()
-    scene.note("Redis is stopped (SIGTERM)")
+    redis = context.stack.stack.redis
+    context.revoke()
+    context.note("Redis is stopped (SIGTERM)")
     await asyncio.to_thread(redis.stop)
     await asyncio.to_thread(redis.start)
-    scene.note("Redis is started")
+    context.note("Redis is started")
 
 
-async def pause_for_a_moment(scene: Scene, _case: str) -> None:
+async def pause_for_a_moment(context: FaultContext, _case: str) -> None:
     """Pause Redis for less than the lease."""
-    await _pause(scene, MOMENT_SECONDS)
+    await _pause(context, MOMENT_SECONDS)
 
 
-async def pause_beyond_lease(scene: Scene, _case: str) -> None:
+async def pause_beyond_lease(context: FaultContext, _case: str) -> None:
     """Pause Redis until every lease has expired."""
-    await _pause(scene, BEYOND_LEASE_SECONDS)
+    await _pause(context, BEYOND_LEASE_SECONDS)
 
 
-async def drop_clients(scene: Scene, _case: str) -> None:
+async def drop_clients(context: FaultContext, _case: str) -> None:
     """Kill the connections of all clients repeatedly."""
 
     def drop(client: Any) -> None:
@@ -60,12 +60,12 @@ async def drop_clients(scene: Scene, _case: str) -> None:
         for kind in ("normal", "pubsub"):
             client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
-    async for _ in _again_and_again(scene):
-        scene.note("all clients of Redis are killed")
-        await scene.house.with_admin(drop)
+    async for _ in _again_and_again(context):
+        context.note("all clients of Redis are killed")
+        await context.stack.with_admin(drop)
 
 
-async def overflow(scene: Scene, _case: str) -> None:
+async def overflow(context: FaultContext, _case: str) -> None:
     """Send all subscribers more than their output buffer holds, at the moment of a revocation."""
     before = ""
 
@@ -77,51 +77,51 @@ async def overflow(scene: Scene, _case: str) -> None:
     def flood(client: Any) -> None:
         client.publish(NEWS, bytes(16 * BUFFER_LIMIT_BYTES))
 
-    await scene.house.with_admin(limit)
+    await context.stack.with_admin(limit)
     try:
-        async for _ in _again_and_again(scene):
-            scene.note("the events exceed a subscriber's output buffer")
-            await scene.house.with_admin(flood)
+        async for _ in _again_and_again(context):
+            context.note("the events exceed a subscriber's output buffer")
+            await context.stack.with_admin(flood)
     finally:
-        await scene.house.with_admin(lambda client: client.config_set(LIMIT, before))
+        await context.stack.with_admin(lambda client: client.config_set(LIMIT, before))
 
 
-async def forget(scene: Scene, _case: str) -> None:
+async def forget(context: FaultContext, _case: str) -> None:
     """Empty Redis; once all sessions are closed, approve the devices again."""
-    asked = scene.now()
-    await asyncio.to_thread(scene.house.stack.redis.call, "FLUSHALL")
-    scene.forgotten(asked)
-    scene.struck()
-    scene.note("Redis has forgotten everything")
-    await scene.last(BEYOND_LEASE_SECONDS)
-    scene.note("all devices are approved again")
-    await scene.crowd.approve_anew()
+    asked = context.now()
+    await asyncio.to_thread(context.stack.stack.redis.call, "FLUSHALL")
+    context.forgotten(asked)
+    context.struck()
+    context.note("Redis has forgotten everything")
+    await context.last(BEYOND_LEASE_SECONDS)
+    context.note("all devices are approved again")
+    await context.load.approve_anew()
 
 
-async def _again_and_again(scene: Scene) -> AsyncIterator[None]:
+async def _again_and_again(context: FaultContext) -> AsyncIterator[None]:
     """Yield repeatedly after short pauses, with the revocation at the second time."""
-    until = scene.now() + MOMENT_SECONDS
+    until = context.now() + MOMENT_SECONDS
     turn = 0
-    while scene.now() < until:
+    while context.now() < until:
         turn += 1
         if turn == 2:
-            scene.revoke()
+            context.revoke()
         yield
-        await scene.last(APART_SECONDS)
+        await context.last(APART_SECONDS)
     if turn < 2:
-        scene.revoke()
+        context.revoke()
 
 
-async def _pause(scene: Scene, seconds: float) -> None:
-    redis = scene.house.stack.redis
+async def _pause(context: FaultContext, seconds: float) -> None:
+    redis = context.stack.stack.redis
     redis.pause()
-    scene.note("Redis is paused (SIGSTOP)")
-    scene.revoke()
+    context.note("Redis is paused (SIGSTOP)")
+    context.revoke()
     try:
-        await scene.last(seconds)
+        await context.last(seconds)
     finally:
         redis.resume()
-        scene.note("Redis continues")
+        context.note("Redis continues")
 
 
 _KEPT: Final = Promise(back=Back.FROM_END)

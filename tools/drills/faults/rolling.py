@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Final
 from tools.drills.fault import Fault, Hits, Promise
 
 if TYPE_CHECKING:
-    from tools.drills.scene import Scene
+    from tools.drills.fault_context import FaultContext
 
 
-async def restart_everything(scene: Scene, _case: str) -> None:
+async def restart_everything(context: FaultContext, _case: str) -> None:
     """Restart gateways, approvals and Redis, each once the previous one is ready."""
-    house = scene.house
-    for number, gateway in enumerate(house.stack.gateways):
-        scene.note(f"{gateway.name} is restarted")
-        await house.restart(gateway)
+    stack = context.stack
+    for number, gateway in enumerate(stack.stack.gateways):
+        context.note(f"{gateway.name} is restarted")
+        await stack.restart(gateway)
         if number == 0:
-            scene.revoke()
-    for approval in house.stack.approvals:
-        scene.note(f"{approval.name} is restarted")
-        await house.restart(approval)
-    scene.note("Redis is restarted")
-    await asyncio.to_thread(house.stack.redis.stop)
-    await asyncio.to_thread(house.stack.redis.start)
+            context.revoke()
+    for approval in stack.stack.approvals:
+        context.note(f"{approval.name} is restarted")
+        await stack.restart(approval)
+    context.note("Redis is restarted")
+    await asyncio.to_thread(stack.stack.redis.stop)
+    await asyncio.to_thread(stack.stack.redis.start)
 
 
 FAULTS: Final = (

@@ -8,44 +8,44 @@ from tools.drills.fault import Fault, Hits, Promise
 from tools.drills.settings import APPROVALS, BEYOND_LEASE_SECONDS, GATEWAYS, MOMENT_SECONDS
 
 if TYPE_CHECKING:
-    from tools.drills.scene import Scene
+    from tools.drills.fault_context import FaultContext
 
 EACH_GATEWAY: Final = tuple(f"gateway-{number}" for number in range(1, GATEWAYS + 1))
 EACH_APPROVAL: Final = tuple(f"approval-{number}" for number in range(1, APPROVALS + 1))
 
 
-async def kill(scene: Scene, name: str) -> None:
+async def kill(context: FaultContext, name: str) -> None:
     """Kill a service as a crash does, and restart it after a while."""
-    service = scene.house.service(name)
-    scene.revoke()
-    scene.note(f"{name} is killed (-9)")
+    service = context.stack.service(name)
+    context.revoke()
+    context.note(f"{name} is killed (-9)")
     service.kill9()
-    await scene.last(MOMENT_SECONDS)
+    await context.last(MOMENT_SECONDS)
     service.start()
-    scene.note(f"{name} is started")
+    context.note(f"{name} is started")
 
 
-async def terminate(scene: Scene, name: str) -> None:
+async def terminate(context: FaultContext, name: str) -> None:
     """Terminate a service as a deployment does, and restart it."""
-    service = scene.house.service(name)
-    scene.revoke()
-    scene.note(f"{name} is stopped (SIGTERM)")
+    service = context.stack.service(name)
+    context.revoke()
+    context.note(f"{name} is stopped (SIGTERM)")
     service.terminate()
     await service.until_ended()
     service.start()
-    scene.note(f"{name} is started")
+    context.note(f"{name} is started")
 
 
-async def stop_for_a_moment(scene: Scene, name: str) -> None:
+async def stop_for_a_moment(context: FaultContext, name: str) -> None:
     """Pause a service and resume it before its lease expires."""
-    scene.revoke()
-    await scene.freeze(name, MOMENT_SECONDS)
+    context.revoke()
+    await context.freeze(name, MOMENT_SECONDS)
 
 
-async def stop_beyond_lease(scene: Scene, name: str) -> None:
+async def stop_beyond_lease(context: FaultContext, name: str) -> None:
     """Pause a service until its lease has expired."""
-    scene.revoke()
-    await scene.freeze(name, BEYOND_LEASE_SECONDS)
+    context.revoke()
+    await context.freeze(name, BEYOND_LEASE_SECONDS)
 
 
 _OTHERS_KEPT: Final = Promise(hits=Hits.TARGET)

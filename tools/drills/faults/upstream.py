@@ -10,50 +10,50 @@ from tools.drills.faults.services import EACH_GATEWAY, kill, terminate
 from tools.drills.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
 
 if TYPE_CHECKING:
-    from tools.drills.scene import Scene
+    from tools.drills.fault_context import FaultContext
 
 RELAYED_CODES: Final = frozenset({1012, 1013})
 """How a session may end with the upstream: both ask the client to come back."""
 
 
-async def kill_upstream(scene: Scene, _case: str) -> None:
+async def kill_upstream(context: FaultContext, _case: str) -> None:
     """Kill the upstream, and start it again after a while."""
-    await _away(scene, kill_it=True, seconds=MOMENT_SECONDS)
+    await _away(context, kill_it=True, seconds=MOMENT_SECONDS)
 
 
-async def restart_upstream(scene: Scene, _case: str) -> None:
+async def restart_upstream(context: FaultContext, _case: str) -> None:
     """Restart the upstream as a deployment does."""
-    await _away(scene, kill_it=False, seconds=0.0)
+    await _away(context, kill_it=False, seconds=0.0)
 
 
-async def keep_upstream_away(scene: Scene, _case: str) -> None:
+async def keep_upstream_away(context: FaultContext, _case: str) -> None:
     """Have no upstream for longer than a lease: pairing and revoking go on without it."""
-    await _away(scene, kill_it=True, seconds=BEYOND_LEASE_SECONDS)
+    await _away(context, kill_it=True, seconds=BEYOND_LEASE_SECONDS)
 
 
-async def hang_upstream(scene: Scene, _case: str) -> None:
+async def hang_upstream(context: FaultContext, _case: str) -> None:
     """Have an upstream that neither answers nor closes."""
-    upstream = scene.house.upstream
+    upstream = context.stack.upstream
     assert upstream is not None
-    scene.revoke()
-    scene.note("the upstream is paused")
+    context.revoke()
+    context.note("the upstream is paused")
     upstream.pause()
     try:
-        await scene.last(MOMENT_SECONDS)
+        await context.last(MOMENT_SECONDS)
     finally:
         upstream.resume()
-        scene.note("the upstream continues")
+        context.note("the upstream continues")
 
 
-async def _away(scene: Scene, *, kill_it: bool, seconds: float) -> None:
-    upstream = scene.house.upstream
+async def _away(context: FaultContext, *, kill_it: bool, seconds: float) -> None:
+    upstream = context.stack.upstream
     assert upstream is not None
-    scene.revoke()
-    scene.note(f"the upstream is {'killed (-9)' if kill_it else 'stopped (SIGTERM)'}")
+    context.revoke()
+    context.note(f"the upstream is {'killed (-9)' if kill_it else 'stopped (SIGTERM)'}")
     await asyncio.to_thread(upstream.kill9 if kill_it else upstream.terminate)
-    await scene.last(seconds)
+    await context.last(seconds)
     await asyncio.to_thread(upstream.start)
-    scene.note("the upstream is started")
+    context.note("the upstream is started")
 
 
 _ALL_END: Final = Promise(hits=Hits.EVERYBODY, back=Back.FROM_END, codes=RELAYED_CODES)

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Final
 
 from tools.interop.cases import Case
-from tools.interop.cli.story import CliStory
+from tools.interop.cli.scenario import CliScenario
 
-Cases = tuple[Case[CliStory], ...]
+Cases = tuple[Case[CliScenario], ...]
 
 _CLOSED: Final = "closed 4001 device removed"
 _NO_SCOPE: Final = ("exit 1", "missing scope: operator.pairing")
@@ -16,49 +16,49 @@ _NO_SCOPE: Final = ("exit 1", "missing scope: operator.pairing")
 # Cases that are the same for both protocols and locations.
 _LIST: Final = Case(
     "list",
-    CliStory.listed,
+    CliScenario.listed,
     ("exit 0", "names the request", "waiting as over HTTP", "paired as over HTTP"),
 )
 _NONE: Final = Case(
     "approve --latest, of none",
-    CliStory.nothing_to_approve,
+    CliScenario.nothing_to_approve,
     ("exit 1", "No pending device pairing requests to approve"),
 )
 _APPROVE: Final = Case(
-    "approve ID", CliStory.approved, ("exit 0", "its ids", "its device comes in")
+    "approve ID", CliScenario.approved, ("exit 0", "its ids", "its device comes in")
 )
 _REJECT: Final = Case(
     "reject ID",
-    CliStory.rejected,
+    CliScenario.rejected,
     ("exit 0", "its ids", "another request when it asks again"),
 )
 _ROTATE: Final = Case(
     "rotate, its device live",
-    CliStory.rotated,
+    CliScenario.rotated,
     ("exit 0", "token withheld", _CLOSED, "comes in again"),
 )
 _REVOKE: Final = Case(
-    "revoke, its device live", CliStory.revoked, ("exit 0", "time", _CLOSED, "it waits")
+    "revoke, its device live", CliScenario.revoked, ("exit 0", "time", _CLOSED, "it waits")
 )
 _REMOVE: Final = Case(
     "remove, its device live",
-    CliStory.removed,
+    CliScenario.removed,
     ("exit 0", "its id", _CLOSED, "unknown when it asks again"),
 )
 _CLEAR: Final = Case(
-    "clear --yes", CliStory.cleared, ("exit 0", "what there was", "nothing paired")
+    "clear --yes", CliScenario.cleared, ("exit 0", "what there was", "nothing paired")
 )
 _CLEAR_ALL: Final = Case(
     "clear --yes --pending",
-    CliStory.cleared_with_pending,
+    CliScenario.cleared_with_pending,
     ("exit 0", "what there was", "nothing paired", "nothing waits"),
 )
 
 _MANAGE: Final = (_REJECT, _ROTATE, _REVOKE, _REMOVE)
 
 
-def _unknown(reason: str) -> Case[CliStory]:
-    return Case("approve, unknown ID", CliStory.unknown, ("exit 1", reason))
+def _unknown(reason: str) -> Case[CliScenario]:
+    return Case("approve, unknown ID", CliScenario.unknown, ("exit 1", reason))
 
 
 _NO_MATCH: Final = (
@@ -71,19 +71,19 @@ _COMMANDS_4: Final = (
     _LIST,
     Case(
         "approve --latest",
-        CliStory.latest_shown,
+        CliScenario.latest_shown,
         ("exit 1", "shows it and the command", "it waits"),
     ),
     _APPROVE,
-    Case("rename", CliStory.renamed, ("exit 0", "id and label", "named over HTTP too")),
+    Case("rename", CliScenario.renamed, ("exit 0", "id and label", "named over HTTP too")),
     *_MANAGE,
 )
 LOCAL_4: Final[Cases] = (_NONE, *_COMMANDS_4, _unknown(_NO_MATCH), _CLEAR_ALL)
 REMOTE_4: Final[Cases] = (
-    Case("list, no device yet", CliStory.without_identity, _NO_SCOPE),
+    Case("list, no device yet", CliScenario.without_identity, _NO_SCOPE),
     Case(
         "cron list makes a device",
-        CliStory.asked,
+        CliScenario.asked,
         (
             "exit 1",
             "device pairing required (requestId: ID)",
@@ -92,10 +92,10 @@ REMOTE_4: Final[Cases] = (
         ),
     ),
     # It is admitted. Only an admin learns what the gateway does not support.
-    Case("cron list, paired", CliStory.schedule, ("exit 1", "missing scope: operator.admin")),
+    Case("cron list, paired", CliScenario.schedule, ("exit 1", "missing scope: operator.admin")),
     Case(
         "list needs a scope more",
-        CliStory.asked_for_more,
+        CliScenario.asked_for_more,
         (
             "exit 1",
             "scope upgrade pending approval (requestId: ID)",
@@ -112,7 +112,7 @@ REMOTE_4: Final[Cases] = (
     _CLEAR,
     Case(
         "list, its own device removed",
-        CliStory.unknown_again,
+        CliScenario.unknown_again,
         ("exit 1", "device pairing required (requestId: ID)"),
     ),
 )
@@ -124,7 +124,7 @@ _COMMANDS_3: Final = (
     _APPROVE,
     Case(
         "approve --latest",
-        CliStory.latest_approved,
+        CliScenario.latest_approved,
         ("exit 0", "its ids", "its device comes in"),
     ),
     *_MANAGE,
@@ -138,7 +138,7 @@ LOCAL_3: Final[Cases] = (
 REMOTE_3: Final[Cases] = (
     Case(
         "list makes a device",
-        CliStory.asked_for_more,
+        CliScenario.asked_for_more,
         (
             "exit 1",
             "[openclaw] Failed to start CLI: Error: gateway closed (1008): pairing required",
@@ -153,7 +153,7 @@ REMOTE_3: Final[Cases] = (
     _CLEAR,
     Case(
         "list, its own device removed",
-        CliStory.unknown_again,
+        CliScenario.unknown_again,
         (
             "exit 1",
             "[openclaw] Failed to start CLI: Error: gateway closed (1008): pairing required",

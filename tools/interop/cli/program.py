@@ -55,10 +55,10 @@ class Ran:
         connect.
         """
         try:
-            said: str = json.loads(self.out)["error"]["message"]
+            body: str = json.loads(self.out)["error"]["message"]
         except (ValueError, LookupError, TypeError):
-            said = self.errors or self.out
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
+            body = self.errors or self.out
+        lines = [line.strip() for line in body.splitlines() if line.strip()]
         if len(lines) > 1 and lines[0].startswith(_CONNECT_FAILED):
             del lines[0]
         return _REQUEST_ID.sub("(requestId: ID)", lines[0]) if lines else "nothing"

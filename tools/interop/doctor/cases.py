@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tools.interop.cases import Case
-from tools.interop.doctor.story import WELL, DoctorStory
+from tools.interop.doctor.scenario import WELL, DoctorStory
 
 _NOTHING_LEFT: Final = "left: 0 requests, 0 devices"
 

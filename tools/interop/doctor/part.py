@@ -8,7 +8,7 @@ from tools.interop.cases import Row, tell
 from tools.interop.cli.program import package, version_of
 from tools.interop.doctor.cases import CASES_3, CASES_4, Cases
 from tools.interop.doctor.gateway import real_gateway
-from tools.interop.doctor.story import DoctorStory
+from tools.interop.doctor.scenario import DoctorStory
 from tools.interop.plan import Plan, Report
 
 if TYPE_CHECKING:

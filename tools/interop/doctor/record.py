@@ -127,16 +127,19 @@ async def _with_health(gateway: RealGateway) -> Recorded:
     """Connect until hello-ok reports the gateway's health, some seconds after a start."""
     async with asyncio.timeout(STARTING_SECONDS):
         while True:
-            said = await _response(gateway, PROBE, credentials=_RIGHT)
-            if said["payload"]["snapshot"]["health"]["sessions"]:
-                return said
+            text = await _response(gateway, PROBE, credentials=_RIGHT)
+            if text["payload"]["snapshot"]["health"]["sessions"]:
+                return text
             await asyncio.sleep(0.5)
 
 
 async def _upgrade(gateway: RealGateway, origin: str) -> Recorded:
     """Pair a device with few scopes, and let it request more."""
     key = DeviceKey.generate()
-    few, more = PROBE.asking("operator.read"), PROBE.asking("operator.read", "operator.admin")
+    few, more = (
+        PROBE.with_scopes("operator.read"),
+        PROBE.with_scopes("operator.read", "operator.admin"),
+    )
     asked = await _response(gateway, few, key=key, credentials=_RIGHT, origin=origin)
     await gateway.command("devices", "approve", asked["error"]["details"]["requestId"])
     return await _response(gateway, more, key=key, credentials=_RIGHT, origin=origin)
@@ -147,18 +150,18 @@ async def _while_starting(gateway: RealGateway) -> Recorded | None:
     async with asyncio.timeout(STARTING_SECONDS):
         while True:
             try:
-                said = await _response(gateway, PROBE, credentials=_RIGHT)
+                text = await _response(gateway, PROBE, credentials=_RIGHT)
             except DeviceClientError:
                 await asyncio.sleep(0.02)
                 continue
-            return said if "error" in said else None
+            return text if "error" in text else None
 
 
 async def _response(
-    gateway: RealGateway, profile: Profile, key: DeviceKey | None = None, **how: Any
+    gateway: RealGateway, profile: Profile, key: DeviceKey | None = None, **options: Any
 ) -> Recorded:
     """Connect and return the response: `payload` or `error`, and the close."""
-    async with DeviceClient(gateway.ws_url, key, profile, **how) as device:
+    async with DeviceClient(gateway.ws_url, key, profile, **options) as device:
         outcome = await device.connect()
     if isinstance(outcome, Admitted):
         return {"payload": _without_long_lists(dict(outcome.hello))}
@@ -173,8 +176,8 @@ def _without_long_lists(hello: Recorded) -> Recorded:
     snapshot.pop("appliedConfigHash", None)
     auth = dict(hello.get("auth") or {})
     auth.pop("recoveryScope", None)
-    kept = {name: value for name, value in hello.items() if name != "pluginSurfaceUrls"}
-    return {**kept, "features": {"methods": [], "events": []}, "snapshot": snapshot, "auth": auth}
+    stored = {name: value for name, value in hello.items() if name != "pluginSurfaceUrls"}
+    return {**stored, "features": {"methods": [], "events": []}, "snapshot": snapshot, "auth": auth}
 
 
 async def _pages(gateway: RealGateway, headers: dict[str, str]) -> Recorded:

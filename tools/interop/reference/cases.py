@@ -6,7 +6,7 @@ from typing import Final
 
 from tools.interop.cases import Case
 from tools.interop.latchkey import Latchkey
-from tools.interop.reference.story import Story
+from tools.interop.reference.scenario import Scenario
 
 _ADMITTED: Final = ("hello-ok 4", "by token", "health", "at both gateways")
 _CLOSED: Final = ("HTTP 200", "closed 4001 device removed", "at both gateways", "at once")
@@ -15,65 +15,67 @@ _AWAY: Final = ("closed 1008", "reconnect paused")
 CASES: Final = (
     Case(
         "unpaired",
-        Story.unpaired,
+        Scenario.unpaired,
         ("PAIRING_REQUIRED not-paired", *_AWAY, "the client names the request", "it is listed"),
     ),
-    Case("unpaired, again", Story.asked_again, ("same request", "at both gateways")),
-    Case("approved, twice", Story.approved, ("HTTP 200", "HTTP 200", "paired", "nothing waits")),
-    Case("admitted", Story.admitted, (*_ADMITTED, "also where it was refused")),
+    Case("unpaired, again", Scenario.asked_again, ("same request", "at both gateways")),
+    Case("approved, twice", Scenario.approved, ("HTTP 200", "HTTP 200", "paired", "nothing waits")),
+    Case("admitted", Scenario.admitted, (*_ADMITTED, "also where it was refused")),
     Case(
         "device token alone",
-        Story.admitted_by_device_token,
+        Scenario.admitted_by_device_token,
         ("hello-ok 4", "by device-token", "health", "at both gateways", "token kept"),
     ),
     Case(
         "wrong gateway token, device token stored",
-        Story.outdated_token,
+        Scenario.outdated_token,
         ("AUTH_TOKEN_MISMATCH", "its one retry", "hello-ok 4", "by device-token"),
     ),
     Case(
-        "wrong gateway token", Story.wrong_token, ("AUTH_TOKEN_MISMATCH", *_AWAY, "nothing waits")
+        "wrong gateway token",
+        Scenario.wrong_token,
+        ("AUTH_TOKEN_MISMATCH", *_AWAY, "nothing waits"),
     ),
     Case(
         "signature tampered with",
-        Story.tampered,
+        Scenario.tampered,
         ("DEVICE_AUTH_SIGNATURE_INVALID", "closed 1008", "its retry", "the same"),
     ),
     Case(
         "Redis hangs",
-        Story.outage,
+        Scenario.outage,
         ("UNAVAILABLE", "closed 1013", "not paused"),
         before=Latchkey.pause_redis,
     ),
     Case(
         "Redis goes on",
-        Story.outage_over,
+        Scenario.outage_over,
         ("until then UNAVAILABLE", "hello-ok 4", "by token", "nothing waits"),
         before=Latchkey.resume_redis,
     ),
     Case(
         "token rotated while live",
-        Story.rotated,
+        Scenario.rotated,
         (*_CLOSED, "hello-ok 4", "by token", "token replaced"),
     ),
     Case(
         "token revoked while live",
-        Story.revoked,
+        Scenario.revoked,
         (*_CLOSED, "AUTH_DEVICE_TOKEN_MISMATCH", *_AWAY, "stored token dropped"),
     ),
     Case(
         "then with the gateway token",
-        Story.asked_after_revocation,
+        Scenario.asked_after_revocation,
         ("PAIRING_REQUIRED role-upgrade", "HTTP 200", *_ADMITTED),
     ),
     Case(
         "removed while live",
-        Story.removed,
+        Scenario.removed,
         (*_CLOSED, "PAIRING_REQUIRED not-paired", *_AWAY, "one new request"),
     ),
     Case(
         "then with the device token",
-        Story.token_of_removed,
+        Scenario.token_of_removed,
         ("AUTH_DEVICE_TOKEN_MISMATCH", *_AWAY, "stored token dropped"),
     ),
 )

@@ -45,8 +45,8 @@ class Client:
                     self._more.clear()
                     await self._more.wait()
         except TimeoutError:
-            told = ", ".join(event["event"] for event in self.heard[after:]) or "nothing"
-            raise Unexpected(f"no {' or '.join(names)} but {told}") from None
+            received = ", ".join(event["event"] for event in self.heard[after:]) or "nothing"
+            raise Unexpected(f"no {' or '.join(names)} but {received}") from None
 
     async def hello(self, *, after: int = 0) -> Event:
         """Return hello-ok. Raises Unexpected if it was refused first."""

@@ -11,7 +11,7 @@ from tools.interop.plan import Plan, Report
 from tools.interop.reference.cases import CASES
 from tools.interop.reference.client import reference_client
 from tools.interop.reference.roles import ROLES
-from tools.interop.reference.story import Story
+from tools.interop.reference.scenario import Scenario
 
 if TYPE_CHECKING:
     from tools.interop.latchkey import Latchkey
@@ -45,7 +45,7 @@ async def reference_part(plan: Plan) -> Report:
 
 async def _round(latchkey: Latchkey, client: Reference, rows: Rows) -> list[float]:
     """Run every case with a new device per role, all roles in parallel."""
-    stories = {role.name: Story(latchkey, client, await client.device(), role) for role in ROLES}
+    stories = {role.name: Scenario(latchkey, client, await client.device(), role) for role in ROLES}
     for case in CASES:
         if case.before is not None:
             case.before(latchkey)

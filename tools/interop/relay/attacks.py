@@ -39,7 +39,7 @@ class AttackStory:
 
     async def reads_only(self) -> Facts:
         """Change the upstream's configuration with a device that may only read."""
-        client = await self._setup.joined(0, CLI.asking("operator.read"), "198.51.100.20")
+        client = await self._setup.joined(0, CLI.with_scopes("operator.read"), "198.51.100.20")
         answer = await client.call("config.set", {"raw": "{}", "baseHash": "0"})
         read = await client.call("sessions.list", {})
         return (
@@ -53,10 +53,10 @@ class AttackStory:
         One device is in it that the upstream does not know, because it has never connected.
         """
         setup = self._setup
-        profile = CLI.asking("operator.read", "operator.pairing")
+        profile = CLI.with_scopes("operator.read", "operator.pairing")
         client = await setup.joined(1, profile, "198.51.100.21")
         stays_away = Relayed(setup.stack, address="198.51.100.24")
-        (await setup.operator.approve(await stays_away.waits(setup.gateways[0]))).ok()
+        (await setup.operator.approve(await stays_away.request_pairing(setup.gateways[0]))).ok()
         known = await setup.known_upstream()
         found = [either(stays_away.device_id in known, "known upstream", "unknown upstream")]
         for frame in _SPELLINGS:
@@ -71,7 +71,7 @@ class AttackStory:
         """Connect through a gateway with headers that name the relay's user and rights."""
         setup = self._setup
         names = header_names(SECRET)
-        one = await setup.device(0, CLI.asking("operator.read"), "198.51.100.22")
+        one = await setup.device(0, CLI.with_scopes("operator.read"), "198.51.100.22")
         one.headers = {
             names.user: RELAY_USER,
             names.required: "1",
@@ -80,13 +80,13 @@ class AttackStory:
             "X-Real-IP": "127.0.0.1",
             "Tailscale-User-Login": "owner",
         }
-        client = await one.joins(setup.gateways[0])
+        client = await one.connect_when_ready(setup.gateways[0])
         setup.ending.push_async_callback(client.close)
         answer = await client.call("config.set", {"raw": "{}", "baseHash": "0"})
         without = DeviceClient(
             setup.gateways[0].ws_url,
             None,
-            CLI.asking("operator.admin"),
+            CLI.with_scopes("operator.admin"),
             token=setup.stack.gateway_token,
             headers={"X-Forwarded-For": "198.51.100.22", **one.headers},
         )

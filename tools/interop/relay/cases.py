@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from shared.upstream import PREAUTH_LIMIT
 from tools.interop.cases import Case
 from tools.interop.relay.mistakes import MISTAKES
-from tools.interop.relay.story import RelayStory
+from tools.interop.relay.scenario import RelayStory
 
 if TYPE_CHECKING:
     from tools.interop.facts import Facts
@@ -38,7 +38,7 @@ RELAYED: Final[Cases] = (
         RelayStory.revoked,
         ("HTTP 200", "disconnected", "HTTP 401"),
     ),
-    *(Case(one.name, partial(_spoilt, one), (one.found,)) for one in MISTAKES),
+    *(Case(item.name, partial(_spoilt, item), (item.found,)) for item in MISTAKES),
     Case("as many sockets as it takes", RelayStory.crowded, (PREAUTH_LIMIT,)),
     Case("set right again", RelayStory.mended, ("no problem",)),
 )

@@ -11,8 +11,8 @@ from shared.protocol.closing import CloseCode
 from tools.interop.cases import Case
 from tools.interop.facts import Facts, Unexpected, either
 from tools.interop.relay.setup import until
-from tools.interop.ui.story import CONNECTED, CONTROL_UI
-from tools.support.people import lines
+from tools.interop.ui.scenario import CONNECTED, CONTROL_UI
+from tools.support.actors import log_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,7 +105,7 @@ class ChatStory:
             setup.provider.go_on()
         await page.see("before its end.$")
         closed = await until(
-            lambda: lines(gateway, log_events.DISCONNECTED.name, device=device), "its log line"
+            lambda: log_lines(gateway, log_events.DISCONNECTED.name, device=device), "its log line"
         )
         code = f"{closed[-1]['code']} {closed[-1]['reason']}"
         await other.see(_ASK_AGAIN)

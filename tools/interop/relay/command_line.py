@@ -10,9 +10,9 @@ import aiohttp
 
 from tools.interop.cases import Case
 from tools.interop.cli.cases import REMOTE_4
+from tools.interop.cli.output_facts import done, failed
 from tools.interop.cli.program import OpenClaw, Ran
-from tools.interop.cli.story import CliStory
-from tools.interop.cli.told import done, failed
+from tools.interop.cli.scenario import CliScenario
 from tools.interop.facts import Facts, either
 from tools.interop.latchkey import Latchkey
 
@@ -40,7 +40,7 @@ class Alternating(OpenClaw):
         return await next(self._programs)(*command)
 
 
-class CommandLineStory(CliStory):
+class CommandLineStory(CliScenario):
     """An operator who approves and manages devices, and uses what is the upstream's."""
 
     def __init__(self, setup: Setup, _browser: Browser) -> None:

@@ -52,15 +52,15 @@ class NodeStory:
             await host.stop()
         await self._start()
         rows = await until(self._both_connected, "two nodes", seconds=START_SECONDS)
-        return either({one["nodeId"] for one in rows} == set(self._ids), "two rows", f"{rows}"), (
+        return either({row["nodeId"] for row in rows} == set(self._ids), "two rows", f"{rows}"), (
             "connected"
         )
 
     async def approved(self) -> Facts:
         """Approve what they can do, by the command line at alternating gateways."""
         pending = json.loads((await self._command("nodes", "pending")).out)
-        for one in pending:
-            await self._command("nodes", "approve", one["requestId"])
+        for request in pending:
+            await self._command("nodes", "approve", request["requestId"])
         left = json.loads((await self._command("nodes", "pending")).out)
         return f"{len(pending)} approved", f"{len(left)} left"
 
@@ -86,7 +86,7 @@ class NodeStory:
         await host.stop()
         await host.start(setup.gateways[1].port)
         await asyncio.sleep(BACK_SECONDS)
-        rows = [one["nodeId"] for one in await self._nodes()]
+        rows = [node["nodeId"] for node in await self._nodes()]
         return (
             either(node in rows, "still listed", "gone"),
             either(self._ids[1] in rows, "the other stays", f"{rows}"),
@@ -101,9 +101,9 @@ class NodeStory:
         pending = await self._setup.operator.pending()
         return next(
             (
-                one
-                for one in pending
-                if one["clientId"] == NODE_CLIENT and one.get("displayName") == name
+                request
+                for request in pending
+                if request["clientId"] == NODE_CLIENT and request.get("displayName") == name
             ),
             None,
         )
@@ -117,7 +117,7 @@ class NodeStory:
         for host in self._hosts:
             if not host.runs:
                 raise Unexpected(f"{host.name} ended: {host.said()[-300:]}")
-        rows = [one for one in await self._nodes() if one.get("connected")]
+        rows = [node for node in await self._nodes() if node.get("connected")]
         return rows if len(rows) == len(self._hosts) else []
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Final
 
+from tools.interop.cli.output_facts import done
 from tools.interop.cli.program import OpenClaw, Ran
-from tools.interop.cli.told import done
 from tools.interop.facts import Unexpected
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class OwnersCommand:
     async def _approve(self) -> bool:
         """Approve what its device asks for; False where it asks for nothing."""
         operator = self._setup.operator
-        asked = [one for one in await operator.pending() if one["clientId"] in _ITSELF]
-        for one in asked:
-            (await operator.approve(one["requestId"])).ok()
+        asked = [request for request in await operator.pending() if request["clientId"] in _ITSELF]
+        for request in asked:
+            (await operator.approve(request["requestId"])).ok()
         return bool(asked)

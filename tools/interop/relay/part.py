@@ -21,8 +21,8 @@ from tools.interop.relay.cases import RELAYED
 from tools.interop.relay.chat import ChatStory
 from tools.interop.relay.command_line import CommandLineStory
 from tools.interop.relay.nodes import NodeStory
+from tools.interop.relay.scenario import ORIGIN, SECRET, RelayStory, examined, right_settings
 from tools.interop.relay.setup import set_up
-from tools.interop.relay.story import ORIGIN, SECRET, RelayStory, examined, right_settings
 from tools.interop.ui.browser import browsing
 from tools.interop.ui.part import NO_CHROMIUM
 from tools.support.chromium import find_chromium
@@ -123,10 +123,12 @@ async def _told(directory: Path, chromium: str, rows: list[Row]) -> None:
 async def _with_a_token_instead(home: Path) -> list[str]:
     """Examine a gateway that was never set up for Latchkey."""
     async with (
-        real_gateway(PROTOCOL, home, {"auth": TOKEN_AUTH, "trustedProxies": ["127.0.0.1"]}) as one,
+        real_gateway(
+            PROTOCOL, home, {"auth": TOKEN_AUTH, "trustedProxies": ["127.0.0.1"]}
+        ) as gateway,
         aiohttp.ClientSession() as http,
     ):
-        return await examined(one.ws_url, http)
+        return await examined(gateway.ws_url, http)
 
 
 async def _with_a_token_beside(home: Path) -> str:

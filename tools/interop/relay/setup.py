@@ -18,7 +18,7 @@ from shared.upstream import RELAY_SCOPES, RELAY_USER, header_names
 from tools.interop.facts import Unexpected
 from tools.interop.relay.model_provider import model_provider
 from tools.interop.relay.upstream_process import UpstreamProcess
-from tools.support.people import Operator, Visitor
+from tools.support.actors import Operator, SimulatedDevice
 from tools.support.stack import Stack
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Entry:
 
 
 @dataclass
-class Relayed(Visitor):
+class Relayed(SimulatedDevice):
     """A device that connects from an address of its own, as through a proxy."""
 
     address: str = "198.51.100.7"
@@ -61,7 +61,7 @@ class Relayed(Visitor):
             headers={"X-Forwarded-For": self.address, **self.headers},
         )
 
-    async def joins(
+    async def connect_when_ready(
         self, gateway: ServiceProcess, *, seconds: float = WAIT_SECONDS
     ) -> DeviceClient:
         """Connect, coming back for as long as the gateway says that it is starting."""
@@ -103,22 +103,22 @@ class Setup:
 
         async def found() -> dict[str, Any] | None:
             pending = await self.operator.pending()
-            return next((one for one in pending if one["clientId"] == client_id), None)
+            return next((request for request in pending if request["clientId"] == client_id), None)
 
         request: dict[str, Any] = await until(found, f"a request of {client_id}")
         return request
 
     async def device(self, gateway: int, profile: Profile, address: str) -> Relayed:
         """Return a new device that is approved, and was connected once."""
-        one = Relayed(self.stack, profile=profile, address=address)
-        (await self.operator.approve(await one.waits(self.gateways[gateway]))).ok()
-        await (await one.joins(self.gateways[gateway])).close()
-        return one
+        entry = Relayed(self.stack, profile=profile, address=address)
+        (await self.operator.approve(await entry.request_pairing(self.gateways[gateway]))).ok()
+        await (await entry.connect_when_ready(self.gateways[gateway])).close()
+        return entry
 
     async def joined(self, gateway: int, profile: Profile, address: str) -> DeviceClient:
         """Return the connection of a new device, open to the end."""
-        one = await self.device(gateway, profile, address)
-        client = await one.joins(self.gateways[gateway])
+        entry = await self.device(gateway, profile, address)
+        client = await entry.connect_when_ready(self.gateways[gateway])
         self.ending.push_async_callback(client.close)
         return client
 
@@ -128,7 +128,7 @@ class Setup:
         own = ForwardedClient(address=_OWNER_ADDRESS, loopback=False, secure=False, host="x")
         names = [header_names(SECRET)]
         headers = dict([*forwarded_headers(own), *identity_headers(names, RELAY_USER)])
-        profile = CLI.asking(*RELAY_SCOPES)
+        profile = CLI.with_scopes(*RELAY_SCOPES)
         async with DeviceClient(self.upstream.ws_url, None, profile, headers=headers) as client:
             outcome = await client.connect()
             if not isinstance(outcome, Admitted):
@@ -139,20 +139,22 @@ class Setup:
         """Return the devices that are paired at the upstream."""
         async with self.owner() as owner:
             listed = await owner.call("device.pair.list", {})
-        return {one["deviceId"] for one in listed.payload["paired"]}
+        return {device["deviceId"] for device in listed.payload["paired"]}
 
     async def present_upstream(self) -> set[str]:
         """Return the devices that the upstream has as connected."""
         async with self.owner() as owner:
             listed = await owner.call("system-presence", {})
         return {
-            one["deviceId"]
-            for one in listed.payload
-            if one.get("deviceId") and one.get("reason") != "disconnect"
+            item["deviceId"]
+            for item in listed.payload
+            if item.get("deviceId") and item.get("reason") != "disconnect"
         }
 
 
-async def until(condition: Callable[[], Any], what: str, *, seconds: float = WAIT_SECONDS) -> Any:
+async def until(
+    condition: Callable[[], Any], description: str, *, seconds: float = WAIT_SECONDS
+) -> Any:
     """Wait until a condition holds, and return what it returned. Raises Unexpected."""
     deadline = time.monotonic() + seconds
     while True:
@@ -162,7 +164,7 @@ async def until(condition: Callable[[], Any], what: str, *, seconds: float = WAI
         if found:
             return found
         if time.monotonic() > deadline:
-            raise Unexpected(f"not within {seconds:g} s: {what}")
+            raise Unexpected(f"not within {seconds:g} s: {description}")
         await asyncio.sleep(POLL_SECONDS)
 
 

@@ -68,8 +68,10 @@ class Page:
                 seconds=seconds,
             )
         except Unexpected:
-            what = " ".join(part for part in (selector, pattern) if part)
-            raise Unexpected(f"{'still' if gone else 'no'} {what} on page {self._number}") from None
+            label = " ".join(part for part in (selector, pattern) if part)
+            raise Unexpected(
+                f"{'still' if gone else 'no'} {label} on page {self._number}"
+            ) from None
         return time.monotonic() - begin
 
     async def click(self, selector: str) -> None:
@@ -96,12 +98,12 @@ class Page:
             await self._happening("closed")
         return self.closes[-1]
 
-    async def _happening(self, what: str) -> None:
+    async def _happening(self, description: str) -> None:
         self._more.clear()
         try:
             await asyncio.wait_for(self._more.wait(), WAIT_SECONDS)
         except TimeoutError:
-            raise Unexpected(f"the page's socket was not {what}") from None
+            raise Unexpected(f"the page's socket was not {description}") from None
 
 
 class Browser:

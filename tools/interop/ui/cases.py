@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tools.interop.cases import Case
-from tools.interop.ui.story import UiStory
+from tools.interop.ui.scenario import UiStory
 
 Cases = tuple[Case[UiStory], ...]
 

@@ -11,7 +11,7 @@ from tools.interop.latchkey import running
 from tools.interop.plan import Plan, Report
 from tools.interop.ui.browser import browsing
 from tools.interop.ui.cases import DASHBOARD_3, DASHBOARD_4, Cases
-from tools.interop.ui.story import UiStory
+from tools.interop.ui.scenario import UiStory
 from tools.support.chromium import find_chromium
 
 if TYPE_CHECKING:

@@ -177,9 +177,9 @@ async def _ask_as_operator(journey: Journey, approval: ApprovalClient) -> None:
     except CommandError as error:
         journey.note(error.message)
         return
-    for one in live.gateways:
-        if one.upstream is not UNSET:
-            _warn_of_upstream(journey, one.boot_id, one.upstream)
+    for gateway in live.gateways:
+        if gateway.upstream is not UNSET:
+            _warn_of_upstream(journey, gateway.boot_id, gateway.upstream)
     counts = f"alive: gateways {len(live.gateways)}, approvals {len(live.approvals)}"
     shown = typed("devices list")
     wait = f"; pending requests: {len(waiting)} ({shown})" if waiting else "; no pending requests"
@@ -188,7 +188,7 @@ async def _ask_as_operator(journey: Journey, approval: ApprovalClient) -> None:
 
 def _warn_of_upstream(journey: Journey, replica: str, found: UpstreamSeen) -> None:
     """Warn of what is wrong with the OpenClaw behind a gateway, of each cause once."""
-    known = {one.cause for one in journey.findings}
+    known = {finding.cause for finding in journey.findings}
     for cause, values in problems_of(found):
         if cause not in known:
             journey.warn(cause, f"gateway {replica[:12]} reports {cause.id}", **values)

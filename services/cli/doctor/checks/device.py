@@ -146,7 +146,7 @@ def device_profile(journey: Journey) -> Profile:
     role = journey.options.role
     mode = "node" if role == "node" else PROBE.mode
     profile = replace(PROBE, display_name=None, role=role, mode=mode)
-    return profile.asking(*journey.options.scopes)
+    return profile.with_scopes(*journey.options.scopes)
 
 
 def device_credentials(journey: Journey) -> Credentials:

@@ -54,20 +54,20 @@ async def ask(journey: Journey) -> None:
         journey.ok(f"this is {journey.product.title}, not Latchkey; ready")
         return
     by = f" by {headers['Server']}" if "Server" in headers else ""
-    said = f"/readyz returned {status}{by}"
+    answer = f"/readyz returned {status}{by}"
     if status in _REDIRECTS:
         location = urljoin(journey.http_url("/"), headers.get("Location", ""))
         if not urlsplit(location).path.endswith("/readyz"):
-            raise Wrong(causes.LOGIN_REQUIRED, f"{said}: {location}")
+            raise Wrong(causes.LOGIN_REQUIRED, f"{answer}: {location}")
         target = location.removesuffix("/readyz").replace("http", "ws", 1)
-        raise Wrong(causes.REDIRECTED, f"{said}: {location}", location=target)
+        raise Wrong(causes.REDIRECTED, f"{answer}: {location}", location=target)
     if CHALLENGE_HEADER in headers:
-        raise Wrong(causes.FORBIDDEN, f"{said}: a browser challenge")
+        raise Wrong(causes.FORBIDDEN, f"{answer}: a browser challenge")
     if (cause := _OF_OTHERS.get(status)) is not None:
-        raise Wrong(cause, said)
+        raise Wrong(cause, answer)
     if not journey.secure and await speaks_tls(journey):
-        raise _in_the_clear(journey, said)
-    journey.note(f"{said}: neither Latchkey nor OpenClaw")
+        raise _in_the_clear(journey, answer)
+    journey.note(f"{answer}: neither Latchkey nor OpenClaw")
 
 
 async def _is_openclaw(journey: Journey) -> bool:
@@ -138,7 +138,7 @@ async def _check_ready(journey: Journey, ready: Ready) -> None:
 async def not_ready(journey: Journey, ready: Ready) -> Wrong:
     """Return why a gateway is not ready, as far as it can be determined from here."""
     failing = frozenset(ready.failing or ())
-    reasons = {name: one.reason for name, one in (ready.dependencies or {}).items()}
+    reasons = {name: item.reason for name, item in (ready.dependencies or {}).items()}
     reasons_text = "; ".join(f"{name}: {reasons.get(name, '')}" for name in sorted(failing))
     found = f"replica {ready.boot_id} is not ready" + (f": {reasons_text}" if reasons_text else "")
     if failing & _REDIS:

@@ -19,6 +19,6 @@ def warnings_of_upstream(ready: Ready) -> list[tuple[Cause, str]]:
     if not seen.ok:
         return [(upstream_causes.UNREACHABLE, seen.reason)]
     return [
-        (upstream_causes.BY_ID.get(one, upstream_causes.REFUSES), seen.reason)
-        for one in seen.warnings or ()
+        (upstream_causes.BY_ID.get(warning, upstream_causes.REFUSES), seen.reason)
+        for warning in seen.warnings or ()
     ]

@@ -127,7 +127,7 @@ async def _withdraw(journey: Journey, request_ids: list[str]) -> None:
     """Reject the doctor's own requests, which OpenClaw allows only on its own machine."""
     left = set(request_ids)
     if left and is_this_machine(journey.host):
-        profile = replace(CLI, min_protocol=3, display_name=NAME).asking(_PAIRING)
+        profile = replace(CLI, min_protocol=3, display_name=NAME).with_scopes(_PAIRING)
         for _ in range(2 * journey.options.connections):
             if not left:
                 break
@@ -154,11 +154,11 @@ async def _reject(journey: Journey, profile: Profile, request_ids: set[str]) -> 
             outcome = await client.connect()
             if not isinstance(outcome, Admitted) or _PAIRING not in outcome.scopes:
                 return set()
-            params = ({"requestId": one} for one in request_ids)
+            params = ({"requestId": id_} for id_ in request_ids)
             return {
-                one["requestId"]
-                for one in params
-                if (await client.call("device.pair.reject", one)).ok
+                param["requestId"]
+                for param in params
+                if (await client.call("device.pair.reject", param)).ok
             }
     except DeviceClientError:
         return set()

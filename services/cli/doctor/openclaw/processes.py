@@ -58,11 +58,11 @@ def processes(sightings: Iterable[Sighting]) -> list[Process]:
     """
     groups: dict[str, list[Sighting]] = {}
     nameless: dict[str, list[Sighting]] = {}
-    for one in sightings:
-        if one.boot_id:
-            groups.setdefault(one.boot_id, []).append(one)
+    for item in sightings:
+        if item.boot_id:
+            groups.setdefault(item.boot_id, []).append(item)
         else:
-            nameless.setdefault(one.version, []).append(one)
+            nameless.setdefault(item.version, []).append(item)
     found = [_process(name[:8], members) for name, members in groups.items()]
     for members in nameless.values():
         found += [_process("", group) for group in _by_start(members)]
@@ -82,16 +82,16 @@ def _by_start(sightings: list[Sighting]) -> list[list[Sighting]]:
     """Group by start interval: the fewest groups whose members overlap."""
     groups: list[list[Sighting]] = []
     latest = float("-inf")
-    for one in sorted(sightings, key=lambda one: one.answered_at - one.uptime_seconds):
-        if one.asked_at - one.uptime_seconds > latest:
+    for entry in sorted(sightings, key=lambda item: item.answered_at - item.uptime_seconds):
+        if entry.asked_at - entry.uptime_seconds > latest:
             groups.append([])
-            latest = one.answered_at - one.uptime_seconds
-        groups[-1].append(one)
+            latest = entry.answered_at - entry.uptime_seconds
+        groups[-1].append(entry)
     return groups
 
 
 def _process(name: str, members: list[Sighting]) -> Process:
-    longest = max(one.uptime_seconds for one in members)
+    longest = max(member.uptime_seconds for member in members)
     return Process(name, members[0].version, len(members), longest)
 
 

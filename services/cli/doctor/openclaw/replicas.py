@@ -38,7 +38,7 @@ async def count_processes(journey: Journey) -> None:
         raise refusals.wrong(journey, outcome)
 
     came, trouble = await repeat(journey, once)
-    seen = [one for one in came if one is not None]
+    seen = [item for item in came if item is not None]
     journey.processes = processes(seen)
     where = ", ".join(_named(process) for process in journey.processes)
     if trouble:

@@ -14,7 +14,7 @@ def seen(at: float, uptime: float, *, boot: str = "", took: float = 0.1) -> Sigh
 
 def test_boot_ids_tell_processes_apart() -> None:
     found = processes([seen(1, 60, boot="a"), seen(2, 60, boot="b"), seen(3, 62, boot="a")])
-    assert [(one.name, one.connections, one.uptime_seconds) for one in found] == [
+    assert [(item.name, item.connections, item.uptime_seconds) for item in found] == [
         ("a", 2, 62),
         ("b", 1, 60),
     ]
@@ -26,7 +26,7 @@ def test_without_them_one_process_is_one_whenever_it_is_asked() -> None:
 
 def test_without_them_processes_started_apart_are_distinguished() -> None:
     sightings = [seen(at, 60 + at) for at in (0, 1)] + [seen(at, 900 + at) for at in (0.5, 2)]
-    assert [one.connections for one in processes(sightings)] == [2, 2]
+    assert [process.connections for process in processes(sightings)] == [2, 2]
 
 
 def test_without_them_slow_answers_do_not_make_two_of_one() -> None:

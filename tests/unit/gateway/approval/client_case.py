@@ -82,10 +82,10 @@ class ApprovalClientCase:
             for item in items:
                 question = decode_question(item.body)
                 if isinstance(question, BeatQuestion):
-                    late, said = 0.0, encode(self._beat_answer(question))
+                    late, body = 0.0, encode(self._beat_answer(question))
                 else:
-                    late, said = self.late_seconds, self.said(question)
-                reply = [ItemAnswer(item.id, "ok", msgspec.Raw(said))]
+                    late, body = self.late_seconds, self.said(question)
+                reply = [ItemAnswer(item.id, "ok", msgspec.Raw(body))]
                 asyncio.get_running_loop().call_later(late, approval.reply, gateway, reply)
 
         return answering

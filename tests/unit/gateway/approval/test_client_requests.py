@@ -60,9 +60,9 @@ class ScriptedCase(ApprovalClientCase):
 
     async def ask(self, question: AuthorizeDevice | ReportSecret) -> Answer:
         """Send a request, and wait for its outcome."""
-        told: asyncio.Future[Answer | Unavailable] = asyncio.get_running_loop().create_future()
-        self.approvals.request(question, told.set_result)
-        answer = await told
+        answered: asyncio.Future[Answer | Unavailable] = asyncio.get_running_loop().create_future()
+        self.approvals.request(question, answered.set_result)
+        answer = await answered
         if isinstance(answer, Unavailable):
             raise answer
         return answer

@@ -77,19 +77,19 @@ async def case() -> HeartbeatCase:
 
 
 async def test_clients_with_the_pairing_scope_get_changes(case: HeartbeatCase) -> None:
-    one = case.sessions.enter(PAIRING)
+    connection = case.sessions.enter(PAIRING)
     case.beater.on_event(change(2, "renamed"))
-    assert [said["event"] for said in texts(one)] == ["device.pair.changed"]
+    assert [message["event"] for message in texts(connection)] == ["device.pair.changed"]
 
 
 async def test_after_the_lease_nothing_is_sent(case: HeartbeatCase) -> None:
     """A process that was stopped handles missed events before its timers."""
-    one = case.sessions.enter(PAIRING)
+    connection = case.sessions.enter(PAIRING)
     case.sessions.clock.advance(LEASE_SECONDS + 1)
     case.beater.on_event(change(2, "renamed"))
     case.beater.on_event(change(3, "removed", closing=True))
-    assert texts(one) == []
-    assert closes(one) == [(1013, "approval unavailable")]
+    assert texts(connection) == []
+    assert closes(connection) == [(1013, "approval unavailable")]
 
 
 async def test_a_removed_device_gets_no_earlier_event_of_the_same_answer(
@@ -101,7 +101,7 @@ async def test_a_removed_device_gets_no_earlier_event_of_the_same_answer(
     )
     case.beater._carry_out(caught_up)
     assert (texts(one), closes(one)) == ([], [(4001, "device removed")])
-    assert [said["event"] for said in texts(other)] == ["device.pair.changed"]
+    assert [message["event"] for message in texts(other)] == ["device.pair.changed"]
 
 
 class TestStoreTime:

@@ -29,17 +29,17 @@ def sessions() -> FakeSessions:
 
 def told(crowd: list[Connection]) -> int:
     """Return how many close frames were sent."""
-    return sum(bool(closes(one)) for one in crowd)
+    return sum(bool(closes(client)) for client in crowd)
 
 
 def unread(crowd: list[Connection]) -> int:
     """Return how many are currently not read."""
-    return sum(transport_of(one).paused for one in crowd)
+    return sum(transport_of(client).paused for client in crowd)
 
 
 def aborts(crowd: list[Connection]) -> int:
     """Return how many sockets were aborted."""
-    return sum(transport_of(one).aborts for one in crowd)
+    return sum(transport_of(client).aborts for client in crowd)
 
 
 async def turns_until_all_are_told(crowd: list[Connection]) -> list[int]:
@@ -63,7 +63,7 @@ class TestACrowd:
         crowd = [sessions.enter() for _ in range(CROWD)]
         assert sessions.connections.close_device(DEVICE_ID, ["*"], by_call="") == CROWD
         sessions.connections.broadcast(EVERYBODY)
-        assert not any(sessions.connections.serves(one) or texts(one) for one in crowd)
+        assert not any(sessions.connections.serves(client) or texts(client) for client in crowd)
         assert told(crowd) == CLOSED_PER_TURN
 
     async def test_a_limited_number_is_closed_per_turn_and_each_once(
@@ -73,7 +73,7 @@ class TestACrowd:
         sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
         after = await turns_until_all_are_told(crowd)
         assert after == [CLOSED_PER_TURN, 2 * CLOSED_PER_TURN, 3 * CLOSED_PER_TURN, CROWD]
-        assert all(closes(one) == [REMOVED] for one in crowd)
+        assert all(closes(client) == [REMOVED] for client in crowd)
         assert sessions.connections.admitted == 0
 
     async def test_answers_are_read_a_few_per_turn_after_all_closes_were_sent(
@@ -115,11 +115,11 @@ class TestACrowd:
     async def test_what_ends_meanwhile_is_let_be(self, sessions: FakeSessions) -> None:
         crowd = [sessions.enter() for _ in range(CROWD)]
         sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
-        gone, leaving, *_ = (one for one in crowd if not closes(one))
+        gone, leaving, *_ = (client for client in crowd if not closes(client))
         transport_of(gone).closing = True
         sessions.connections.lost(gone)
         sessions.connections.reply_close(leaving, 1000)
-        await turns_until_all_are_told([one for one in crowd if one is not gone])
+        await turns_until_all_are_told([client for client in crowd if client is not gone])
         await turns(CROWD // ENDED_PER_TURN + 1)
         assert unread(crowd) == 0
         assert closes(gone) == []
@@ -154,11 +154,11 @@ class TestACrowd:
         sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
         await turns_until_all_are_read(crowd)
         sessions.pass_time(1 + SWEEP_SECONDS)
-        for one in crowd[:ENDED_PER_TURN]:
-            sessions.connections.lost(one)
+        for client in crowd[:ENDED_PER_TURN]:
+            sessions.connections.lost(client)
         sessions.connections.sweep()
         await turns(CROWD // ENDED_PER_TURN + 1)
-        assert {transport_of(one).aborts for one in crowd} == {1}
+        assert {transport_of(client).aborts for client in crowd} == {1}
 
     async def test_pending_closes_go_first(self, sessions: FakeSessions) -> None:
         crowd, other = [sessions.enter() for _ in range(CROWD)], sessions.enter(device_id="another")
@@ -175,17 +175,17 @@ class TestACrowd:
     ) -> None:
         crowd = [sessions.enter(device_id=str(number)) for number in range(CROWD)]
         assert sessions.connections.close_admitted(*LEASE_LOST) == CROWD
-        assert all(one.closing for one in crowd)
+        assert all(client.closing for client in crowd)
         assert sessions.connections.close_admitted(*LEASE_LOST) == 0
         await turns_until_all_are_told(crowd)
-        assert all(closes(one) == [LEASE_LOST] for one in crowd)
+        assert all(closes(client) == [LEASE_LOST] for client in crowd)
 
     async def test_a_queued_close_keeps_the_first_reason(self, sessions: FakeSessions) -> None:
         crowd = [sessions.enter() for _ in range(CROWD)]
         sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
         assert sessions.connections.close_admitted(*LEASE_LOST) == 0
         await turns_until_all_are_told(crowd)
-        assert all(closes(one) == [REMOVED] for one in crowd)
+        assert all(closes(client) == [REMOVED] for client in crowd)
 
     async def test_a_lost_lease_does_not_wait_for_a_lost_history(
         self, sessions: FakeSessions
@@ -196,7 +196,7 @@ class TestACrowd:
         assert sessions.connections.close_admitted(*LEASE_LOST) == CROWD
         await turns_until_all_are_told(crowd)
         sessions.pass_time(100)
-        assert all(closes(one) == [LEASE_LOST] for one in crowd)
+        assert all(closes(client) == [LEASE_LOST] for client in crowd)
 
 
 class TestAFew:

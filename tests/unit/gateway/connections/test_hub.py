@@ -30,9 +30,9 @@ class TestBroadcast:
     def test_clients_with_the_pairing_scope_get_it(
         self, sessions: FakeSessions, scopes: tuple[str, ...]
     ) -> None:
-        one = sessions.enter(*scopes)
+        connection = sessions.enter(*scopes)
         sessions.connections.broadcast(NEWS)
-        assert texts(one) == [
+        assert texts(connection) == [
             {"type": "event", "event": "device.pair.changed", "payload": {}, "seq": 1}
         ]
 
@@ -40,22 +40,22 @@ class TestBroadcast:
     def test_a_client_without_the_scope_does_not(
         self, sessions: FakeSessions, scopes: tuple[str, ...]
     ) -> None:
-        one = sessions.enter(*scopes)
+        connection = sessions.enter(*scopes)
         sessions.connections.broadcast(NEWS)
-        assert texts(one) == []
+        assert texts(connection) == []
 
     def test_a_node_does_not_whatever_it_claims(self, sessions: FakeSessions) -> None:
         node = sessions.enter(PAIRING, READ, ADMIN, role="node")
-        for told in (NEWS, WHO):
-            sessions.connections.broadcast(told)
+        for item in (NEWS, WHO):
+            sessions.connections.broadcast(item)
         assert texts(node) == []
 
     def test_the_older_hear_only_what_is_theirs(self, sessions: FakeSessions) -> None:
         newer, older = sessions.enter(PAIRING), sessions.enter(PAIRING, protocol=3)
         sessions.connections.broadcast(NEWER)
         sessions.connections.broadcast(NEWS)
-        assert [said["seq"] for said in texts(newer)] == [1, 2]
-        assert [said["seq"] for said in texts(older)] == [1], "and it counts nothing else"
+        assert [message["seq"] for message in texts(newer)] == [1, 2]
+        assert [message["seq"] for message in texts(older)] == [1], "and it counts nothing else"
 
     @pytest.mark.parametrize("scopes", [(READ,), (WRITE,), (ADMIN,)])
     def test_presence_carries_its_version(
@@ -80,11 +80,11 @@ class TestBroadcast:
             sessions.connections.broadcast(NEWS)
             sessions.pass_time(TICK_SECONDS / 2)
             sessions.connections.broadcast(WHO)
-        names = [said["event"] for said in texts(one)]
+        names = [message["event"] for message in texts(one)]
         assert names.count("tick") == 4
         assert names.index("tick") < len(names) - 1 - names[::-1].index("tick")
-        assert [said["seq"] for said in texts(one)] == list(range(1, 8 * 2 + 4 + 1))
-        assert [(said["event"], said["seq"]) for said in texts(node)] == [
+        assert [message["seq"] for message in texts(one)] == list(range(1, 8 * 2 + 4 + 1))
+        assert [(message["event"], message["seq"]) for message in texts(node)] == [
             ("tick", number) for number in (1, 2, 3, 4)
         ]
 
@@ -98,14 +98,14 @@ class TestBroadcast:
         assert len(texts(quick)) == 1
 
     def test_a_closed_client_gets_nothing_more(self, sessions: FakeSessions) -> None:
-        one = sessions.enter(PAIRING, READ)
+        connection = sessions.enter(PAIRING, READ)
         assert (sessions.connections.audience(PAIRING), sessions.connections.audience(READ)) == (
             1,
             1,
         )
-        sessions.connections.close(one, *REMOVED)
+        sessions.connections.close(connection, *REMOVED)
         sessions.connections.broadcast(NEWS)
-        assert texts(one) == []
+        assert texts(connection) == []
         assert (sessions.connections.audience(PAIRING), sessions.connections.audience(READ)) == (
             0,
             0,
@@ -127,8 +127,8 @@ class TestBroadcast:
             sessions.enter(role="node", protocol=protocol),
         ]
         sessions.connections.drain(until=sessions.clock.monotonic() + 10)
-        for one in everybody:
-            assert texts(one) == [
+        for item in everybody:
+            assert texts(item) == [
                 {"type": "event", "event": "shutdown", "payload": payload, "seq": 1}
             ]
 
@@ -136,10 +136,10 @@ class TestBroadcast:
 class TestDrain:
     def test_without_a_lease_nothing_is_sent(self, sessions: FakeSessions) -> None:
         """A process whose lease ended while it was stopped may drain as soon as it wakes."""
-        one = sessions.enter(READ)
+        connection = sessions.enter(READ)
         sessions.leased = lambda: False
         sessions.connections.drain(until=sessions.clock.monotonic() + 10)
-        assert (texts(one), closes(one)) == ([], [(1013, "approval unavailable")])
+        assert (texts(connection), closes(connection)) == ([], [(1013, "approval unavailable")])
 
     def test_closes_are_spread_over_the_time(self, sessions: FakeSessions) -> None:
         everybody = [sessions.enter(READ) for _ in range(100)]
@@ -152,7 +152,7 @@ class TestDrain:
         steps = [after - before for before, after in itertools.pairwise(closed)]
         assert max(steps) <= 4
         assert closed[-1] == 100
-        assert all(closes(one) == [RESTART] for one in everybody)
+        assert all(closes(item) == [RESTART] for item in everybody)
 
     def test_clients_admitted_meanwhile_are_closed_with_the_rest(
         self, sessions: FakeSessions
@@ -165,9 +165,9 @@ class TestDrain:
         assert closes(late) == [RESTART]
 
     def test_without_time_all_are_closed_at_once(self, sessions: FakeSessions) -> None:
-        one = sessions.enter(READ)
+        connection = sessions.enter(READ)
         sessions.connections.drain(until=sessions.clock.monotonic())
-        assert closes(one) == [RESTART]
+        assert closes(connection) == [RESTART]
 
 
 class TestCloseDevice:
@@ -189,7 +189,7 @@ class TestCloseDevice:
         sessions.connections.respond(own, "boot:1/2", RESPONSE)
         assert texts(own) == [], "it is no longer served"
         sessions.connections.respond(own, "boot:1/1", RESPONSE)
-        assert [said["id"] for said in texts(own)] == ["1"]
+        assert [message["id"] for message in texts(own)] == ["1"]
         assert closes(own) == [REMOVED]
 
     def test_another_call_of_the_same_connection_does_not_keep_it(

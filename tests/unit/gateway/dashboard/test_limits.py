@@ -31,19 +31,19 @@ class TestRoom:
     async def test_a_waiting_request_is_next(self) -> None:
         room = ResponseLimiter(limit=1, limit_per_address=1)
         let_go = asyncio.Event()
-        told: list[str] = []
+        received: list[str] = []
 
         async def visit(name: str) -> None:
             async with room.place("a"):
-                told.append(name)
+                received.append(name)
                 await let_go.wait()
 
         visits = [asyncio.create_task(visit(name)) for name in ("first", "second")]
         await turns(5)
-        assert told == ["first"]
+        assert received == ["first"]
         let_go.set()
         await asyncio.gather(*visits)
-        assert told == ["first", "second"]
+        assert received == ["first", "second"]
 
     async def test_a_granted_slot_has_no_deadline(self) -> None:
         room = ResponseLimiter(limit=1, limit_per_address=1, turn_seconds=SOON)

@@ -46,8 +46,8 @@ class TestScripts:
 
 class TestPolicy:
     def test_scripts_are_the_pages_own_and_nothing_else(self) -> None:
-        said = directives(page_of(INDEX).policy)
-        assert said["script-src"] == [
+        text = directives(page_of(INDEX).policy)
+        assert text["script-src"] == [
             "'self'",
             f"'sha256-{sha256(OURS)}'",
             f"'sha256-{sha256(FIRST)}'",
@@ -59,14 +59,14 @@ class TestPolicy:
 
     def test_nothing_comes_from_elsewhere_and_nobody_frames_it(self) -> None:
         policy = page_of(INDEX).policy
-        said = directives(policy)
-        assert said["default-src"] == ["'self'"]
-        assert said["connect-src"] == ["'self'", "data:"]
+        text = directives(policy)
+        assert text["default-src"] == ["'self'"]
+        assert text["connect-src"] == ["'self'", "data:"]
         for name in ("frame-ancestors", "base-uri", "object-src"):
-            assert said[name] == ["'none'"]
+            assert text[name] == ["'none'"]
         assert "http" not in policy
         assert "unsafe-eval" not in policy
-        assert [name for name, values in said.items() if "'unsafe-inline'" in values] == [
+        assert [name for name, values in text.items() if "'unsafe-inline'" in values] == [
             "style-src"
         ]
 

@@ -159,7 +159,7 @@ class TestPlaces:
 
 class TestFiles:
     @pytest.mark.parametrize(
-        ("path", "said"),
+        ("path", "expected"),
         [
             ("/a.js", "text/javascript; charset=utf-8"),
             ("/a.css", "text/css; charset=utf-8"),
@@ -177,8 +177,8 @@ class TestFiles:
             ("/a.js/b", "application/octet-stream"),
         ],
     )
-    def test_types(self, path: str, said: str) -> None:
-        assert content_type(path) == said
+    def test_types(self, path: str, expected: str) -> None:
+        assert content_type(path) == expected
 
     def test_pictures_and_fonts_are_not_compressed_again(self) -> None:
         assert compressible("/a.js")

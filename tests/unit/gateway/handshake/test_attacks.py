@@ -23,17 +23,17 @@ from tests.support.attempts import (
     OTHER_KEY,
     REMOTE,
     TOKEN,
-    accepted,
+    acceptance_of,
     after_report,
-    altered,
-    asked,
+    alter,
     connect,
     detail_code,
-    encoded,
-    judged,
+    evaluate,
     new_handshake,
-    refused,
-    wrong,
+    question_of,
+    refusal_of,
+    refusal_of_wrong_secret,
+    to_bytes,
 )
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class TestOrigin:
     @pytest.mark.parametrize("profile", [CONTROL_UI, CLI], ids=["page", "cli"])
     def test_a_foreign_origin_is_refused(self, origin: str, profile: Profile) -> None:
         """Approval is not asked; the client gets an error frame and close code 1008."""
-        refusal = refused(connect(profile), replace(REMOTE, origin=origin))
+        refusal = refusal_of(connect(profile), replace(REMOTE, origin=origin))
         assert detail_code(refusal) == "CONTROL_UI_ORIGIN_NOT_ALLOWED"
         assert refusal.close_code == 1008
 
@@ -86,16 +86,16 @@ class TestOrigin:
     )
     def test_loopback_pages_are_for_local_clients(self, origin: str, host: str) -> None:
         frame = connect(CONTROL_UI)
-        assert asked(frame, replace(LOCAL, origin=origin, host=host)).address == "127.0.0.1"
-        refusal = refused(frame, replace(REMOTE, origin=origin, host=host))
+        assert question_of(frame, replace(LOCAL, origin=origin, host=host)).address == "127.0.0.1"
+        refusal = refusal_of(frame, replace(REMOTE, origin=origin, host=host))
         assert detail_code(refusal) == "CONTROL_UI_ORIGIN_NOT_ALLOWED"
 
     def test_without_an_origin_only_the_proof_counts(self) -> None:
-        assert asked(connect()).device_id == KEY.device_id
+        assert question_of(connect()).device_id == KEY.device_id
 
     @pytest.mark.parametrize("origin", ["https://ok.example", "https://OK.example:443"])
     def test_the_allowed_page_is_admitted(self, origin: str) -> None:
-        question = asked(connect(CONTROL_UI), replace(REMOTE, origin=origin))
+        question = question_of(connect(CONTROL_UI), replace(REMOTE, origin=origin))
         assert question.client.id == "openclaw-control-ui"
 
 
@@ -119,7 +119,7 @@ class TestFirstFrame:
         ],
     )
     def test_any_first_frame_but_connect_is_refused(self, frame: Any) -> None:
-        effect = judged(frame)
+        effect = evaluate(frame)
         assert isinstance(effect, Refusal)
         assert effect.close_code in {1000, 1008}
 
@@ -127,7 +127,7 @@ class TestFirstFrame:
 class TestReplay:
     @pytest.mark.parametrize("connection_id", ["boot:8", "other:1"], ids=["same", "other replica"])
     def test_a_captured_connect_fails_on_another_socket(self, connection_id: str) -> None:
-        captured = encoded(connect())
+        captured = to_bytes(connect())
         assert isinstance(new_handshake().on_frame(captured, now_ms=NOW_MS), AuthorizeDevice)
 
         other = new_handshake(
@@ -139,8 +139,8 @@ class TestReplay:
 
     def test_a_captured_connect_with_the_new_nonce_fails(self) -> None:
         other = new_handshake(nonce="0d2a5c1e-0000-4000-8000-000000000000")
-        frame = altered(connect(), lambda p: p["device"].update(nonce=other.nonce))
-        effect = other.on_frame(encoded(frame), now_ms=NOW_MS)
+        frame = alter(connect(), lambda p: p["device"].update(nonce=other.nonce))
+        effect = other.on_frame(to_bytes(frame), now_ms=NOW_MS)
         assert isinstance(effect, Refusal)
         assert detail_code(effect) == "DEVICE_AUTH_SIGNATURE_INVALID"
 
@@ -176,29 +176,29 @@ class TestProof:
             ),
             (connect(challenge=Challenge(CHALLENGE.nonce, 0)), "DEVICE_AUTH_SIGNATURE_EXPIRED"),
             (
-                altered(
+                alter(
                     connect(key=OTHER_KEY),
                     lambda p: p["device"].update(id=KEY.device_id, publicKey=KEY.public_key),
                 ),
                 "DEVICE_AUTH_SIGNATURE_INVALID",
             ),
             (
-                altered(connect(), lambda p: p["device"].update(id=OTHER_KEY.device_id)),
+                alter(connect(), lambda p: p["device"].update(id=OTHER_KEY.device_id)),
                 "DEVICE_AUTH_DEVICE_ID_MISMATCH",
             ),
             (
-                altered(
+                alter(
                     connect(),
                     lambda p: p["device"].update(signature=twin(p["device"]["signature"])),
                 ),
                 "DEVICE_AUTH_SIGNATURE_INVALID",
             ),
             (
-                altered(connect(), lambda p: p["device"].update(low_order_device())),
+                alter(connect(), lambda p: p["device"].update(low_order_device())),
                 "DEVICE_AUTH_SIGNATURE_INVALID",
             ),
             (
-                altered(
+                alter(
                     connect(),
                     lambda p: p["device"].update(
                         signature=(decode_base64(p["device"]["signature"]) or b"").hex()
@@ -207,7 +207,7 @@ class TestProof:
                 "DEVICE_AUTH_SIGNATURE_INVALID",
             ),
             (
-                altered(
+                alter(
                     connect(),
                     lambda p: p["device"].update(
                         publicKey=(decode_base64(p["device"]["publicKey"]) or b"").hex()
@@ -216,7 +216,7 @@ class TestProof:
                 "DEVICE_AUTH_DEVICE_ID_MISMATCH",
             ),
             (
-                altered(
+                alter(
                     connect(),
                     lambda p: p["device"].update(
                         publicKey="MCowBQYDK2VwAyEA" + p["device"]["publicKey"]
@@ -240,7 +240,7 @@ class TestProof:
     )
     def test_a_broken_proof_is_refused(self, frame: Any, code: str) -> None:
         """Each fault has its own code, and approval is not asked."""
-        refusal = refused(frame)
+        refusal = refusal_of(frame)
         assert detail_code(refusal) == code
         assert refusal.close_code == 1008
 
@@ -263,32 +263,32 @@ NOT_IN_VERSION_2 = {
     "device family": lambda p: p["client"].update(deviceFamily="Mac"),
     "device family left out": lambda p: p["client"].pop("deviceFamily"),
 }
-TWO_SCOPES = CLI.asking("operator.read", "operator.pairing")
+TWO_SCOPES = CLI.with_scopes("operator.read", "operator.pairing")
 
 
 class TestAlteredAfterSigning:
     @pytest.mark.parametrize("name", [*ALTERATIONS, *NOT_IN_VERSION_2])
     def test_an_altered_version_3_connect_is_refused(self, name: str) -> None:
-        frame = altered(connect(TWO_SCOPES), (ALTERATIONS | NOT_IN_VERSION_2)[name])
-        assert detail_code(refused(frame)) == "DEVICE_AUTH_SIGNATURE_INVALID"
+        frame = alter(connect(TWO_SCOPES), (ALTERATIONS | NOT_IN_VERSION_2)[name])
+        assert detail_code(refusal_of(frame)) == "DEVICE_AUTH_SIGNATURE_INVALID"
 
     @pytest.mark.parametrize("name", ALTERATIONS)
     def test_an_altered_version_2_connect_is_refused(self, name: str) -> None:
         profile = replace(TWO_SCOPES, signature_version=2)
-        frame = altered(connect(profile), ALTERATIONS[name])
-        assert detail_code(refused(frame)) == "DEVICE_AUTH_SIGNATURE_INVALID"
+        frame = alter(connect(profile), ALTERATIONS[name])
+        assert detail_code(refusal_of(frame)) == "DEVICE_AUTH_SIGNATURE_INVALID"
 
     @pytest.mark.parametrize("name", NOT_IN_VERSION_2)
     def test_version_2_does_not_cover_the_platform(self, name: str) -> None:
         """As in the original: browsers sign version 2, so their platform is only a claim."""
         profile = replace(TWO_SCOPES, signature_version=2)
-        question = asked(altered(connect(profile), NOT_IN_VERSION_2[name]))
+        question = question_of(alter(connect(profile), NOT_IN_VERSION_2[name]))
         assert question.device_id == KEY.device_id
 
     def test_a_device_token_added_beside_the_signed_token_is_ignored(self) -> None:
         """Only the first token present is signed, and only it is used."""
-        frame = altered(connect(), lambda p: p["auth"].update(deviceToken="stolen"))
-        question = asked(frame)
+        frame = alter(connect(), lambda p: p["auth"].update(deviceToken="stolen"))
+        question = question_of(frame)
         assert (question.method, question.guessed_secret) == ("token", False)
 
 
@@ -309,13 +309,13 @@ class TestWithoutDevice:
     )
     @pytest.mark.parametrize("field", ["token", "password"])
     def test_with_a_wrong_token_the_client_is_refused(self, token: str, field: str) -> None:
-        frame = altered(connect(key=None), lambda p: p.update(auth={field: token}))
-        assert detail_code(wrong(frame)) == "AUTH_TOKEN_MISMATCH"
+        frame = alter(connect(key=None), lambda p: p.update(auth={field: token}))
+        assert detail_code(refusal_of_wrong_secret(frame)) == "AUTH_TOKEN_MISMATCH"
 
     @pytest.mark.parametrize("auth", [{}, {"token": ""}, {"password": ""}, {"deviceToken": "d"}])
     def test_without_a_token_the_client_is_refused(self, auth: dict[str, str]) -> None:
-        frame = altered(connect(key=None), lambda p: p.update(auth=auth))
-        assert detail_code(refused(frame)) == "DEVICE_IDENTITY_REQUIRED"
+        frame = alter(connect(key=None), lambda p: p.update(auth=auth))
+        assert detail_code(refusal_of(frame)) == "DEVICE_IDENTITY_REQUIRED"
 
     @pytest.mark.parametrize("peer", [REMOTE, LOCAL, BROWSER], ids=["remote", "local", "page"])
     @pytest.mark.parametrize("client_id", ["cli", "gateway-client", "openclaw-probe", "test"])
@@ -323,8 +323,8 @@ class TestWithoutDevice:
     def test_the_right_token_alone_grants_no_scope(
         self, peer: RequestInfo, client_id: str, mode: str
     ) -> None:
-        profile = replace(CLI, client_id=client_id, mode=mode).asking("operator.admin")
-        assert accepted(connect(profile, key=None), peer).grant.scopes == ()
+        profile = replace(CLI, client_id=client_id, mode=mode).with_scopes("operator.admin")
+        assert acceptance_of(connect(profile, key=None), peer).grant.scopes == ()
 
     def test_the_right_token_alone_grants_no_node_role(self) -> None:
         refusal = after_report(connect(NODE_HOST, key=None), right=True)
@@ -343,8 +343,8 @@ class StillClock:
 class TestTwice:
     def test_a_second_connect_after_hello_is_an_error(self) -> None:
         session = Session("boot:7", 4, "operator", ["operator.read"], KEY.device_id, "token")
-        second = connect(CLI.asking("operator.admin"), key=OTHER_KEY)
-        turn = Dispatcher(StillClock()).on_frame(session, encoded(second))
+        second = connect(CLI.with_scopes("operator.admin"), key=OTHER_KEY)
+        turn = Dispatcher(StillClock()).on_frame(session, to_bytes(second))
         assert turn.close is None
         assert turn.frame is not None
         assert b'"connect is only valid as the first request"' in turn.frame

@@ -27,13 +27,13 @@ from tests.support.attempts import (
     REMOTE,
     TOKEN,
     after_report,
-    asked,
+    client_view,
     connect,
-    judged,
-    refused,
-    refused_with,
-    told,
-    wrong,
+    evaluate,
+    question_of,
+    refusal_after,
+    refusal_of,
+    refusal_of_wrong_secret,
 )
 from tests.unit.gateway.handshake.refusal_rows import (
     HINT_CLI_LOCAL,
@@ -73,7 +73,9 @@ class TestGatewayToken:
     )
     def test_wrong_token_no_device(self, profile: Profile, peer: RequestInfo, hint: str) -> None:
         frame = connect(profile, key=None, token="wrong")
-        assert told(wrong(frame, peer)) == mismatch(hint, with_device=False)
+        assert client_view(refusal_of_wrong_secret(frame, peer)) == mismatch(
+            hint, with_device=False
+        )
 
     @pytest.mark.parametrize(
         ("profile", "peer", "hint"),
@@ -92,24 +94,26 @@ class TestGatewayToken:
     ) -> None:
         """It could be a device token in the wrong field, so approval is asked first."""
         frame = connect(profile, token="wrong")
-        question = asked(frame, peer)
+        question = question_of(frame, peer)
         assert (question.method, question.candidate) == ("device-token", "wrong")
         assert question.candidate_field == "token"
-        refusal = refused_with(frame, WRONG_DEVICE_TOKEN, peer)
-        assert told(refusal) == mismatch(hint, with_device=True)
+        refusal = refusal_after(frame, WRONG_DEVICE_TOKEN, peer)
+        assert client_view(refusal) == mismatch(hint, with_device=True)
 
     @pytest.mark.parametrize("key", [KEY, None], ids=["device", "no device"])
     def test_wrong_password_field(self, key: Any) -> None:
         frame = connect(key=key, token=None, password="wrong")
-        assert told(wrong(frame)) == mismatch(HINT_CLI_REMOTE, with_device=False)
+        assert client_view(refusal_of_wrong_secret(frame)) == mismatch(
+            HINT_CLI_REMOTE, with_device=False
+        )
 
     def test_right_token_in_the_password_field(self) -> None:
-        question = asked(connect(token=None, password=TOKEN))
+        question = question_of(connect(token=None, password=TOKEN))
         assert (question.method, question.candidate) == ("token", "")
 
     def test_protocol_3_knows_no_password(self) -> None:
         frame = connect(CLI_3, token=None, password=TOKEN)
-        assert told(refused(frame)) == missing(HINT_CLI_REMOTE)
+        assert client_view(refusal_of(frame)) == missing(HINT_CLI_REMOTE)
 
     @pytest.mark.parametrize(
         ("profile", "peer", "hint"),
@@ -125,35 +129,35 @@ class TestGatewayToken:
     def test_no_auth_with_device(
         self, profile: Profile, peer: RequestInfo, hint: str, token: str | None
     ) -> None:
-        assert told(refused(connect(profile, token=token), peer)) == missing(hint)
+        assert client_view(refusal_of(connect(profile, token=token), peer)) == missing(hint)
 
     def test_each_token_of_the_list_is_accepted(self) -> None:
         for token in (TOKEN, "gateway-token-of-32-characters-99"):
-            assert asked(connect(token=token)).method == "token"
+            assert question_of(connect(token=token)).method == "token"
 
 
 class TestWithoutDevice:
     @pytest.mark.parametrize("profile", [CLI, REFERENCE], ids=["cli", "backend"])
     def test_no_auth(self, profile: Profile) -> None:
-        assert told(refused(connect(profile, key=None, token=None))) == DEVICE_REQUIRED
+        assert client_view(refusal_of(connect(profile, key=None, token=None))) == DEVICE_REQUIRED
 
     def test_device_token_proves_nothing_without_its_device(self) -> None:
         frame = connect(key=None, token=None, device_token="d")
-        assert told(refused(frame)) == DEVICE_REQUIRED
+        assert client_view(refusal_of(frame)) == DEVICE_REQUIRED
 
     def test_node(self) -> None:
-        assert told(refused(connect(NODE_HOST, key=None, token=None))) == DEVICE_REQUIRED
+        assert client_view(refusal_of(connect(NODE_HOST, key=None, token=None))) == DEVICE_REQUIRED
 
     def test_node_with_a_right_token(self) -> None:
         """Approval is asked first: a lock-out hides that it was right."""
         refusal = after_report(connect(NODE_HOST, key=None), right=True)
         assert isinstance(refusal, Refusal)
-        assert told(refusal) == DEVICE_REQUIRED
+        assert client_view(refusal) == DEVICE_REQUIRED
 
     @pytest.mark.parametrize("profile", [CONTROL_UI, TUI], ids=["page", "tui"])
     @pytest.mark.parametrize("token", [TOKEN, "wrong", None], ids=["right", "wrong", "none"])
     def test_control_ui(self, profile: Profile, token: str | None) -> None:
-        assert told(refused(connect(profile, key=None, token=token), BROWSER)) == row(
+        assert client_view(refusal_of(connect(profile, key=None, token=token), BROWSER)) == row(
             "control ui requires device identity (use HTTPS or localhost secure context)",
             {"code": "CONTROL_UI_DEVICE_IDENTITY_REQUIRED"},
         )
@@ -162,10 +166,10 @@ class TestWithoutDevice:
 class TestDeviceToken:
     def test_bad_device_token(self) -> None:
         frame = connect(token=None, device_token="old")
-        question = asked(frame)
+        question = question_of(frame)
         assert (question.method, question.candidate) == ("device-token", "old")
         assert question.candidate_field == "deviceToken"
-        assert told(refused_with(frame, WRONG_DEVICE_TOKEN)) == unauthorized(
+        assert client_view(refusal_after(frame, WRONG_DEVICE_TOKEN)) == unauthorized(
             "device token mismatch (rotate/reissue device token)",
             "AUTH_DEVICE_TOKEN_MISMATCH",
             "device_token_mismatch",
@@ -174,18 +178,18 @@ class TestDeviceToken:
 
     def test_bad_device_token_beside_a_wrong_token(self) -> None:
         frame = connect(token="wrong", device_token="old")
-        assert asked(frame).candidate == "old"
-        error, *_ = told(refused_with(frame, WRONG_DEVICE_TOKEN))
+        assert question_of(frame).candidate == "old"
+        error, *_ = client_view(refusal_after(frame, WRONG_DEVICE_TOKEN))
         assert error is not None
         assert error["details"]["code"] == "AUTH_DEVICE_TOKEN_MISMATCH"
 
     def test_bad_device_token_only_in_the_token_field(self) -> None:
-        refusal = refused_with(connect(token="old"), WRONG_DEVICE_TOKEN)
-        assert told(refusal) == mismatch(HINT_CLI_REMOTE, with_device=True)
+        refusal = refusal_after(connect(token="old"), WRONG_DEVICE_TOKEN)
+        assert client_view(refusal) == mismatch(HINT_CLI_REMOTE, with_device=True)
 
     def test_scopes_beyond_those_of_the_token(self) -> None:
         frame = connect(token=None, device_token="d")
-        assert told(refused_with(frame, Denied(NOW, "scope-mismatch"))) == unauthorized(
+        assert client_view(refusal_after(frame, Denied(NOW, "scope-mismatch"))) == unauthorized(
             "device token scope mismatch (re-pair or approve scope upgrade)",
             "AUTH_SCOPE_MISMATCH",
             "scope_mismatch",
@@ -194,7 +198,9 @@ class TestDeviceToken:
 
     def test_bad_bootstrap_token(self) -> None:
         frame = connect(token=None, bootstrap_token="b")
-        assert told(wrong(frame, classes=(BOOTSTRAP_TOKEN,))) == unauthorized(
+        assert client_view(
+            refusal_of_wrong_secret(frame, classes=(BOOTSTRAP_TOKEN,))
+        ) == unauthorized(
             "setup code invalid, expired, revoked, or already used "
             "(create a new code; review `openclaw devices list`)",
             "AUTH_BOOTSTRAP_TOKEN_INVALID",
@@ -204,13 +210,17 @@ class TestDeviceToken:
 
     def test_a_wrong_token_beside_it_counts_as_well(self) -> None:
         frame = connect(token="wrong", bootstrap_token="b")
-        error, *_ = told(wrong(frame, classes=(SHARED_SECRET, BOOTSTRAP_TOKEN)))
+        error, *_ = client_view(
+            refusal_of_wrong_secret(frame, classes=(SHARED_SECRET, BOOTSTRAP_TOKEN))
+        )
         assert error is not None
         assert error["details"]["code"] == "AUTH_BOOTSTRAP_TOKEN_INVALID"
 
     def test_bad_bootstrap_token_in_protocol_3(self) -> None:
         frame = connect(CLI_3, token=None, bootstrap_token="b")
-        assert told(wrong(frame, classes=(BOOTSTRAP_TOKEN,))) == unauthorized(
+        assert client_view(
+            refusal_of_wrong_secret(frame, classes=(BOOTSTRAP_TOKEN,))
+        ) == unauthorized(
             "bootstrap token invalid or expired (scan a fresh setup code)",
             "AUTH_BOOTSTRAP_TOKEN_INVALID",
             "bootstrap_token_invalid",
@@ -218,7 +228,7 @@ class TestDeviceToken:
         )
 
     def test_the_gateway_token_goes_before_a_device_token(self) -> None:
-        question = asked(connect(device_token="whatever"))
+        question = question_of(connect(device_token="whatever"))
         told_along = (question.candidate, question.candidate_field)
         assert (question.method, told_along) == ("token", ("whatever", "deviceToken"))
         assert not question.guessed_secret
@@ -246,7 +256,7 @@ class TestGuesses:
     def test_a_wrong_one_beside_a_right_one(self) -> None:
         right = knock(connect(key=None, token="wrong", password=TOKEN))
         assert (right.right, right.guesses) == (True, self.shared("wrong"))
-        question = asked(connect(token="wrong", password=TOKEN))
+        question = question_of(connect(token="wrong", password=TOKEN))
         assert (question.method, question.guesses) == ("token", [DIGESTS.of("wrong")])
 
     def test_a_bootstrap_token_is_one_of_its_own_class(self) -> None:
@@ -254,7 +264,7 @@ class TestGuesses:
         assert found == [*self.shared("wrong"), Guess(BOOTSTRAP_TOKEN, DIGESTS.of("b"))]
 
     def test_beside_a_device_token(self) -> None:
-        question = asked(connect(token="wrong", device_token="d", password="other"))
+        question = question_of(connect(token="wrong", device_token="d", password="other"))
         assert question.guesses == [DIGESTS.of("wrong"), DIGESTS.of("other")]
         assert (question.guessed_secret, question.candidate_offered) == (True, False)
 
@@ -262,13 +272,13 @@ class TestGuesses:
     def test_what_may_be_a_device_token_is_a_guess_only_once_it_is_wrong(
         self, secrets: dict[str, Any]
     ) -> None:
-        question = asked(connect(token="d", **secrets))
+        question = question_of(connect(token="d", **secrets))
         assert (question.guesses, question.candidate_offered) == ([], True)
         assert (question.wrong_secret, question.guessed_secret) == (True, False)
 
     def test_no_secret_travels_but_the_device_token(self) -> None:
         frame = connect(token="wrong-gateway-token", device_token="d", password="wrong-password")
-        told_approval = encode(asked(frame))
+        told_approval = encode(question_of(frame))
         assert b"wrong-" not in told_approval
 
     def test_the_digests_are_those_of_the_first_bus_secret(self) -> None:
@@ -282,6 +292,6 @@ class TestGuesses:
 
 def knock(frame: Any) -> ReportSecret:
     """Return the ReportSecret of a connect."""
-    effect = judged(frame)
+    effect = evaluate(frame)
     assert isinstance(effect, ReportSecret), effect
     return effect

@@ -13,12 +13,12 @@ from tests.support.attempts import (
     KEY,
     NOW_MS,
     OTHER_KEY,
-    altered,
-    asked,
+    alter,
+    client_view,
     connect,
-    refused,
-    refused_with,
-    told,
+    question_of,
+    refusal_after,
+    refusal_of,
 )
 from tests.unit.gateway.handshake.refusal_rows import NOW, row
 
@@ -55,47 +55,47 @@ class TestDeviceProof:
         ],
     )
     def test_id_is_not_the_hash_of_the_key(self, change: dict[str, str]) -> None:
-        frame = altered(connect(), lambda params: params["device"].update(change))
-        assert told(refused(frame)) == ID_MISMATCH
+        frame = alter(connect(), lambda params: params["device"].update(change))
+        assert client_view(refusal_of(frame)) == ID_MISMATCH
 
     def test_a_text_that_is_too_long_for_a_key_is_not_read(self) -> None:
         longest = KEY.public_key + " " * (PUBLIC_KEY_LIMIT_CHARACTERS - len(KEY.public_key))
-        frame = altered(connect(), lambda params: params["device"].update(publicKey=longest))
-        assert asked(frame).public_key == KEY.public_key
+        frame = alter(connect(), lambda params: params["device"].update(publicKey=longest))
+        assert question_of(frame).public_key == KEY.public_key
         known = _known.cache_info().currsize
-        frame = altered(connect(), lambda params: params["device"].update(publicKey=longest + " "))
-        assert told(refused(frame)) == ID_MISMATCH
+        frame = alter(connect(), lambda params: params["device"].update(publicKey=longest + " "))
+        assert client_view(refusal_of(frame)) == ID_MISMATCH
         assert _known.cache_info().currsize == known
 
     def test_another_key_than_the_paired_one(self) -> None:
-        assert told(refused_with(connect(), Denied(NOW, "key-mismatch"))) == ID_MISMATCH
+        assert client_view(refusal_after(connect(), Denied(NOW, "key-mismatch"))) == ID_MISMATCH
 
     @pytest.mark.parametrize("skew_ms", [-120_001, 120_001, 10**9])
     def test_signed_too_long_ago_or_ahead(self, skew_ms: int) -> None:
-        assert told(refused(connect(), now_ms=NOW_MS + skew_ms)) == device_row(
+        assert client_view(refusal_of(connect(), now_ms=NOW_MS + skew_ms)) == device_row(
             "device signature expired", "DEVICE_AUTH_SIGNATURE_EXPIRED", "device-signature-stale"
         )
 
     @pytest.mark.parametrize("skew_ms", [-120_000, 0, 120_000])
     def test_two_minutes_are_allowed(self, skew_ms: int) -> None:
-        assert asked(connect(), now_ms=NOW_MS + skew_ms).device_id == KEY.device_id
+        assert question_of(connect(), now_ms=NOW_MS + skew_ms).device_id == KEY.device_id
 
     @pytest.mark.parametrize("nonce", [" ", "\t\n", "\u00a0"])
     def test_blank_nonce(self, nonce: str) -> None:
-        frame = altered(connect(), lambda params: params["device"].update(nonce=nonce))
-        assert told(refused(frame)) == device_row(
+        frame = alter(connect(), lambda params: params["device"].update(nonce=nonce))
+        assert client_view(refusal_of(frame)) == device_row(
             "device nonce required", "DEVICE_AUTH_NONCE_REQUIRED", "device-nonce-missing"
         )
 
     def test_other_nonce(self) -> None:
-        frame = altered(connect(), lambda params: params["device"].update(nonce="other"))
-        assert told(refused(frame)) == device_row(
+        frame = alter(connect(), lambda params: params["device"].update(nonce="other"))
+        assert client_view(refusal_of(frame)) == device_row(
             "device nonce mismatch", "DEVICE_AUTH_NONCE_MISMATCH", "device-nonce-mismatch"
         )
 
     @pytest.mark.parametrize("signature", ["garbage", "A" * 86, "!", "AAAA", "é"])
     def test_wrong_signature(self, signature: str) -> None:
-        frame = altered(connect(), lambda params: params["device"].update(signature=signature))
-        assert told(refused(frame)) == device_row(
+        frame = alter(connect(), lambda params: params["device"].update(signature=signature))
+        assert client_view(refusal_of(frame)) == device_row(
             "device signature invalid", "DEVICE_AUTH_SIGNATURE_INVALID", "device-signature"
         )

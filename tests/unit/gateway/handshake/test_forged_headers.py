@@ -12,10 +12,10 @@ from services.gateway.handshake.outcome import RequestInfo
 from shared.addresses import client_address
 from shared.device.profile import CONTROL_UI
 from tests.support.attempts import (
-    asked,
     connect,
     detail_code,
-    refused,
+    question_of,
+    refusal_of,
 )
 
 FORGED = [
@@ -47,9 +47,9 @@ class TestForgedHeaders:
         peer, key = peer_of("203.0.113.7", CIMultiDict(headers))
         assert (peer.address, peer.direct_loopback, key) == ("203.0.113.7", False, "203.0.113.7")
         local_page = replace(peer, origin="http://localhost:18789", host="localhost:18789")
-        refusal = refused(connect(CONTROL_UI), local_page)
+        refusal = refusal_of(connect(CONTROL_UI), local_page)
         assert detail_code(refusal) == "CONTROL_UI_ORIGIN_NOT_ALLOWED"
-        assert asked(connect(), peer).address == "203.0.113.7"
+        assert question_of(connect(), peer).address == "203.0.113.7"
 
     @pytest.mark.parametrize("headers", FORGED[:5], ids=str)
     def test_a_proxy_on_this_machine_ends_locality(self, headers: dict[str, str]) -> None:

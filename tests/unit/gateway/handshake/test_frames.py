@@ -9,7 +9,15 @@ import pytest
 
 from shared.device.profile import CLI, CLI_3
 from shared.protocol import refusals
-from tests.support.attempts import NOW_MS, altered, connect, encoded, new_handshake, refused, told
+from tests.support.attempts import (
+    NOW_MS,
+    alter,
+    client_view,
+    connect,
+    new_handshake,
+    refusal_of,
+    to_bytes,
+)
 from tests.unit.gateway.handshake.refusal_rows import row
 
 
@@ -35,31 +43,31 @@ class TestParams:
         ],
     )
     def test_the_first_problem_is_reported(self, change: Any, problem: str) -> None:
-        assert told(refused(altered(connect(), change))) == row(
+        assert client_view(refusal_of(alter(connect(), change))) == row(
             f"invalid connect params: {problem}"
         )
 
     def test_protocol_3_gets_all_problems(self) -> None:
-        frame = altered(connect(CLI_3), lambda params: params["client"].clear())
+        frame = alter(connect(CLI_3), lambda params: params["client"].clear())
         names = ("id", "version", "platform", "mode")
-        said = "; ".join(f"at /client: must have required property '{name}'" for name in names)
-        assert told(refused(frame)) == row(f"invalid connect params: {said}")
+        text = "; ".join(f"at /client: must have required property '{name}'" for name in names)
+        assert client_view(refusal_of(frame)) == row(f"invalid connect params: {text}")
 
     def test_no_params_at_all(self) -> None:
         frame = {"type": "req", "id": "1:x", "method": "connect"}
-        assert told(refused(frame)) == row(
+        assert client_view(refusal_of(frame)) == row(
             "invalid connect params: must have required property 'minProtocol'"
         )
 
-    @pytest.mark.parametrize(("least", "most"), [(5, 5), (1, 2), (4, 3), (6, 10**30)])
-    def test_no_common_protocol(self, least: int, most: int) -> None:
-        frame = connect(replace(CLI, min_protocol=least, max_protocol=most))
-        assert told(refused(frame)) == row(
+    @pytest.mark.parametrize(("minimum", "maximum"), [(5, 5), (1, 2), (4, 3), (6, 10**30)])
+    def test_no_common_protocol(self, minimum: int, maximum: int) -> None:
+        frame = connect(replace(CLI, min_protocol=minimum, max_protocol=maximum))
+        assert client_view(refusal_of(frame)) == row(
             "protocol mismatch",
             {
                 "code": "PROTOCOL_MISMATCH",
-                "clientMinProtocol": least,
-                "clientMaxProtocol": most,
+                "clientMinProtocol": minimum,
+                "clientMaxProtocol": maximum,
                 "expectedProtocol": 4,
                 "minimumProbeProtocol": 3,
             },
@@ -68,14 +76,16 @@ class TestParams:
 
     @pytest.mark.parametrize("role", ["admin", "Operator", " operator", "operator\x00"])
     def test_unknown_role(self, role: str) -> None:
-        assert told(refused(connect(replace(CLI, role=role)))) == row("invalid role")
+        assert client_view(refusal_of(connect(replace(CLI, role=role)))) == row("invalid role")
 
 
 class TestFirstFrame:
     @pytest.mark.parametrize("method", ["health", "Connect", "device.pair.list"])
     def test_other_method(self, method: str) -> None:
         frame = {"type": "req", "id": "1:x", "method": method, "params": {}}
-        assert told(refused(frame)) == row("invalid handshake: first request must be connect")
+        assert client_view(refusal_of(frame)) == row(
+            "invalid handshake: first request must be connect"
+        )
 
     @pytest.mark.parametrize(
         "frame",
@@ -98,11 +108,11 @@ class TestFirstFrame:
         ],
     )
     def test_no_request_is_closed_without_a_frame(self, frame: Any) -> None:
-        assert told(refused(frame)) == (None, 1008, "invalid request frame")
+        assert client_view(refusal_of(frame)) == (None, 1008, "invalid request frame")
 
     @pytest.mark.parametrize("text", [b"", b"hello", b"{", b"\xff", b"[" * 60_000, b"\x00"])
     def test_not_json_is_closed_without_a_frame(self, text: bytes) -> None:
-        assert told(refused(text)) == (None, 1000, "")
+        assert client_view(refusal_of(text)) == (None, 1000, "")
 
     @pytest.mark.parametrize(
         "change",
@@ -115,15 +125,21 @@ class TestFirstFrame:
         ],
     )
     def test_workers_are_closed_without_a_frame(self, change: Any) -> None:
-        refusal = refused(altered(connect(), change))
-        assert told(refusal) == (None, 1008, "invalid-handshake")
+        refusal = refusal_of(alter(connect(), change))
+        assert client_view(refusal) == (None, 1008, "invalid-handshake")
 
     def test_worker_role_in_protocol_3_is_no_role(self) -> None:
-        assert told(refused(connect(replace(CLI_3, role="worker")))) == row("invalid role")
+        assert client_view(refusal_of(connect(replace(CLI_3, role="worker")))) == row(
+            "invalid role"
+        )
 
     def test_what_the_socket_itself_refuses(self) -> None:
-        assert told(refusals.TOO_BIG) == (None, 1009, "")
-        assert told(refusals.TOO_MANY_FRAMES) == (None, 1008, "too many pending handshake frames")
+        assert client_view(refusals.TOO_BIG) == (None, 1009, "")
+        assert client_view(refusals.TOO_MANY_FRAMES) == (
+            None,
+            1008,
+            "too many pending handshake frames",
+        )
 
     def test_the_answer_goes_under_the_id_of_the_request(self) -> None:
         for frame in (
@@ -132,5 +148,5 @@ class TestFirstFrame:
             {**connect(), "params": {}},
         ):
             handshake = new_handshake()
-            handshake.on_frame(encoded({**frame, "id": "mine"}), now_ms=NOW_MS)
+            handshake.on_frame(to_bytes({**frame, "id": "mine"}), now_ms=NOW_MS)
             assert handshake.frame_id == "mine"

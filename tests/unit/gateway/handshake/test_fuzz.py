@@ -40,8 +40,8 @@ from tests.support.attempts import (
     OTHER_KEY,
     PAGE,
     TOKEN,
+    client_view,
     new_handshake,
-    told,
 )
 from tests.support.frames import SCOPES, damaged, first_frames
 
@@ -158,7 +158,7 @@ def signed_frames(draw: DrawFn) -> dict[str, Any]:
 
 def is_documented(refusal: Refusal, table: set[tuple[str, str, int]]) -> None:
     """Check that a refusal is documented and can be sent."""
-    error, close_code, reason = told(refusal)
+    error, close_code, reason = client_view(refusal)
     assert len(reason.encode()) <= 120
     if error is None:
         assert (close_code, reason) in WITHOUT_FRAME

@@ -22,14 +22,14 @@ from tests.support.attempts import (
     REMOTE,
     RULES,
     connect,
-    encoded,
+    to_bytes,
 )
 
 if TYPE_CHECKING:
     from services.gateway.handshake.outcome import RequestInfo
 
 TRUSTING = replace(RULES, trusts_local=True)
-WISHED = CLI.asking("operator.pairing", "operator.admin")
+WISHED = CLI.with_scopes("operator.pairing", "operator.admin")
 NOT_TRUSTED = [
     pytest.param(REMOTE, id="from elsewhere"),
     pytest.param(replace(LOCAL, origin="http://127.0.0.1:18789"), id="with an Origin"),
@@ -40,7 +40,7 @@ NOT_TRUSTED = [
 def judged(frame: Any, peer: RequestInfo = LOCAL) -> tuple[Handshake, Effect]:
     """Pass a first frame to a gateway that trusts local clients."""
     handshake = Handshake(CONNECTION_ID, NONCE, peer, TRUSTING)
-    return handshake, handshake.on_frame(encoded(frame), now_ms=NOW_MS)
+    return handshake, handshake.on_frame(to_bytes(frame), now_ms=NOW_MS)
 
 
 def asked(frame: Any, peer: RequestInfo = LOCAL) -> AuthorizeDevice:
@@ -51,7 +51,7 @@ def asked(frame: Any, peer: RequestInfo = LOCAL) -> AuthorizeDevice:
 
 
 class TestWithoutDevice:
-    @pytest.mark.parametrize("profile", [WISHED, REFERENCE.asking("operator.admin")])
+    @pytest.mark.parametrize("profile", [WISHED, REFERENCE.with_scopes("operator.admin")])
     def test_the_command_line_and_a_backend_keep_their_scopes(self, profile: Profile) -> None:
         handshake, effect = judged(connect(profile, key=None))
         assert isinstance(effect, Accepted), effect
@@ -96,7 +96,7 @@ class TestWithDevice:
         assert not (isinstance(effect, AuthorizeDevice) and effect.trusted)
 
     def test_a_backend_needs_no_pairing(self) -> None:
-        _, effect = judged(connect(REFERENCE.asking("operator.admin")))
+        _, effect = judged(connect(REFERENCE.with_scopes("operator.admin")))
         assert isinstance(effect, Accepted), effect
         assert (effect.device_id, effect.grant.device_token) == ("", "")
         assert list(effect.grant.scopes) == ["operator.admin"]

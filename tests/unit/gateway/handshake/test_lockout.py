@@ -12,11 +12,11 @@ from shared.rpc.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, LockedOut
 from tests.support.attempts import (
     REMOTE,
     after_report,
-    altered,
+    alter,
+    client_view,
     connect,
-    refused,
-    refused_with,
-    told,
+    refusal_after,
+    refusal_of,
 )
 from tests.unit.gateway.handshake.refusal_rows import HINT_CLI_REMOTE, NOW, missing, unauthorized
 
@@ -47,7 +47,7 @@ class TestTooManyFailures:
         ids=["right token", "wrong token", "device token", "node", "protocol 3"],
     )
     def test_with_device(self, frame: Any) -> None:
-        assert told(refused_with(frame, self.LOCKED)) == self.row()
+        assert client_view(refusal_after(frame, self.LOCKED)) == self.row()
 
     @pytest.mark.parametrize(
         ("frame", "classes", "right"),
@@ -75,14 +75,14 @@ class TestTooManyFailures:
     def test_secret_reports(self, frame: Any, classes: tuple[str, ...], *, right: bool) -> None:
         outcome = after_report(frame, REMOTE, self.LOCKED, classes=classes, right=right)
         assert isinstance(outcome, Refusal)
-        assert told(outcome) == self.row()
+        assert client_view(outcome) == self.row()
 
     @pytest.mark.parametrize("token", [None, ""], ids=["no auth", "empty token"])
     def test_missing_secrets_are_not_counted(self, token: str | None) -> None:
-        assert told(refused(connect(token=token))) == missing(HINT_CLI_REMOTE)
+        assert client_view(refusal_of(connect(token=token))) == missing(HINT_CLI_REMOTE)
 
     def test_nor_is_a_proof_that_is_broken(self) -> None:
-        frame = altered(connect(token="wrong"), lambda p: p["device"].update(signature="bad"))
-        error, _, _ = told(refused(frame))
+        frame = alter(connect(token="wrong"), lambda p: p["device"].update(signature="bad"))
+        error, _, _ = client_view(refusal_of(frame))
         assert error is not None
         assert error["details"]["code"] == "DEVICE_AUTH_SIGNATURE_INVALID"

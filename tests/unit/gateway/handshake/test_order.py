@@ -40,16 +40,16 @@ from tests.support.attempts import (
     PAGE,
     REMOTE,
     TOKEN,
-    accepted,
-    altered,
-    answered,
-    asked,
+    acceptance_of,
+    alter,
     connect,
     detail_code,
-    encoded,
-    judged,
+    evaluate,
     new_handshake,
-    refused,
+    outcome_after,
+    question_of,
+    refusal_of,
+    to_bytes,
 )
 from tests.support.wire import ATTEMPTS, Attempt
 
@@ -71,30 +71,33 @@ class TestUnknownFields:
         ],
     )
     def test_change_nothing(self, change: Any) -> None:
-        assert asked(altered(connect(), change)) == asked(connect())
+        assert question_of(alter(connect(), change)) == question_of(connect())
 
     def test_beside_the_params_too(self) -> None:
-        assert asked({**connect(), "bogus": 1}) == asked(connect())
+        assert question_of({**connect(), "bogus": 1}) == question_of(connect())
 
 
 class TestProtocols:
     @pytest.mark.parametrize("profile", [CLI_3, NODE_HOST_3], ids=["operator", "node"])
     def test_protocol_3_is_served(self, profile: Profile) -> None:
-        assert asked(connect(profile)).protocol == 3
+        assert question_of(connect(profile)).protocol == 3
 
     @pytest.mark.parametrize(
-        ("least", "most", "answered_in"), [(3, 3, 3), (4, 4, 4), (3, 4, 4), (1, 9, 4), (1, 3, 3)]
+        ("minimum", "maximum", "answered_in"),
+        [(3, 3, 3), (4, 4, 4), (3, 4, 4), (1, 9, 4), (1, 3, 3)],
     )
-    def test_the_best_common_one_answers(self, least: int, most: int, answered_in: int) -> None:
-        frame = connect(replace(CLI, min_protocol=least, max_protocol=most))
-        assert asked(frame).protocol == answered_in
-        welcome = answered(frame, YES)
+    def test_the_best_common_one_answers(
+        self, minimum: int, maximum: int, answered_in: int
+    ) -> None:
+        frame = connect(replace(CLI, min_protocol=minimum, max_protocol=maximum))
+        assert question_of(frame).protocol == answered_in
+        welcome = outcome_after(frame, YES)
         assert isinstance(welcome, Accepted)
         assert welcome.protocol == answered_in
 
     @pytest.mark.parametrize("mode", ["probe", "test", "cli"])
     def test_whatever_the_mode(self, mode: str) -> None:
-        assert asked(connect(replace(CLI_3, mode=mode))).protocol == 3
+        assert question_of(connect(replace(CLI_3, mode=mode))).protocol == 3
 
 
 class TestLoopback:
@@ -102,11 +105,11 @@ class TestLoopback:
 
     @pytest.mark.parametrize("profile", [CLI, REFERENCE], ids=["cli", "backend"])
     def test_no_scope_is_kept_without_a_device(self, profile: Profile) -> None:
-        frame = connect(profile.asking("operator.admin"), key=None)
-        assert accepted(frame, LOCAL).grant.scopes == ()
+        frame = connect(profile.with_scopes("operator.admin"), key=None)
+        assert acceptance_of(frame, LOCAL).grant.scopes == ()
 
     def test_a_local_backend_with_a_device_is_asked_about(self) -> None:
-        assert asked(connect(REFERENCE), LOCAL).address == "127.0.0.1"
+        assert question_of(connect(REFERENCE), LOCAL).address == "127.0.0.1"
 
 
 class TestOrder:
@@ -116,7 +119,7 @@ class TestOrder:
         ("frame", "peer", "first"),
         [
             (
-                altered(connect(replace(CLI, role="worker")), lambda p: p.update(minProtocol="x")),
+                alter(connect(replace(CLI, role="worker")), lambda p: p.update(minProtocol="x")),
                 REMOTE,
                 "invalid-handshake",
             ),
@@ -128,27 +131,27 @@ class TestOrder:
             ),
             (connect(CONTROL_UI, key=None), REMOTE, "CONTROL_UI_ORIGIN_NOT_ALLOWED"),
             (
-                altered(connect(token="wrong"), lambda p: p["device"].update(signature="bad")),
+                alter(connect(token="wrong"), lambda p: p["device"].update(signature="bad")),
                 REMOTE,
                 "DEVICE_AUTH_SIGNATURE_INVALID",
             ),
             (
-                altered(connect(token=None), lambda p: p["device"].update(nonce="bad")),
+                alter(connect(token=None), lambda p: p["device"].update(nonce="bad")),
                 REMOTE,
                 "DEVICE_AUTH_NONCE_MISMATCH",
             ),
             (
-                altered(connect(), lambda p: p["device"].update(id="x", signedAt=0, nonce="x")),
+                alter(connect(), lambda p: p["device"].update(id="x", signedAt=0, nonce="x")),
                 REMOTE,
                 "DEVICE_AUTH_DEVICE_ID_MISMATCH",
             ),
             (
-                altered(connect(), lambda p: p["device"].update(signedAt=0, nonce=" ")),
+                alter(connect(), lambda p: p["device"].update(signedAt=0, nonce=" ")),
                 REMOTE,
                 "DEVICE_AUTH_SIGNATURE_EXPIRED",
             ),
             (
-                altered(connect(), lambda p: p["device"].update(nonce="x", signature="x")),
+                alter(connect(), lambda p: p["device"].update(nonce="x", signature="x")),
                 REMOTE,
                 "DEVICE_AUTH_NONCE_MISMATCH",
             ),
@@ -166,13 +169,13 @@ class TestOrder:
         ],
     )
     def test_first_come(self, frame: Any, peer: RequestInfo, first: str) -> None:
-        assert detail_code(refused(frame, peer)) == first
+        assert detail_code(refusal_of(frame, peer)) == first
 
 
 class TestQuestion:
     def test_says_all_that_approval_needs(self) -> None:
         profile = replace(CLI, display_name="Kitchen", scopes=("operator.write", "operator.read"))
-        assert asked(connect(profile)) == AuthorizeDevice(
+        assert question_of(connect(profile)) == AuthorizeDevice(
             call_id=CONNECTION_ID,
             device_id=KEY.device_id,
             public_key=KEY.public_key,
@@ -186,16 +189,16 @@ class TestQuestion:
 
     def test_the_key_is_in_its_canonical_form(self) -> None:
         standard = KEY.public_key.replace("-", "+").replace("_", "/") + "="
-        frame = altered(connect(), lambda p: p["device"].update(publicKey=f" {standard}\n"))
-        assert asked(frame).public_key == KEY.public_key
+        frame = alter(connect(), lambda p: p["device"].update(publicKey=f" {standard}\n"))
+        assert question_of(frame).public_key == KEY.public_key
 
     def test_role_and_scopes_have_defaults(self) -> None:
-        question = asked(connect(replace(CLI, role=None, scopes=None)))
+        question = question_of(connect(replace(CLI, role=None, scopes=None)))
         assert (question.role, question.scopes) == ("operator", [])
 
     def test_a_long_display_name_is_cut(self) -> None:
         name = "\u202e*:\n<b>" + "x" * 10_000
-        question = asked(connect(replace(CLI, display_name=name)))
+        question = question_of(connect(replace(CLI, display_name=name)))
         assert question.client.display_name == name[:128]
 
     @pytest.mark.parametrize("attempt", ATTEMPTS, ids=str)
@@ -203,7 +206,7 @@ class TestQuestion:
         recorded = attempt.connect["params"]
         peer = replace(REMOTE, origin=PAGE)
         handshake = new_handshake(peer, nonce=attempt.nonce)
-        effect = handshake.on_frame(encoded(attempt.connect), now_ms=attempt.ts)
+        effect = handshake.on_frame(to_bytes(attempt.connect), now_ms=attempt.ts)
         if "auth" not in recorded:
             assert isinstance(effect, Refusal)
             assert detail_code(effect) == "AUTH_TOKEN_MISSING"
@@ -236,18 +239,18 @@ class TestGuessedSecret:
     def test_is_one_that_is_not_the_device_token_itself(
         self, secrets: dict[str, Any], *, wrong: bool, guessed: bool
     ) -> None:
-        question = asked(connect(**secrets))
+        question = question_of(connect(**secrets))
         assert (question.wrong_secret, question.guessed_secret) == (wrong, guessed)
 
     def test_protocol_3_knows_no_password(self) -> None:
-        question = asked(connect(CLI_3, token=None, password="guess", device_token="d"))
+        question = question_of(connect(CLI_3, token=None, password="guess", device_token="d"))
         assert (question.wrong_secret, question.guessed_secret) == (False, False)
 
 
 class TestYes:
     @pytest.mark.parametrize("profile", PROFILES.values(), ids=str)
     def test_live_scopes_are_the_requested_ones_in_their_order(self, profile: Profile) -> None:
-        welcome = answered(connect(profile), YES, BROWSER)
+        welcome = outcome_after(connect(profile), YES, BROWSER)
         assert isinstance(welcome, Accepted)
         assert welcome.frame_id == "1:x"
         assert welcome.device_id == KEY.device_id
@@ -262,19 +265,19 @@ class TestYes:
         )
 
     def test_by_device_token(self) -> None:
-        welcome = answered(connect(token=None, device_token="d"), YES)
+        welcome = outcome_after(connect(token=None, device_token="d"), YES)
         assert isinstance(welcome, Accepted)
         assert welcome.grant.method == "device-token"
 
     def test_what_approval_says_it_was(self) -> None:
         """If the gateway token is locked out, only the device token counts."""
         answer = msgspec.structs.replace(YES, method="device-token")
-        welcome = answered(connect(device_token="d"), answer)
+        welcome = outcome_after(connect(device_token="d"), answer)
         assert isinstance(welcome, Accepted)
         assert welcome.grant.method == "device-token"
 
     def test_without_a_device_approval_only_counts(self) -> None:
-        welcome = accepted(connect(key=None))
+        welcome = acceptance_of(connect(key=None))
         assert (welcome.answer, welcome.device_id) == (None, "")
         assert welcome.grant == Grant("token", "operator", ())
 
@@ -283,7 +286,7 @@ class TestState:
     def test_moves_down_only(self) -> None:
         handshake = new_handshake()
         assert handshake.state is State.CHALLENGED
-        handshake.on_frame(encoded(connect()), now_ms=NOW_MS)
+        handshake.on_frame(to_bytes(connect()), now_ms=NOW_MS)
         assert handshake.state.name == "ASKING"
         handshake.on_answer(YES)
         assert handshake.state.name == "DONE"
@@ -293,7 +296,7 @@ class TestState:
     )
     def test_is_over_where_nothing_is_asked(self, frame: Any) -> None:
         handshake = new_handshake()
-        handshake.on_frame(encoded(frame), now_ms=NOW_MS)
+        handshake.on_frame(to_bytes(frame), now_ms=NOW_MS)
         assert handshake.state is State.DONE
 
     @pytest.mark.parametrize(
@@ -302,7 +305,7 @@ class TestState:
     )
     def test_is_over_after_a_no(self, answer: Any) -> None:
         handshake = new_handshake()
-        handshake.on_frame(encoded(connect()), now_ms=NOW_MS)
+        handshake.on_frame(to_bytes(connect()), now_ms=NOW_MS)
         handshake.on_answer(answer)
         assert handshake.state is State.DONE
 
@@ -311,5 +314,5 @@ class TestState:
             new_handshake().on_answer(YES)
 
     def test_challenges_are_one_connection_s_own(self) -> None:
-        assert isinstance(judged(connect(challenge=CHALLENGE)), AuthorizeDevice)
+        assert isinstance(evaluate(connect(challenge=CHALLENGE)), AuthorizeDevice)
         assert TOKEN not in repr(new_handshake())

@@ -150,6 +150,8 @@ class TestTheSetting:
     ) -> None:
         with pytest.raises(SettingsError) as raised:
             read_settings({"GATEWAY_ALLOWED_ORIGINS": f"https://fine.example,{entry}"})
-        (line,) = [one for one in raised.value.problems if "GATEWAY_ALLOWED_ORIGINS" in one]
+        (line,) = [
+            problem for problem in raised.value.problems if "GATEWAY_ALLOWED_ORIGINS" in problem
+        ]
         assert entry in line
         assert named in line

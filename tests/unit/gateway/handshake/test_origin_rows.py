@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.device.profile import CLI, CONTROL_UI, NODE_HOST
-from tests.support.attempts import BROWSER, REMOTE, asked, connect, refused, told
+from tests.support.attempts import BROWSER, REMOTE, client_view, connect, question_of, refusal_of
 from tests.unit.gateway.handshake.refusal_rows import row
 
 ORIGIN_MESSAGE = (
@@ -25,19 +25,21 @@ class TestOrigin:
     def test_not_allowed(self) -> None:
         page = replace(REMOTE, origin="https://evil.example")
         for profile in (CONTROL_UI, CLI, NODE_HOST):
-            assert told(refused(connect(profile), page)) == origin_row("origin not allowed")
+            assert client_view(refusal_of(connect(profile), page)) == origin_row(
+                "origin not allowed"
+            )
 
     @pytest.mark.parametrize(
         "client_id", ["openclaw-control-ui", "openclaw-browser-copilot", "webchat", "webchat-ui"]
     )
     def test_missing_from_a_browser(self, client_id: str) -> None:
         frame = connect(replace(CONTROL_UI, client_id=client_id))
-        assert told(refused(frame)) == origin_row("origin missing or invalid")
+        assert client_view(refusal_of(frame)) == origin_row("origin missing or invalid")
 
     @pytest.mark.parametrize("origin", ["null", "", "ok.example", "file://", "https://"])
     def test_unparsable(self, origin: str) -> None:
-        refusal = refused(connect(CONTROL_UI), replace(REMOTE, origin=origin))
-        assert told(refusal) == origin_row("origin missing or invalid")
+        refusal = refusal_of(connect(CONTROL_UI), replace(REMOTE, origin=origin))
+        assert client_view(refusal) == origin_row("origin missing or invalid")
 
     def test_allowed(self) -> None:
-        assert asked(connect(CONTROL_UI), BROWSER).client.id == "openclaw-control-ui"
+        assert question_of(connect(CONTROL_UI), BROWSER).client.id == "openclaw-control-ui"

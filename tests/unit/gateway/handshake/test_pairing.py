@@ -28,11 +28,11 @@ from tests.support.attempts import (
     NOW_MS,
     REMOTE,
     RULES,
-    answered,
+    client_view,
     connect,
     new_handshake,
-    refused_with,
-    told,
+    outcome_after,
+    refusal_after,
 )
 from tests.unit.gateway.handshake.refusal_rows import NOW, row
 
@@ -63,10 +63,10 @@ REQUEST_ID = "220dd984-79b3-4860-a084-c16f321f9dec"
 class TestPairing:
     @pytest.mark.parametrize("reason", PAIRING_TEXTS)
     def test_each_reason(self, reason: str) -> None:
-        what, hint = PAIRING_TEXTS[reason]
-        message = f"pairing required: {what}"
+        label, hint = PAIRING_TEXTS[reason]
+        message = f"pairing required: {label}"
         needs = NeedsPairing(NOW, reason, REQUEST_ID)
-        assert told(refused_with(connect(), needs)) == row(
+        assert client_view(refusal_after(connect(), needs)) == row(
             message,
             {
                 "code": "PAIRING_REQUIRED",
@@ -85,7 +85,7 @@ class TestPairing:
         needs = NeedsPairing(
             NOW, "scope-upgrade", REQUEST_ID, ["operator", "node"], ["operator.read", "node.a"]
         )
-        error, *_ = told(refused_with(connect(), needs))
+        error, *_ = client_view(refusal_after(connect(), needs))
         assert error is not None
         assert error["details"]["approvedRoles"] == ["node", "operator"]
         assert error["details"]["approvedScopes"] == ["node.a", "operator.read"]
@@ -106,14 +106,16 @@ class TestPairing:
         assert details.get("remediationHint", hint) == hint
 
     def test_no_scopes_are_left_out(self) -> None:
-        error, *_ = told(refused_with(connect(NODE_HOST), NeedsPairing(NOW, "not-paired", "r")))
+        error, *_ = client_view(
+            refusal_after(connect(NODE_HOST), NeedsPairing(NOW, "not-paired", "r"))
+        )
         assert error is not None
         assert "requestedScopes" not in error["details"]
         assert error["details"]["requestedRole"] == "node"
 
     def test_the_dashboard_is_asked_to_wait_and_retries_by_itself(self) -> None:
         needs = NeedsPairing(NOW, "not-paired", REQUEST_ID)
-        error, *_ = told(refused_with(connect(CONTROL_UI), needs, BROWSER))
+        error, *_ = client_view(refusal_after(connect(CONTROL_UI), needs, BROWSER))
         assert error is not None
         details = error["details"]
         assert (details["recommendedNextStep"], details["retryable"]) == ("wait_then_retry", True)
@@ -129,8 +131,8 @@ class TestPairing:
         "profile", [CLI, NODE_HOST, REFERENCE, replace(CONTROL_UI, role="node")]
     )
     def test_nobody_else_is(self, profile: Profile) -> None:
-        error, *_ = told(
-            refused_with(connect(profile), NeedsPairing(NOW, "not-paired", "r"), BROWSER)
+        error, *_ = client_view(
+            refusal_after(connect(profile), NeedsPairing(NOW, "not-paired", "r"), BROWSER)
         )
         assert error is not None
         assert not {"recommendedNextStep", "retryable", "pauseReconnect"} & set(error["details"])
@@ -141,7 +143,7 @@ class TestPairing:
         self, profile: Profile, peer: RequestInfo, reason: str
     ) -> None:
         needs = NeedsPairing(NOW, reason, REQUEST_ID, ["operator"], ["operator.read"])
-        assert told(refused_with(connect(profile), needs, peer)) == row(
+        assert client_view(refusal_after(connect(profile), needs, peer)) == row(
             "pairing required",
             {"code": "PAIRING_REQUIRED", "requestId": REQUEST_ID, "reason": reason},
             code="NOT_PAIRED",
@@ -154,7 +156,7 @@ class TestUnavailable:
     def test_no_answer(self) -> None:
         handshake = new_handshake()
         refusal = handshake.on_unavailable("no answer", "approval", retry_after_ms=1234)
-        assert told(refusal) == row(
+        assert client_view(refusal) == row(
             "approval unavailable (no answer); retry shortly",
             {"code": "UNAVAILABLE", "reason": "no answer", "dependency": "approval"},
             code="UNAVAILABLE",
@@ -166,14 +168,14 @@ class TestUnavailable:
 
     def test_what_is_missing_is_not_said_twice(self) -> None:
         refusal = new_handshake().on_unavailable("redis", "redis", retry_after_ms=1234)
-        error, code, reason = told(refusal)
+        error, code, reason = client_view(refusal)
         assert error is not None
         assert error["message"] == "redis unavailable; retry shortly"
         assert error["details"]["reason"] == "redis"
         assert (code, reason) == (1013, "redis unavailable")
 
     def test_no_capacity_for_another_request(self) -> None:
-        error, code, _ = told(answered(connect(), TooManyPending(NOW)))  # type: ignore[arg-type]
+        error, code, _ = client_view(outcome_after(connect(), TooManyPending(NOW)))  # type: ignore[arg-type]
         assert code == 1013
         assert error is not None
         assert (error["code"], error["retryable"]) == ("UNAVAILABLE", True)

@@ -13,29 +13,29 @@ APPROVAL = "https://approve.example/?a=1&b=<2>"
 
 
 def test_both_say_where_to_connect_and_to_approve_and_how_the_dashboard_comes() -> None:
-    for said in (about_text(ADDRESS, APPROVAL), about_html(ADDRESS, APPROVAL)):
-        assert ADDRESS in said
-        assert "approve.example" in said
-        assert "CONTROL_UI_DIR" in said
-        assert "/dist/control-ui" in said
+    for text in (about_text(ADDRESS, APPROVAL), about_html(ADDRESS, APPROVAL)):
+        assert ADDRESS in text
+        assert "approve.example" in text
+        assert "CONTROL_UI_DIR" in text
+        assert "/dist/control-ui" in text
 
 
 def test_devices_get_a_sockets_address() -> None:
-    for said in (about_text("https://gw.example", ""), about_html("https://gw.example", "")):
-        assert "wss://gw.example" in said
+    for text in (about_text("https://gw.example", ""), about_html("https://gw.example", "")):
+        assert "wss://gw.example" in text
 
 
 def test_both_say_what_is_not_known() -> None:
-    for said in (about_text("", ""), about_html("", "")):
-        assert "ws:// or wss://" in said
-        assert "APPROVAL_PUBLIC_URL is not set" in said
-        assert "href" not in said
+    for text in (about_text("", ""), about_html("", "")):
+        assert "ws:// or wss://" in text
+        assert "APPROVAL_PUBLIC_URL is not set" in text
+        assert "href" not in text
 
 
 def test_what_comes_from_settings_is_text() -> None:
-    said = about_html("<b>", APPROVAL)
-    assert "&lt;b&gt;" in said
-    assert 'href="https://approve.example/?a=1&amp;b=&lt;2&gt;/setup"' in said
+    text = about_html("<b>", APPROVAL)
+    assert "&lt;b&gt;" in text
+    assert 'href="https://approve.example/?a=1&amp;b=&lt;2&gt;/setup"' in text
 
 
 def test_the_policy_lets_in_its_style_and_nothing_else() -> None:

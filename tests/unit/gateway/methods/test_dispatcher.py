@@ -48,12 +48,12 @@ def refusal(done: Reply) -> str:
     """Return the message of an outcome that refuses the params."""
     assert (done.call, done.close) == (None, None)
     assert done.frame is not None
-    said = json.loads(done.frame)
-    assert said.keys() == {"type", "id", "ok", "error"}
-    assert (said["id"], said["ok"]) == ("1", False)
-    assert said["error"].keys() == {"code", "message"}
-    assert said["error"]["code"] == "INVALID_REQUEST"
-    return str(said["error"]["message"])
+    body = json.loads(done.frame)
+    assert body.keys() == {"type", "id", "ok", "error"}
+    assert (body["id"], body["ok"]) == ("1", False)
+    assert body["error"].keys() == {"code", "message"}
+    assert body["error"]["code"] == "INVALID_REQUEST"
+    return str(body["error"]["message"])
 
 
 class TestSound:

@@ -95,9 +95,9 @@ async def case() -> AsyncIterator[ForwarderCase]:
 
 class TestAsked:
     async def test_the_report_to_approval(self, case: ForwarderCase) -> None:
-        one = case.sessions.enter(PAIRING, protocol=3, method="device-token")
-        await case.start(one, requestId="r")
-        await case.start(one)
+        connection = case.sessions.enter(PAIRING, protocol=3, method="device-token")
+        await case.start(connection, requestId="r")
+        await case.start(connection)
         first, second = case.approvals.asked
         assert (first.method, first.params, first.protocol) == (LIST, {"requestId": "r"}, 3)
         assert first.caller == CallerInfo(
@@ -109,72 +109,72 @@ class TestAsked:
     async def test_callers_with_the_gateway_token(self, case: ForwarderCase) -> None:
         with_device = case.sessions.enter(PAIRING)
         without = case.sessions.enter(PAIRING, device_id="")
-        for one in (with_device, without):
-            await case.start(one)
+        for device in (with_device, without):
+            await case.start(device)
         callers = [call.caller for call in case.approvals.asked]
-        assert [one.kind for one in callers] == ["shared-secret", "shared-secret"]
-        assert [one.device_id for one in callers] == [DEVICE_ID, ""]
+        assert [caller.kind for caller in callers] == ["shared-secret", "shared-secret"]
+        assert [caller.device_id for caller in callers] == [DEVICE_ID, ""]
         assert callers[1].name == "gateway token from 203.0.113.7"
 
 
 class TestAnswered:
     async def test_in_any_order(self, case: ForwarderCase) -> None:
-        one = case.sessions.enter(PAIRING)
+        connection = case.sessions.enter(PAIRING)
         for frame_id in ("a", "b", "c"):
-            await case.start(one, frame_id)
+            await case.start(connection, frame_id)
         for number in (2, 0, 1):
             await case.end(number)
-        assert texts(one) == [
+        assert texts(connection) == [
             {"type": "res", "id": frame_id, "ok": True, "payload": {"done": True}}
             for frame_id in ("c", "a", "b")
         ]
         assert case.counted("returned") == 3
 
     async def test_packed(self, case: ForwarderCase) -> None:
-        one = case.sessions.enter(PAIRING)
-        await case.start(one)
+        connection = case.sessions.enter(PAIRING)
+        await case.start(connection)
         await case.end(0, Result(Position(), zlib.compress(b'["long"]'), packed=True))
-        assert texts(one)[0]["payload"] == ["long"]
+        assert texts(connection)[0]["payload"] == ["long"]
 
     async def test_failed(self, case: ForwarderCase) -> None:
-        one = case.sessions.enter(PAIRING)
-        await case.start(one)
-        await case.start(one)
+        connection = case.sessions.enter(PAIRING)
+        await case.start(connection)
+        await case.start(connection)
         await case.end(0, Error("FORBIDDEN", "no", {"code": "MISSING_SCOPE"}))
         await case.end(1, Error("INVALID_REQUEST", "unknown requestId"))
-        assert [said["error"] for said in texts(one)] == [
+        assert [message["error"] for message in texts(connection)] == [
             {"code": "FORBIDDEN", "message": "no", "details": {"code": "MISSING_SCOPE"}},
             {"code": "INVALID_REQUEST", "message": "unknown requestId"},
         ]
         assert case.counted("failed") == 2
 
     async def test_a_call_without_an_answer_is_unavailable(self, case: ForwarderCase) -> None:
-        one = case.sessions.enter(PAIRING)
-        await case.start(one)
+        connection = case.sessions.enter(PAIRING)
+        await case.start(connection)
         await case.end(0, Unavailable("timeout"))
-        (said,) = texts(one)
-        error = said["error"]
-        assert (said["ok"], error["code"], error["retryable"]) == (False, "UNAVAILABLE", True)
+        (body,) = texts(connection)
+        error = body["error"]
+        assert (body["ok"], error["code"], error["retryable"]) == (False, "UNAVAILABLE", True)
         assert RETRY_MIN_MS <= error["retryAfterMs"] <= RETRY_MAX_MS
         assert error["details"]["dependency"] == "approval"
-        assert closes(one) == []
+        assert closes(connection) == []
         assert case.counted("unavailable") == 1
 
     async def test_without_a_lease_no_result_is_sent(self, case: ForwarderCase) -> None:
-        one = case.sessions.enter(PAIRING)
-        await case.start(one)
+        connection = case.sessions.enter(PAIRING)
+        await case.start(connection)
         case.sessions.leased = lambda: False
         await case.end(0)
-        assert (texts(one), closes(one)) == ([], [(1013, "approval unavailable")])
+        assert (texts(connection), closes(connection)) == ([], [(1013, "approval unavailable")])
 
     async def test_nothing_is_sent_to_a_client_that_left(self, case: ForwarderCase) -> None:
-        one = case.sessions.enter(PAIRING)
-        await case.start(one)
-        case.sessions.connections.reply_close(one, 1000)
-        case.sessions.connections.lost(one)
+        connection = case.sessions.enter(PAIRING)
+        await case.start(connection)
+        case.sessions.connections.reply_close(connection, 1000)
+        case.sessions.connections.lost(connection)
         await case.end(0)
-        assert texts(one) == []
-        assert one.calls == set()
+        assert texts(connection) == []
+        assert connection.calls == set()
 
 
 class TestCallsInFlightAreLimited:
@@ -182,10 +182,10 @@ class TestCallsInFlightAreLimited:
         one, other = case.sessions.enter(PAIRING), case.sessions.enter(PAIRING)
         for number in range(IN_FLIGHT_LIMIT + 4):
             await case.start(one, f"n{number}")
-        assert [said["id"] for said in texts(one)] == ["n16", "n17", "n18", "n19"]
-        for said in texts(one):
-            assert said["error"]["code"] == "UNAVAILABLE"
-            assert said["error"]["details"]["reason"] == "overloaded"
+        assert [message["id"] for message in texts(one)] == ["n16", "n17", "n18", "n19"]
+        for message in texts(one):
+            assert message["error"]["code"] == "UNAVAILABLE"
+            assert message["error"]["details"]["reason"] == "overloaded"
         assert len(case.approvals.asked) == IN_FLIGHT_LIMIT
         await case.start(other)
         assert texts(other) == [], "others have their own limit"
@@ -199,28 +199,28 @@ class TestCallersClosedDuringACall:
     async def test_a_client_that_ended_itself_receives_that_result_only(
         self, case: ForwarderCase
     ) -> None:
-        one = case.sessions.enter(PAIRING)
-        await case.start(one, "the end")
-        await case.start(one, "another")
+        connection = case.sessions.enter(PAIRING)
+        await case.start(connection, "the end")
+        await case.start(connection, "another")
         case.sessions.connections.close_device(DEVICE_ID, ["*"], case.approvals.asked[0].call_id)
         await case.end(1)
-        assert texts(one) == []
+        assert texts(connection) == []
         await case.end(0)
-        assert [said["id"] for said in texts(one)] == ["the end"]
-        assert closes(one) == [(4001, "device removed")]
+        assert [message["id"] for message in texts(connection)] == ["the end"]
+        assert closes(connection) == [(4001, "device removed")]
 
     async def test_a_client_ended_by_another_receives_no_result(self, case: ForwarderCase) -> None:
-        one = case.sessions.enter(PAIRING)
-        await case.start(one)
+        connection = case.sessions.enter(PAIRING)
+        await case.start(connection)
         case.sessions.connections.close_device(DEVICE_ID, ["*"], "boot:9/1")
         await case.end(0)
-        assert (texts(one), closes(one)) == ([], [(4001, "device removed")])
+        assert (texts(connection), closes(connection)) == ([], [(4001, "device removed")])
 
 
 class TestStop:
     async def test_gives_up_what_is_under_way(self, case: ForwarderCase) -> None:
-        one = case.sessions.enter(PAIRING)
-        await case.start(one)
+        connection = case.sessions.enter(PAIRING)
+        await case.start(connection)
         await case.calls.stop()
         assert case.approvals.outcomes[0].cancelled()
-        assert texts(one) == []
+        assert texts(connection) == []

@@ -77,7 +77,7 @@ class FeedCase:
 
 def versions(connection: Connection) -> list[int]:
     """Return the versions of presence that a connection received."""
-    return [said["stateVersion"]["presence"] for said in texts(connection)]
+    return [message["stateVersion"]["presence"] for message in texts(connection)]
 
 
 class TestTold:
@@ -110,10 +110,10 @@ class TestTold:
     def test_a_long_list_comes_packed(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = FeedCase(clock)
-            one = case.reader()
+            reader = case.reader()
             case.approvals.outcome = Result(Position(), zlib.compress(ENTRIES), packed=True)
             await case.beats(1)
-            assert texts(one)[0]["payload"] == {"presence": json.loads(ENTRIES)}
+            assert texts(reader)[0]["payload"] == {"presence": json.loads(ENTRIES)}
 
         run_virtual(scenario)
 
@@ -123,33 +123,33 @@ class TestTold:
             case.sessions.enter("operator.pairing")
             await case.beats(1, seconds=5)
             assert case.approvals.asked == []
-            one = case.reader()
+            reader = case.reader()
             await case.beats(1)
-            assert versions(one) == [1], "later clients get it with the next heartbeat"
+            assert versions(reader) == [1], "later clients get it with the next heartbeat"
 
         run_virtual(scenario)
 
     def test_an_outage_is_made_up_for(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = FeedCase(clock)
-            one = case.reader()
+            reader = case.reader()
             for outage in (Unavailable("timeout"), Error("FORBIDDEN", "no")):
                 case.approvals.outcome = outage
                 await case.beats(1, seconds=1)
-                assert texts(one) == []
+                assert texts(reader) == []
             case.approvals.outcome = Result(Position(), ENTRIES)
             await case.beats(1)
-            assert versions(one) == [1]
+            assert versions(reader) == [1]
 
         run_virtual(scenario)
 
     def test_nothing_is_sent_without_a_lease(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = FeedCase(clock)
-            one = case.reader()
+            reader = case.reader()
             case.sessions.leased = lambda: False
             await case.beats(1, seconds=1)
-            assert (texts(one), closes(one)) == ([], [(1013, "approval unavailable")])
+            assert (texts(reader), closes(reader)) == ([], [(1013, "approval unavailable")])
 
         run_virtual(scenario)
 
@@ -158,11 +158,11 @@ class TestPace:
     def test_at_least_so_far_apart(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = FeedCase(clock)
-            one = case.reader()
+            reader = case.reader()
             for version in range(1, 41):
                 await case.beats(version, seconds=0.25)
-            assert len(texts(one)) == 10 / MIN_INTERVAL_SECONDS + 1
-            assert versions(one) == sorted(set(versions(one)))
+            assert len(texts(reader)) == 10 / MIN_INTERVAL_SECONDS + 1
+            assert versions(reader) == sorted(set(versions(reader)))
 
         run_virtual(scenario)
 
@@ -173,20 +173,20 @@ class TestPace:
             case.approvals.outcome = Result(Position(), b'["%s"]' % (b"x" * BYTES_PER_SECOND))
             for version in range(1, 41):
                 await case.beats(version, seconds=0.25)
-            assert {len(texts(one)) for one in listeners} == {3}
+            assert {len(texts(listener)) for listener in listeners} == {3}
 
         run_virtual(scenario)
 
     def test_a_slow_fetch_is_rarer_and_alone(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = FeedCase(clock)
-            one = case.reader()
+            reader = case.reader()
             case.approvals.seconds = 0.5
             for version in range(1, 81):
                 await case.beats(version, seconds=0.25)
-            most = 20 * MAX_FETCH_SHARE / 0.5 + 1
-            assert 2 <= len(case.approvals.asked) <= most
-            assert len(texts(one)) >= 2
+            maximum = 20 * MAX_FETCH_SHARE / 0.5 + 1
+            assert 2 <= len(case.approvals.asked) <= maximum
+            assert len(texts(reader)) >= 2
 
         run_virtual(scenario)
 
@@ -195,11 +195,11 @@ class TestStop:
     def test_gives_up_what_is_under_way(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = FeedCase(clock)
-            one = case.reader()
+            reader = case.reader()
             case.approvals.seconds = 60
             await case.beats(1)
             await case.roster.stop()
-            assert texts(one) == []
+            assert texts(reader) == []
             await FeedCase(clock).roster.stop()
 
         run_virtual(scenario)

@@ -29,7 +29,7 @@ def test_only_a_gateway_that_passes_http_on_names_the_device(
 ) -> None:
     rules = replace(attempts.RULES, names_device_in_tokens=names_device)
     handshake = Handshake("boot:1", attempts.NONCE, attempts.REMOTE, rules)
-    frame = attempts.encoded(attempts.connect(profile))
+    frame = attempts.to_bytes(attempts.connect(profile))
     assert isinstance(handshake.on_frame(frame, now_ms=attempts.NOW_MS), AuthorizeDevice)
     welcome = handshake.on_answer(Admitted(Position(1, "t"), TOKEN, [], 1))
     assert isinstance(welcome, Accepted)
@@ -41,10 +41,10 @@ def test_only_a_gateway_that_passes_http_on_names_the_device(
 @pytest.mark.parametrize("field", ["device_token", "token"])
 def test_approval_is_asked_about_the_derived_token_however_it_comes(text: str, field: str) -> None:
     secrets = {"token": None, field: text}
-    question = attempts.asked(attempts.connect(CLI, **secrets))  # type: ignore[arg-type]
+    question = attempts.question_of(attempts.connect(CLI, **secrets))  # type: ignore[arg-type]
     assert question.candidate == TOKEN
 
 
 def test_a_token_that_names_another_device_is_asked_about_as_it_is() -> None:
     text = with_device_id(TOKEN, "ab" * 32)
-    assert attempts.asked(attempts.connect(token=None, device_token=text)).candidate == text
+    assert attempts.question_of(attempts.connect(token=None, device_token=text)).candidate == text

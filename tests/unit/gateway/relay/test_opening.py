@@ -98,12 +98,16 @@ class OpeningMachine(RuleBasedStateMachine):
 
     @invariant()
     def keeps_its_limits(self) -> None:
-        opening = [one for one in self.tickets if one.opening]
-        waiting = [one for one in self.tickets if one.waiting]
+        opening = [ticket for ticket in self.tickets if ticket.opening]
+        waiting = [ticket for ticket in self.tickets if ticket.waiting]
         assert self.queue.opening == len(opening) <= 3
         assert self.queue.waiting == len(waiting) <= 5
         for address in ADDRESSES:
-            held = [one for one in self.tickets if one.address == address and not one.waiting]
+            held = [
+                ticket
+                for ticket in self.tickets
+                if ticket.address == address and not ticket.waiting
+            ]
             assert len(held) <= 2
 
     @invariant()
@@ -111,8 +115,12 @@ class OpeningMachine(RuleBasedStateMachine):
         if self.queue.opening == 3:
             return
         for address in ADDRESSES:
-            held = [one for one in self.tickets if one.address == address and not one.waiting]
-            waits = any(one.waiting and one.address == address for one in self.tickets)
+            held = [
+                ticket
+                for ticket in self.tickets
+                if ticket.address == address and not ticket.waiting
+            ]
+            waits = any(ticket.waiting and ticket.address == address for ticket in self.tickets)
             assert not waits or len(held) == 2
 
 

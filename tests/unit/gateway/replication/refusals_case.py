@@ -61,6 +61,6 @@ def reported(recent: RecentRefusals, address: str) -> set[int]:
         reports = recent.report(beat_id, 0.0)
         if not reports:
             return found
-        found |= {int(one.device_id, 16) for one in reports if one.address == address}
+        found |= {int(report.device_id, 16) for report in reports if report.address == address}
         recent.answered(beat_id)
     raise AssertionError("it never ends")

@@ -23,8 +23,8 @@ def changed(kind: str, **more: Any) -> Changed:
 def told(change: Changed, protocol: int) -> list[tuple[str, Any]]:
     """Return names and payloads of the events for one protocol version."""
     found = broadcasts(change)
-    assert {one.scope for one in found} <= {"operator.pairing"}
-    return [(one.name, json.loads(one.payload)) for one in found if protocol in one.protocols]
+    assert {item.scope for item in found} <= {"operator.pairing"}
+    return [(item.name, json.loads(item.payload)) for item in found if protocol in item.protocols]
 
 
 def resolved(request_id: str, decision: str) -> tuple[str, Any]:
@@ -87,8 +87,8 @@ class TestRenamed:
 
 
 def test_the_frame() -> None:
-    (one,) = broadcasts(changed("approved", request_id="r1"))
-    assert json.loads(numbered(one.head(), 4)) == {
+    (broadcast,) = broadcasts(changed("approved", request_id="r1"))
+    assert json.loads(numbered(broadcast.head(), 4)) == {
         "type": "event",
         "event": "device.pair.resolved",
         "payload": {"requestId": "r1", "deviceId": "d", "decision": "approved", "ts": AT_MS},

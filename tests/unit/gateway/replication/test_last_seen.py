@@ -20,7 +20,7 @@ def saw(sightings: LastSeen, device: str, at: float = 0.0, method: str = "token"
 
 
 def tell(sightings: LastSeen, beat_id: int, now: float = 0.0) -> Told:
-    return [(one.device_id, one.age_ms) for one in sightings.take_unsent(beat_id, now)]
+    return [(item.device_id, item.age_ms) for item in sightings.take_unsent(beat_id, now)]
 
 
 class TestTelling:
@@ -46,7 +46,7 @@ class TestTelling:
         session = Session("boot:1", 4, "operator", (), "a", "token", "2001:db8::1")
         for name in ("old", "new"):
             sightings.record(session, replace(CLI, display_name=name), 5.0)
-        assert [one.name for one in sightings.take_unsent(1, 5.0)] == ["new"]
+        assert [item.name for item in sightings.take_unsent(1, 5.0)] == ["new"]
 
     def test_once_it_was_answered_never_again(self) -> None:
         sightings = LastSeen()
@@ -135,13 +135,13 @@ def test_nothing_is_lost(steps: list[tuple[str, str | int]]) -> None:
         sightings.acknowledge(beat)
 
     now = 0
-    for what, given_to in steps:
+    for label, given_to in steps:
         now += 1
-        if what == "saw":
+        if label == "saw":
             saw(sightings, str(given_to), now)
             seen[str(given_to)] = now
         on_the_way[now] = tell(sightings, now, now)
-        if what == "answered" and int(given_to) in on_the_way:
+        if label == "answered" and int(given_to) in on_the_way:
             arrives(int(given_to))
     while len(sightings):
         now += 1

@@ -36,7 +36,7 @@ class Held:
         if beat_id > self.at and builds_on in {0, self.at}:
             if builds_on == 0:
                 self.numbers.clear()
-            self.numbers |= {one.number for one in joined}
+            self.numbers |= {item.number for item in joined}
             self.numbers -= set(left)
             self.at = beat_id
         return self.at
@@ -190,11 +190,11 @@ class TestOneHeartbeat:
     def test_parts(self) -> None:
         gateway, held = Gateway(part=3), Held()
         gateway.join(7)
-        told = []
+        received = []
         while gateway.presence.behind:
-            told.append(len(gateway.exchange(held)[2]))
-        told.append(len(gateway.exchange(held)[2]))
-        assert told == [3, 3, 1]
+            received.append(len(gateway.exchange(held)[2]))
+        received.append(len(gateway.exchange(held)[2]))
+        assert received == [3, 3, 1]
         assert held.numbers == gateway.here
 
     def test_all_anew_once_it_has_vanished(self) -> None:

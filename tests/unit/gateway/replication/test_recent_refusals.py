@@ -28,10 +28,10 @@ from tests.support.attempts import (
     NOW_MS,
     OTHER_KEY,
     REMOTE,
-    altered,
+    alter,
     connect,
-    encoded,
     new_handshake,
+    to_bytes,
 )
 from tests.unit.gateway.replication.refusals_case import (
     NOW,
@@ -53,12 +53,12 @@ if TYPE_CHECKING:
 def met(frame: object, answer: Answer | None = None, peer: RequestInfo = REMOTE) -> RefusalReport:
     """Pass a first frame to a real handshake, answer it, and return the reported refusal."""
     handshake = new_handshake(peer)
-    effect = handshake.on_frame(encoded(frame), now_ms=NOW_MS)
+    effect = handshake.on_frame(to_bytes(frame), now_ms=NOW_MS)
     if not isinstance(effect, Refusal):
         assert answer is not None, effect
-        told = handshake.on_answer(answer)
-        assert isinstance(told, Refusal)
-        effect = told
+        received = handshake.on_answer(answer)
+        assert isinstance(received, Refusal)
+        effect = received
     recent = RecentRefusals()
     recent.note(handshake, peer, effect, 0.0)
     (report,) = recent.report(1, 0.0)
@@ -101,7 +101,7 @@ class TestWhatIsReported:
         for _ in range(100):
             note(recent, Attempt(device(1)), refusals.SIGNATURE_INVALID)
         reports = recent.report(1, 0.0)
-        assert [(one.proven, one.reason, one.count) for one in reports] == [
+        assert [(report.proven, report.reason, report.count) for report in reports] == [
             (True, "device-token-mismatch", 1),
             (False, "device-signature", 100),
         ]
@@ -112,7 +112,7 @@ class TestWhatIsReported:
         note(recent, Attempt(claimed, proven=True), refusals.DEVICE_ID_MISMATCH)
         note(recent, Attempt(claimed), refusals.INVALID_ROLE)
         reports = recent.report(1, 0.0)
-        assert [(one.device_id, one.proven, one.reason) for one in reports] == [
+        assert [(report.device_id, report.proven, report.reason) for report in reports] == [
             ("", False, "device-id-mismatch"),
             ("", False, "invalid-role"),
         ]
@@ -144,31 +144,31 @@ class TestReasons:
             (b"{", None, ABSENT, "not-json"),
             ([], None, ABSENT, "invalid-frame"),
             ({"type": "req", "id": "1", "method": "x"}, None, ABSENT, "not-connect"),
-            (altered(sound, lambda params: params.pop("client")), None, ABSENT, "invalid-params"),
+            (alter(sound, lambda params: params.pop("client")), None, ABSENT, "invalid-params"),
             (
-                altered(sound, lambda params: params.update(minProtocol=9, maxProtocol=9)),
+                alter(sound, lambda params: params.update(minProtocol=9, maxProtocol=9)),
                 None,
                 CLAIMED,
                 "protocol-mismatch",
             ),
-            (altered(sound, lambda params: params.update(role="x")), None, CLAIMED, "invalid-role"),
+            (alter(sound, lambda params: params.update(role="x")), None, CLAIMED, "invalid-role"),
             (connect(profile, key=None, token=None), None, ABSENT, "device-required"),
             (connect(profile, key=None, token="wrong"), CLEAR, ABSENT, "token-mismatch"),
             (
-                altered(sound, change("id", OTHER_KEY.device_id)),
+                alter(sound, change("id", OTHER_KEY.device_id)),
                 None,
                 CLAIMED,
                 "device-id-mismatch",
             ),
             (
-                altered(sound, change("signedAt", NOW_MS - TOO_OLD)),
+                alter(sound, change("signedAt", NOW_MS - TOO_OLD)),
                 None,
                 CLAIMED,
                 "device-signature-stale",
             ),
-            (altered(sound, change("nonce", " ")), None, CLAIMED, "device-nonce-missing"),
-            (altered(sound, change("nonce", "x")), None, CLAIMED, "device-nonce-mismatch"),
-            (altered(sound, change("signature", "AA")), None, CLAIMED, "device-signature"),
+            (alter(sound, change("nonce", " ")), None, CLAIMED, "device-nonce-missing"),
+            (alter(sound, change("nonce", "x")), None, CLAIMED, "device-nonce-mismatch"),
+            (alter(sound, change("signature", "AA")), None, CLAIMED, "device-signature"),
             (connect(profile, token=None), None, PROVEN, "token-missing"),
             (
                 connect(profile, token=None, bootstrap_token="b"),
@@ -197,7 +197,7 @@ class TestReasons:
         report = met(connect(), TooManyPending(NOW))
         assert (report.reason, report.undecided, report.proven) == ("pending-limit", True, True)
         handshake = new_handshake()
-        handshake.on_frame(encoded(connect()), now_ms=NOW_MS)
+        handshake.on_frame(to_bytes(connect()), now_ms=NOW_MS)
         recent = RecentRefusals()
         refusal = handshake.on_unavailable("timeout", "approval", retry_after_ms=1)
         recent.note(handshake, REMOTE, refusal, 0.0)
@@ -213,9 +213,9 @@ class TestReasons:
         assert (report.reason, report.detail) == ("origin", detail)
 
     def test_facts_that_help(self) -> None:
-        frame = altered(connect(), lambda params: params.update(minProtocol=9, maxProtocol=11))
+        frame = alter(connect(), lambda params: params.update(minProtocol=9, maxProtocol=11))
         assert met(frame).detail == "9 to 11"
         answer = NeedsPairing(NOW, "not-paired", "request-1")
         assert met(connect(), answer).detail == "request-1"
-        frame = altered(connect(), lambda params: params["client"].pop("id"))
+        frame = alter(connect(), lambda params: params["client"].pop("id"))
         assert met(frame).detail == "at /client: must have required property 'id'"

@@ -77,8 +77,8 @@ class TestReporting:
         for number in range(10):
             note(recent, Attempt(device(number)), address="192.0.2.1")
         note(recent, Attempt(device(99)), address="192.0.2.2")
-        told = [int(one.device_id, 16) for one in recent.report(1, 0.0)]
-        assert told == [0, 99, 1, 2]
+        received = [int(item.device_id, 16) for item in recent.report(1, 0.0)]
+        assert received == [0, 99, 1, 2]
 
 
 class TestBounds:
@@ -122,11 +122,11 @@ class TestBounds:
         recent = RecentRefusals(limit=40, per_address=4, per_beat=7)
         for number in range(1000):
             note(recent, Attempt(device(number)), address=f"10.0.0.{number % 20}")
-        told = 0
+        count = 0
         for beat_id in range(1, 7):
-            told += len(recent.report(beat_id, 0.0))
+            count += len(recent.report(beat_id, 0.0))
             recent.answered(beat_id)
-        assert (told, len(recent)) == (40, 0)
+        assert (count, len(recent)) == (40, 0)
 
     @given(
         steps=st.lists(
@@ -152,7 +152,7 @@ class TestBounds:
                 note(recent, who, refusal, address=f"10.0.0.{address}")
                 key = (device(number) if number else "", proven and number > 0)
                 found = recent._entries[f"10.0.0.{address}"]
-                assert any((one.device_id, one.proven) == key for one in found.values()) or (
+                assert any((item.device_id, item.proven) == key for item in found.values()) or (
                     len(recent) == 12
                 ), "the newest is kept, unless its address holds most"
             elif step == "report":
@@ -164,7 +164,7 @@ class TestBounds:
             assert len(recent) == sum(map(len, held.values())) <= 12
             assert all(0 < len(entries) <= 4 for entries in held.values())
             assert [set(group) for group in recent._holders] == [
-                {one for one in held if len(held[one]) == count} for count in range(5)
+                {item for item in held if len(held[item]) == count} for count in range(5)
             ]
             for entries in held.values():
-                assert all(0 <= one.confirmed < one.count for one in entries.values())
+                assert all(0 <= entry.confirmed < entry.count for entry in entries.values())

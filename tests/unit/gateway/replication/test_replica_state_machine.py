@@ -120,10 +120,10 @@ class BeatMachine(RuleBasedStateMachine):
         applied, held = sent.applied, self.log[self.trimmed :]
         resync = not sent.booted or applied.number > self.head.number
         if not resync and applied.number > 0:
-            resync = applied not in [one.news.change for one in held]
+            resync = applied not in [item.news.change for item in held]
         elif not resync and self.log:
             resync = self.trimmed > 0
-        after = [one.news for one in held if one.news.change.number > applied.number]
+        after = [item.news for item in held if item.news.change.number > applied.number]
         changes = [] if resync else after[:CHANGES_PER_ANSWER]
         return BeatAnswer(sent.beat_id, self.head, 0, sent.beat_id, resync, changes)
 
@@ -180,7 +180,7 @@ class BeatMachine(RuleBasedStateMachine):
         self.answered_from = max(self.answered_from, sent.at)
         if answer.resync or not booted:
             assert self.beat.applied == answer.head
-            assert booted == any(isinstance(one, CloseEverybody) for one in effects)
+            assert booted == any(isinstance(effect, CloseEverybody) for effect in effects)
             self.known.clear()
         else:
             self._follow(before, answer.changes)
@@ -210,7 +210,9 @@ class BeatMachine(RuleBasedStateMachine):
                 assert effect.until <= self.lease_end
                 self.inside.clear()
             elif isinstance(effect, CloseDevice):
-                closed = {one for one in self.inside if one.device_id == effect.change.device_id}
+                closed = {
+                    client for client in self.inside if client.device_id == effect.change.device_id
+                }
                 self.inside -= closed
 
     # Admission.
@@ -249,18 +251,18 @@ class BeatMachine(RuleBasedStateMachine):
     def under_a_lease_nobody_is_inside_who_was_revoked_before_it(self) -> None:
         """Check that changes committed before the lease began have closed their connections."""
         if self.beat.leased:
-            for one in self.inside:
-                self._holds(one)
+            for client in self.inside:
+                self._holds(client)
 
     def _holds(self, inside: Inside) -> None:
         began = self.lease_end - LEASE
         revoked = [
-            kept
-            for kept in self.log
-            if kept.news.closes
-            and kept.news.device_id == inside.device_id
-            and kept.news.change.number > inside.decided_at.number
-            and kept.at < began - ROUNDING
+            item
+            for item in self.log
+            if item.news.closes
+            and item.news.device_id == inside.device_id
+            and item.news.change.number > inside.decided_at.number
+            and item.at < began - ROUNDING
         ]
         assert not revoked, (inside, revoked)
 
@@ -283,13 +285,13 @@ class BeatMachine(RuleBasedStateMachine):
         assert abs(self.beat.lease_left - LEASE) < ROUNDING
         for device_id in DEVICES:
             assert self.beat.freshness(self.head, device_id) is Freshness.CURRENT
-        for one in self.inside:
+        for client in self.inside:
             assert not [
-                kept
-                for kept in self.log
-                if kept.news.closes
-                and kept.news.device_id == one.device_id
-                and kept.news.change.number > one.decided_at.number
+                item
+                for item in self.log
+                if item.news.closes
+                and item.news.device_id == client.device_id
+                and item.news.change.number > client.decided_at.number
             ]
 
 

@@ -15,9 +15,9 @@ OURS = [figures(500, 400), figures(3000, 100), figures(1500, 300)]
 
 
 def test_a_ratio_compares_the_two_of_each_round() -> None:
-    assert ratio(BARE, OURS, lambda one: one.per_second) == "1.00 (0.50 to 1.50)"
-    assert ratio(BARE, OURS, lambda one: one.cpu_us) == "2.00 (1.00 to 2.00)"
-    assert ratio([figures(0, 0)], [figures(1, 1)], lambda one: one.per_second) == ""
+    assert ratio(BARE, OURS, lambda item: item.per_second) == "1.00 (0.50 to 1.50)"
+    assert ratio(BARE, OURS, lambda item: item.cpu_us) == "2.00 (1.00 to 2.00)"
+    assert ratio([figures(0, 0)], [figures(1, 1)], lambda item: item.per_second) == ""
 
 
 def test_admissions_per_core_follow_from_the_cpu_of_each() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from tools.capacity.costs import MEASURED
-from tools.capacity.sizing import BUSY, SIZES, most_for_one_redis, size
+from tools.capacity.sizing import BUSY, SIZES, limit_of_one_redis, size
 
 
 def test_more_devices_need_more_of_everything() -> None:
@@ -31,5 +31,5 @@ def test_dearer_admissions_need_more_gateways() -> None:
 
 
 def test_the_limit_of_one_redis_is_where_it_becomes_too_busy() -> None:
-    most = most_for_one_redis(MEASURED)
-    assert size(most, MEASURED).redis_storm <= BUSY < size(most + 1_000, MEASURED).redis_storm
+    maximum = limit_of_one_redis(MEASURED)
+    assert size(maximum, MEASURED).redis_storm <= BUSY < size(maximum + 1_000, MEASURED).redis_storm

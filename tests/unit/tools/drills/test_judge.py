@@ -26,10 +26,10 @@ from tests.support.drill_case import (
     good_case,
 )
 from tools.drills.exits import HELD, VIOLATED, exit_of
+from tools.drills.explanation import explain
 from tools.drills.judge import BOUND_SECONDS, RETURNS, STALL_SECONDS, is_disturbed, judge
 from tools.drills.observed import Approval, Attempt, Entry, Frozen, Session
 from tools.drills.settings import BACK_SECONDS, LEASE_SECONDS
-from tools.drills.story import story
 from tools.drills.table import Row, table
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ def judged(seen: Observed, promise: Promise = KEPT) -> Verdict:
 
 
 def the_violation(seen: Observed, promise: Promise = KEPT) -> Violation:
-    """Return the only violation, after a check of its story."""
+    """Return the only violation, after a check of its explain."""
     (violation,) = judged(seen, promise).violations
-    told = story(seen, violation)
+    received = explain(seen, violation)
     for part in (violation.promise, violation.text, violation.device, violation.replica):
-        assert part in told
-    assert '"gateway killed (-9)" of gateway-1, round 1' in told
+        assert part in received
+    assert '"gateway killed (-9)" of gateway-1, round 1' in received
     return violation
 
 
@@ -225,20 +225,20 @@ class TestRevoked:
 class TestTheServiceReturns:
     def test_a_device_that_reconnects_briefly_is_not_reported_as_admitted_again(self) -> None:
         seen = good_case()
-        seen.attempts = [one for one in seen.attempts if one.device != CHURNER]
+        seen.attempts = [attempt for attempt in seen.attempts if attempt.device != CHURNER]
         assert the_violation(seen).device == CHURNER
 
     def test_the_service_returns_within_the_bound(self) -> None:
         seen = good_case()
         late = OVER + BACK_SECONDS + 1
-        seen.attempts = [one for one in seen.attempts if one.device != CHURNER]
+        seen.attempts = [attempt for attempt in seen.attempts if attempt.device != CHURNER]
         seen.attempts.append(Attempt(CHURNER, late - 0.1, late, "gateway-1"))
         assert the_violation(seen).at == late
 
     def test_the_return_is_measured_from_the_end_of_the_fault_where_promised(self) -> None:
         seen = good_case()
-        for one in seen.sessions:
-            one.closed = OVER
+        for session in seen.sessions:
+            session.closed = OVER
         assert judged(seen, GONE).back_seconds == pytest.approx(0.5)
 
     def test_a_service_that_does_not_return_is_a_violation(self) -> None:
@@ -271,8 +271,8 @@ class TestSessions:
 
     def test_all_sessions_are_closed_within_the_lease(self) -> None:
         seen = good_case()
-        for one in seen.sessions:
-            one.closed = BEGAN + LEASE_SECONDS
+        for session in seen.sessions:
+            session.closed = BEGAN + LEASE_SECONDS
         assert judged(seen, GONE).violations == []
         seen.sessions[1].closed = None
         assert the_violation(seen, GONE).replica == "gateway-2"

@@ -11,7 +11,7 @@ import uvloop
 from tests.support.stub_gateway import Socket, stub_gateway
 from tools.load.churn import NOT_STARTED, Churn
 from tools.load.devices import Identity, LoadDevice
-from tools.load.dialling import Dialler, loopback_sources
+from tools.load.dialer import Dialer, loopback_sources
 from tools.load.messages import Job
 from tools.load.plan import Phase
 from tools.load.tally import Tally
@@ -53,10 +53,10 @@ def churned(
         async with stub_gateway(script) as stub:
             target = read_target(url or f"{stub}/")
             job = Job(0, 1, target, [], "token", IDENTITIES, timeout, phases)
-            dialler = Dialler(target, loopback_sources(1))
-            await dialler.prepare()
-            devices = [LoadDevice(one, "token", n) for n, one in enumerate(IDENTITIES)]
-            churn = Churn(job, devices, dialler)
+            dialer = Dialer(target, loopback_sources(1))
+            await dialer.prepare()
+            devices = [LoadDevice(item, "token", n) for n, item in enumerate(IDENTITIES)]
+            churn = Churn(job, devices, dialer)
             await churn.run(time.monotonic())
             progress = churn.progress()
             assert progress.in_flight == 0

@@ -4,10 +4,10 @@ import pytest
 
 from tests.support.load_runs import ADMITTED, churned, held, soaked
 from tools.load.findings import findings
+from tools.load.leftovers import Leftover
 from tools.load.messages import Ended
 from tools.load.plan import Plan, Scenario
 from tools.load.processes import Watched
-from tools.load.remains import Remainder
 from tools.load.verdicts import Kind, Outcome
 
 CLOSED = Plan(scenario=Scenario.CLOSED)
@@ -86,15 +86,15 @@ class TestSoak:
     def test_a_soak_that_leaves_nothing_over_is_fine(self) -> None:
         assert findings(*soaked()) == []
 
-    @pytest.mark.parametrize("what", ["descriptors", "tasks"])
-    def test_one_left_over_fails_the_run(self, what: str) -> None:
+    @pytest.mark.parametrize("description", ["descriptors", "tasks"])
+    def test_one_left_over_fails_the_run(self, description: str) -> None:
         plan, run = soaked()
-        run.remains.append(Remainder("approval", what, 20, 21, left=1))
-        assert findings(plan, run) == [f"1 {what} of approval are left over"]
+        run.remains.append(Leftover("approval", description, 20, 21, left=1))
+        assert findings(plan, run) == [f"1 {description} of approval are left over"]
 
     def test_what_can_no_longer_be_observed_fails_the_run(self) -> None:
         plan, run = soaked()
-        run.remains.append(Remainder("approval", "tasks", 6, None, left=0))
+        run.remains.append(Leftover("approval", "tasks", 6, None, left=0))
         (found,) = findings(plan, run)
         assert found == "tasks of approval could no longer be observed after the load"
 
@@ -111,8 +111,10 @@ class TestSoak:
         self, megabytes: tuple[float, ...], *, fine: bool
     ) -> None:
         found = findings(*soaked(megabytes=megabytes))
-        said = ["memory of gateway grew by 5.0 % since the first minute, but must stay below 5 %"]
-        assert found == ([] if fine else said)
+        messages = [
+            "memory of gateway grew by 5.0 % since the first minute, but must stay below 5 %"
+        ]
+        assert found == ([] if fine else messages)
 
     def test_memory_of_redis_is_not_checked(self) -> None:
         plan, run = soaked(megabytes=(10, 10, 20))

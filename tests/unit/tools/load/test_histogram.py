@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tools.load.histogram import MOST_US, Histogram
+from tools.load.histogram import MAX_US, Histogram
 
 
 def filled(*values: int) -> Histogram:
@@ -31,8 +31,8 @@ class TestPercentiles:
         assert filled(*values).percentile(percent) == pytest.approx(exact, rel=1e-3)
 
     def test_values_out_of_range_count_as_the_nearest_in_range(self) -> None:
-        histogram = filled(0, MOST_US * 2)
-        assert (histogram.minimum, histogram.maximum) == (1, MOST_US)
+        histogram = filled(0, MAX_US * 2)
+        assert (histogram.minimum, histogram.maximum) == (1, MAX_US)
 
     def test_the_steps_end_with_all_values(self) -> None:
         assert list(filled(1, 1, 2, 5).steps()) == [(0.5, 1), (0.75, 2), (1.0, 5)]

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.support.load_runs import ADMITTED, GROUND, churned
+from tests.support.load_runs import ADMITTED, SYSTEM, churned
 from tools.load.machine import (
     BUSY_CORES,
     OtherPrograms,
@@ -33,15 +33,17 @@ def test_what_is_neither_idle_nor_ours_was_used_by_others() -> None:
     assert others(first, first) == 0.0
 
 
-@pytest.mark.parametrize(("cores", "said"), [(0.1, False), (BUSY_CORES, True), (None, False)])
-def test_a_report_says_that_the_machine_was_too_busy(cores: float | None, *, said: bool) -> None:
+@pytest.mark.parametrize(("cores", "expected"), [(0.1, False), (BUSY_CORES, True), (None, False)])
+def test_a_report_says_that_the_machine_was_too_busy(
+    cores: float | None, *, expected: bool
+) -> None:
     run = churned(ADMITTED)
     run.watch.others_cores = cores
-    report = make_report(Plan(scenario=Scenario.CLOSED), GROUND, run)
+    report = make_report(Plan(scenario=Scenario.CLOSED), SYSTEM, run)
     assert report.others_cores == cores
-    assert ("BUSY    the machine was too busy" in as_text(report)) is said
-    assert ('<p class="wrong">The machine was too busy' in as_page(report)) is said
-    assert ('"machineBusy": ""' not in report.as_json()) is said
+    assert ("BUSY    the machine was too busy" in as_text(report)) is expected
+    assert ('<p class="wrong">The machine was too busy' in as_page(report)) is expected
+    assert ('"machineBusy": ""' not in report.as_json()) is expected
     assert any("cannot be determined here" in note for note in report.notes) is (cores is None)
 
 

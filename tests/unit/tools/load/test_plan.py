@@ -17,17 +17,22 @@ def test_shares_add_up_to_the_whole(whole: int, parts: int) -> None:
 def test_a_phase_is_shared_by_connections_and_by_rate() -> None:
     phase = Phase("x", 5, 65, rate=100.0, is_open=True)
     parts = [phase.share(part, 2) for part in range(2)]
-    assert [(one.in_flight, one.rate, one.seconds) for one in parts] == [(33, 50, 5), (32, 50, 5)]
+    assert [(part.in_flight, part.rate, part.seconds) for part in parts] == [
+        (33, 50, 5),
+        (32, 50, 5),
+    ]
 
 
 def test_each_held_connection_belongs_to_one_worker() -> None:
     plan = Plan(scenario=Scenario.IDLE, connections=7, workers=3, pace=30.0)
     found = holds(plan)
     slots = [
-        slot for one in found for slot in range(one.first_slot, one.first_slot + one.connections)
+        slot
+        for item in found
+        for slot in range(item.first_slot, item.first_slot + item.connections)
     ]
     assert slots == list(range(7))
-    assert [one.pace for one in found] == [10, 10, 10]
+    assert [item.pace for item in found] == [10, 10, 10]
 
 
 def test_no_source_address_comes_near_a_gateways_limit() -> None:

@@ -36,7 +36,7 @@ def test_a_listener_that_is_no_service_is_not_taken_for_one() -> None:
 class TestUse:
     def test_cpu_is_the_share_of_a_core_between_samples(self) -> None:
         points = server_points(watched(), 100.0)
-        assert [(one.at, one.busy) for one in points] == [(1, 0.5), (2, 0.5), (3, 0.5)]
+        assert [(point.at, point.busy) for point in points] == [(1, 0.5), (2, 0.5), (3, 0.5)]
 
     def test_growth_counts_from_when_memory_settled(self) -> None:
         phase = PhaseRecord("soak", begin=100.0, end=103.0, tally=Tally())

@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from tests.support.load_runs import ADMITTED, GROUND, churned, held, soaked
+from tests.support.load_runs import ADMITTED, SYSTEM, churned, held, soaked
+from tools.load.leftovers import Leftover
 from tools.load.messages import Ended
 from tools.load.page import as_page
 from tools.load.plan import Plan, Scenario
-from tools.load.remains import Remainder
 from tools.load.report import Report, make_report
 from tools.load.text import as_text
 from tools.load.verdicts import Kind, Outcome
@@ -20,7 +20,7 @@ CLOSED = Plan(scenario=Scenario.CLOSED)
 
 def churn_report() -> Report:
     run = churned(*[ADMITTED] * 4, STRANGE, latencies=[1000, 2000, 3000, 9000])
-    return make_report(CLOSED, GROUND, run)
+    return make_report(CLOSED, SYSTEM, run)
 
 
 class TestNumbers:
@@ -41,14 +41,14 @@ class TestNumbers:
 
     def test_memory_is_divided_by_the_connections_held(self) -> None:
         plan, run = held(Scenario.IDLE, 10)
-        report = make_report(plan, GROUND, run)
+        report = make_report(plan, SYSTEM, run)
         assert report.phases[1].servers[0].bytes_per_connection == pytest.approx((3 << 20) / 10)
 
     def test_a_storm_ends_when_the_last_is_back(self) -> None:
         plan, run = held(Scenario.STORM, 100)
         run.dropped = 101.0
         run.recording.back = [101.0 + n / 100 for n in range(1, 101)]
-        moments = make_report(plan, GROUND, run).moments
+        moments = make_report(plan, SYSTEM, run).moments
         assert moments.back50 == pytest.approx(500)
         assert moments.back99 == pytest.approx(990)
         assert moments.back100 == pytest.approx(1000)
@@ -57,7 +57,7 @@ class TestNumbers:
         plan, run = held(Scenario.STORM, 100)
         run.dropped = 101.0
         run.recording.back = [101.0 + n / 100 for n in range(1, 61)]
-        moments = make_report(plan, GROUND, run).moments
+        moments = make_report(plan, SYSTEM, run).moments
         assert moments.back50 == pytest.approx(500)
         assert (moments.back99, moments.back100) == (None, None)
 
@@ -65,7 +65,7 @@ class TestNumbers:
         ended = [Ended(n, n % 2, 101.5 + n / 10, 4001, "device removed") for n in range(4)]
         plan, run = held(Scenario.REVOKE, 4, ended)
         run.calls = {0: 101.0, 1: 101.4}
-        moments = make_report(plan, GROUND, run).moments
+        moments = make_report(plan, SYSTEM, run).moments
         assert moments.first_closed == pytest.approx(500)
         assert moments.last_closed == pytest.approx(800)
         assert moments.last_closed_after_its_call == pytest.approx(700)
@@ -81,12 +81,12 @@ class TestWhatIsPublished:
         assert "secret" not in text
 
     def test_a_wrong_outcome_is_in_the_text_and_on_the_page(self) -> None:
-        report = make_report(CLOSED, GROUND, churned(ADMITTED, Outcome(Kind.WRONGLY_ADMITTED)))
+        report = make_report(CLOSED, SYSTEM, churned(ADMITTED, Outcome(Kind.WRONGLY_ADMITTED)))
         assert "WRONG   1 admissions of unapproved devices" in as_text(report)
         assert "1 admissions of unapproved devices" in as_page(report)
 
     def test_a_run_without_an_outcome_says_that_nothing_was_measured(self) -> None:
-        report = make_report(CLOSED, GROUND, churned(STRANGE))
+        report = make_report(CLOSED, SYSTEM, churned(STRANGE))
         assert "nothing was measured" in as_text(report)
         assert "nothing was measured" in as_page(report)
 
@@ -97,8 +97,8 @@ class TestWhatIsPublished:
 
     def test_a_soak_says_what_is_left_over(self) -> None:
         plan, run = soaked(megabytes=(40, 50, 50, 50, 50, 52))
-        run.remains.append(Remainder("approval", "tasks", 6, 9, left=3))
-        report = make_report(plan, GROUND, run)
+        run.remains.append(Leftover("approval", "tasks", 6, 9, left=3))
+        report = make_report(plan, SYSTEM, run)
         text, page = as_text(report), as_page(report)
         assert "left over: 0 descriptors, 3 tasks" in text
         assert "<strong>3</strong><span>tasks left over</span>" in page
@@ -109,5 +109,5 @@ class TestWhatIsPublished:
 
     def test_what_could_not_be_observed_is_not_reported_as_zero(self) -> None:
         plan, run = soaked()
-        run.remains = [Remainder("gateway", "tasks", 7, 7, left=0)]
-        assert "left over: 0 tasks\n" in as_text(make_report(plan, GROUND, run))
+        run.remains = [Leftover("gateway", "tasks", 7, 7, left=0)]
+        assert "left over: 0 tasks\n" in as_text(make_report(plan, SYSTEM, run))

@@ -76,45 +76,51 @@ class Conversation:
 
 class TestAdmission:
     def test_an_admission_is_reported_once_and_the_socket_closed_properly(self) -> None:
-        one = Conversation()
-        one.hears(accepting(UPGRADE) + CHALLENGE, TICK, HELLO)
-        assert one.owner.inside == [one.session]
-        assert one.wire.sent[0] == UPGRADE
-        connect = msgspec.json.decode(one.wire.sent[1][8:])
+        conversation = Conversation()
+        conversation.hears(accepting(UPGRADE) + CHALLENGE, TICK, HELLO)
+        assert conversation.owner.inside == [conversation.session]
+        assert conversation.wire.sent[0] == UPGRADE
+        connect = msgspec.json.decode(conversation.wire.sent[1][8:])
         assert connect["params"]["device"]["nonce"] == "n-1"
-        one.session.leave()
-        one.hears(server_frame(CLOSE, b"\x03\xe8"))
-        assert one.wire.sent[2:] == [close_frame(1000)]
-        assert one.ends() == Outcome(Kind.ADMITTED)
-        assert one.session.began < one.session.decided <= one.session.over_at
+        conversation.session.leave()
+        conversation.hears(server_frame(CLOSE, b"\x03\xe8"))
+        assert conversation.wire.sent[2:] == [close_frame(1000)]
+        assert conversation.ends() == Outcome(Kind.ADMITTED)
+        assert (
+            conversation.session.began
+            < conversation.session.decided
+            <= conversation.session.over_at
+        )
 
     def test_an_admission_is_read_from_any_pieces(self) -> None:
         whole = accepting(UPGRADE) + CHALLENGE + TICK + HELLO
         for size in (1, 2, 3, 7, 64, len(whole)):
-            one = Conversation()
-            one.hears(*(whole[at : at + size] for at in range(0, len(whole), size)))
-            assert one.owner.inside == [one.session]
+            conversation = Conversation()
+            conversation.hears(*(whole[at : at + size] for at in range(0, len(whole), size)))
+            assert conversation.owner.inside == [conversation.session]
 
     def test_pings_are_answered_and_ticks_ignored(self) -> None:
-        one = Conversation()
-        one.hears(accepting(UPGRADE) + CHALLENGE + HELLO)
-        one.hears(TICK + server_frame(PING, b"p"))
-        assert one.wire.sent[2:] == [control_frame(PONG, b"p")]
+        conversation = Conversation()
+        conversation.hears(accepting(UPGRADE) + CHALLENGE + HELLO)
+        conversation.hears(TICK + server_frame(PING, b"p"))
+        assert conversation.wire.sent[2:] == [control_frame(PONG, b"p")]
 
     def test_a_close_by_the_gateway_is_answered_and_recorded(self) -> None:
-        one = Conversation()
-        one.hears(accepting(UPGRADE) + CHALLENGE + HELLO)
-        one.hears(server_frame(CLOSE, (4001).to_bytes(2, "big") + b"device removed"))
-        assert one.wire.sent[2:] == [close_frame(4001)]
-        assert one.session.close == (4001, "device removed")
+        conversation = Conversation()
+        conversation.hears(accepting(UPGRADE) + CHALLENGE + HELLO)
+        conversation.hears(server_frame(CLOSE, (4001).to_bytes(2, "big") + b"device removed"))
+        assert conversation.wire.sent[2:] == [close_frame(4001)]
+        assert conversation.session.close == (4001, "device removed")
 
 
 class TestNoAdmission:
     def test_a_refusal_is_reported_with_its_close(self) -> None:
-        one = Conversation()
-        one.hears(accepting(UPGRADE) + CHALLENGE, UNAVAILABLE + TRY_AGAIN)
-        assert not one.owner.inside
-        assert one.ends() == Outcome(Kind.UNAVAILABLE, "UNAVAILABLE", 1013, "redis unavailable")
+        conversation = Conversation()
+        conversation.hears(accepting(UPGRADE) + CHALLENGE, UNAVAILABLE + TRY_AGAIN)
+        assert not conversation.owner.inside
+        assert conversation.ends() == Outcome(
+            Kind.UNAVAILABLE, "UNAVAILABLE", 1013, "redis unavailable"
+        )
 
     @pytest.mark.parametrize(
         ("data", "problem"),
@@ -127,16 +133,16 @@ class TestNoAdmission:
         ],
     )
     def test_an_invalid_answer_aborts_the_connection(self, data: bytes, problem: str) -> None:
-        one = Conversation()
-        one.hears(data)
-        assert one.wire.aborted
-        assert one.ends() == Outcome(Kind.FAILED, problem)
+        conversation = Conversation()
+        conversation.hears(data)
+        assert conversation.wire.aborted
+        assert conversation.ends() == Outcome(Kind.FAILED, problem)
 
     def test_a_cut_connection_is_reported_with_its_error(self) -> None:
-        one = Conversation()
-        assert one.ends(ConnectionResetError()).what == "ConnectionResetError"
+        conversation = Conversation()
+        assert conversation.ends(ConnectionResetError()).what == "ConnectionResetError"
 
     def test_a_connection_that_did_not_open_is_reported_with_its_error(self) -> None:
-        one = Conversation()
-        one.session.not_opened("ECONNREFUSED")
-        assert one.ends().what == "ECONNREFUSED"
+        conversation = Conversation()
+        conversation.session.not_opened("ECONNREFUSED")
+        assert conversation.ends().what == "ECONNREFUSED"

@@ -20,7 +20,7 @@ from shared.device_tokens import NAMED_CHARACTERS
 from shared.upstream import UPSTREAM_PREAUTH_LIMIT
 from shared.version import VERSION
 from tools.interop.facts import Facts, Unexpected, either
-from tools.interop.ui.story import CONNECTED, CONTROL_UI
+from tools.interop.ui.scenario import CONNECTED, CONTROL_UI
 
 if TYPE_CHECKING:
     from tools.interop.doctor.gateway import RealGateway
@@ -120,10 +120,10 @@ class RelayStory:
             async with http.get(url, headers={"Accept-Encoding": "br"}) as script:
                 coding = script.headers.get("Content-Encoding", "none")
                 modified = script.headers.get("Last-Modified", "")
-                kept = "immutable" in script.headers.get("Cache-Control", "")
+                stored = "immutable" in script.headers.get("Cache-Control", "")
             async with http.get(url, headers={"If-Modified-Since": modified}) as again:
                 status = again.status
-        return coding, either(kept, "kept for ever", "not kept"), f"HTTP {status}"
+        return coding, either(stored, "kept for ever", "not kept"), f"HTTP {status}"
 
     async def private(self) -> Facts:
         """Request paths that gateways do not forward."""
@@ -146,9 +146,9 @@ class RelayStory:
     async def state_told(self) -> Facts:
         """Read the state of the upstream from the HTTP API."""
         _, live = await self._latchkey.call("GET", "/v1/replicas")
-        found = [one["upstream"] for one in live["gateways"]]
-        versions = {one.get("version", "no version") for one in found}
-        problems = {problem for one in found for problem in one.get("problems", ())}
+        found = [gateway["upstream"] for gateway in live["gateways"]]
+        versions = {item.get("version", "no version") for item in found}
+        problems = {problem for item in found for problem in item.get("problems", ())}
         return f"{len(found)} gateways", *versions, " ".join(sorted(problems)) or "no problem"
 
     async def spoilt(self, mistake: Mistake) -> Facts:
@@ -184,7 +184,7 @@ class RelayStory:
 
     async def _request(self) -> dict[str, Any]:
         _, waiting = await self._latchkey.call("GET", "/v1/requests")
-        found = [one for one in waiting["pending"] if one["clientId"] == CONTROL_UI]
+        found = [request for request in waiting["pending"] if request["clientId"] == CONTROL_UI]
         if not found:
             raise Unexpected("no browser waits")
         request: dict[str, Any] = found[0]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 AT_ONCE_SECONDS: Final = 1.0
 # A connection reaches a random gateway; so many misses in a row are not random.
-LOADS_MOST: Final = 20
+MAX_LOADS: Final = 20
 LABEL: Final = "Kitchen"
 CONTROL_UI: Final = "openclaw-control-ui"
 
@@ -102,7 +102,7 @@ class UiStory:
         """Have both browsers show the device page, each at another gateway."""
         first, second = self._pages
         replicas = {first.admissions[-1]}
-        for _ in range(LOADS_MOST):
+        for _ in range(MAX_LOADS):
             so_far = len(second.admissions)
             await second.go(f"{self._site}/settings/devices")
             replicas.add(await second.admitted(after=so_far))
@@ -138,8 +138,10 @@ class UiStory:
         named = f"^{LABEL}$"
         took = [await page.see(named, selector=_row(device_id)) for page in self._pages]
         _, device = await self._latchkey.call("GET", f"/v1/devices/{device_id}")
-        told = device.get("operatorLabel") == LABEL
-        return _at_once(max(took), "shown at both"), either(told, "named over HTTP", "not named")
+        received = device.get("operatorLabel") == LABEL
+        return _at_once(max(took), "shown at both"), either(
+            received, "named over HTTP", "not named"
+        )
 
     async def removed_by_click(self) -> Facts:
         """Remove it in one browser."""
@@ -180,12 +182,12 @@ class UiStory:
         page = await self._ending.enter_async_context(self._browser.profile(url))
         self._pages.append(page)
         await page.see("pairing required|Approve this browser")
-        new = [one for one in await self._browser_requests() if one not in known]
+        new = [request for request in await self._browser_requests() if request not in known]
         return page, new[0]
 
     async def _browser_requests(self) -> list[dict[str, Any]]:
         _, waiting = await self._latchkey.call("GET", "/v1/requests")
-        return [one for one in waiting["pending"] if one["clientId"] == CONTROL_UI]
+        return [request for request in waiting["pending"] if request["clientId"] == CONTROL_UI]
 
     async def _approve_browser(self) -> int:
         request = (await self._browser_requests())[0]
@@ -224,5 +226,9 @@ def _button(device_id: str, text: str) -> str:
     return f"{_pending(device_id)}::-p-text({text})"
 
 
-def _at_once(seconds: float, what: str) -> str:
-    return f"{what} at once" if seconds < AT_ONCE_SECONDS else f"{what} after {seconds:.1f} s"
+def _at_once(seconds: float, description: str) -> str:
+    return (
+        f"{description} at once"
+        if seconds < AT_ONCE_SECONDS
+        else f"{description} after {seconds:.1f} s"
+    )

@@ -30,8 +30,8 @@ def request_id(error: Event) -> str:
 def code(error: Event) -> str:
     """Return the error code of a refused connect, with the reason if it is about pairing."""
     details = error.get("details") or {}
-    told = details.get("code", f"{error.get('gatewayCode')} {error['message']}")
-    return f"{told} {error['pairing']['reason']}" if error["pairing"] else told
+    received = details.get("code", f"{error.get('gatewayCode')} {error['message']}")
+    return f"{received} {error['pairing']['reason']}" if error["pairing"] else received
 
 
 async def refused(client: Client, error: Event) -> Facts:

@@ -26,10 +26,10 @@ def failed(ran: Ran) -> Facts:
 
 def left(devices: list[dict[str, Any]]) -> str:
     """Return what is paired after everything was cleared: at most a new local command line."""
-    names = [f"{one['clientId']} {one['approvedVia']}" for one in devices]
+    names = [f"{device['clientId']} {device['approvedVia']}" for device in devices]
     return f"left: {', '.join(names)}" if names else "nothing paired"
 
 
 def told(devices: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the properties of devices that are compared."""
-    return [{name: one.get(name) for name in _COMPARED} for one in devices]
+    return [{name: device.get(name) for name in _COMPARED} for device in devices]

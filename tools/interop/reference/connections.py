@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from tools.interop.facts import Facts, Unexpected, either, once, replica
-from tools.interop.reference.told import welcome
+from tools.interop.reference.callback_facts import welcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 GATEWAYS: Final = 2
 # A connection reaches a random gateway; so many misses in a row are not random.
-ATTEMPTS_MOST: Final = 100
+MAX_ATTEMPTS: Final = 100
 AT_ONCE_SECONDS: Final = 1.0
 
 Live = list[tuple["Client", "Device"]]
@@ -109,7 +109,7 @@ class Visits:
 async def until_both(attempt: Callable[[], Awaitable[str]]) -> set[str]:
     """Repeat an attempt that returns a replica until both were reached; return them."""
     replicas: set[str] = set()
-    for _ in range(ATTEMPTS_MOST):
+    for _ in range(MAX_ATTEMPTS):
         replicas.add(await attempt())
         if len(replicas) == GATEWAYS:
             break

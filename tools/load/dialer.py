@@ -58,7 +58,7 @@ def raise_descriptor_limit() -> int:
     return hard
 
 
-class Dialler:
+class Dialer:
     """Opens connections to one target, from each source address in turn."""
 
     def __init__(self, target: Target, sources: list[str], first: int = 0) -> None:

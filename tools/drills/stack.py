@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import redis as redis_py
 
-from tools.drills.edge import Edge
+from tools.drills.haproxy import HaProxy
 from tools.drills.settings import APPROVALS, GATEWAY_SETTINGS, GATEWAYS, READY_SECONDS
 from tools.drills.upstream import Upstream
 from tools.support.fault_proxy import FaultProxy
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tools.support.service import ServiceProcess
 
 
-class House:
+class DrillStack:
     """Three gateways, two approvals, one Redis; if relayed, an upstream.
 
     `links` are the Redis links by replica.
@@ -32,14 +32,14 @@ class House:
         self.stack: Final = Stack(
             directory, approvals=APPROVALS, gateways=GATEWAYS, gateway_env=GATEWAY_SETTINGS
         )
-        self.edge: Final = Edge(self.stack, directory)
+        self.haproxy: Final = HaProxy(self.stack, directory)
         self.links: Final[dict[str, FaultProxy]] = {}
         self._names: dict[str, str] = {}
         self._exits = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         self._exits.callback(self.stack.close)
-        self._exits.callback(self.edge.close)
+        self._exits.callback(self.haproxy.close)
         try:
             if self.upstream is not None:
                 self._exits.callback(self.upstream.close)
@@ -48,7 +48,7 @@ class House:
             for service in self.stack.services:
                 await self._start_behind_proxy(service)
             await self.ready()
-            await asyncio.to_thread(self.edge.start)
+            await asyncio.to_thread(self.haproxy.start)
         except BaseException:
             await self._exits.aclose()
             raise
@@ -59,7 +59,7 @@ class House:
 
     def service(self, name: str) -> ServiceProcess:
         """Return a replica by name, such as `gateway-1`."""
-        return next(one for one in self.stack.services if one.name == name)
+        return next(service for service in self.stack.services if service.name == name)
 
     def name_of(self, boot_id: str) -> str:
         """Return the name of the replica with this current or earlier boot id."""
@@ -68,11 +68,13 @@ class House:
     async def ready(self) -> None:
         """Wait until all replicas are ready, and record their boot ids."""
         services = self.stack.services
-        await asyncio.gather(*(one.until_ready(seconds=READY_SECONDS) for one in services))
+        await asyncio.gather(*(service.until_ready(seconds=READY_SECONDS) for service in services))
         boot_ids = await asyncio.gather(
-            *(asyncio.to_thread(getattr, one, "boot_id") for one in services)
+            *(asyncio.to_thread(getattr, service, "boot_id") for service in services)
         )
-        self._names |= {boot_id: one.name for boot_id, one in zip(boot_ids, services, strict=True)}
+        self._names |= {
+            boot_id: item.name for boot_id, item in zip(boot_ids, services, strict=True)
+        }
 
     async def restart(self, service: ServiceProcess) -> None:
         """Restart a replica normally and wait until it is ready."""

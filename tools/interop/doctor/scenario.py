@@ -46,13 +46,13 @@ class DoctorStory:
 
     async def two_replicas(self) -> Facts:
         """Examine two gateways behind one address."""
-        async with balancer([one.port for one in self.gateways]) as port:
+        async with balancer([gateway.port for gateway in self.gateways]) as port:
             findings = await self._findings(f"ws://127.0.0.1:{port}")
         return (_cause(findings), _processes(findings), await self._left())
 
     async def asked(self) -> Facts:
         """Have both create requests for one device: the request ids differ."""
-        async with balancer([one.port for one in self.gateways]) as port:
+        async with balancer([gateway.port for gateway in self.gateways]) as port:
             findings = await self._findings(f"ws://127.0.0.1:{port}", pairing_probe=True)
         ids = set(re.findall(r"[0-9a-f-]{36}", findings[-1].found))
         return (_cause(findings), f"{len(ids)} request ids", await self._left())
@@ -60,7 +60,7 @@ class DoctorStory:
     async def asked_one(self) -> Facts:
         """Have one gateway create requests for one device: the request id stays the same."""
         findings = await self._findings(self.gateways[1].ws_url, pairing_probe=True)
-        same = any(one.found.endswith("there is one device list") for one in findings)
+        same = any(finding.found.endswith("there is one device list") for finding in findings)
         return (_cause(findings), either(same, "1 request id", "other ids"))
 
     async def no_token(self) -> Facts:
@@ -158,8 +158,8 @@ class DoctorStory:
         waiting = paired = 0
         for gateway in self.gateways:
             devices = await gateway.devices()
-            waiting += sum(one.get("displayName") == NAME for one in devices["pending"])
-            paired += sum(one.get("displayName") == NAME for one in devices["paired"])
+            waiting += sum(request.get("displayName") == NAME for request in devices["pending"])
+            paired += sum(device.get("displayName") == NAME for device in devices["paired"])
         return f"left: {waiting} requests, {paired} devices"
 
 
@@ -172,7 +172,7 @@ def _cause(findings: list[Finding]) -> str:
 
 
 def _processes(findings: list[Finding]) -> str:
-    text = next(one.found for one in findings if one.step == "replicas")
+    text = next(finding.found for finding in findings if finding.step == "replicas")
     found = re.search(r"by (\d+) (?:OpenClaw )?process", text)
     return f"processes: {found[1]}" if found else text
 
@@ -180,7 +180,7 @@ def _processes(findings: list[Finding]) -> str:
 async def _apply_cure(gateway: RealGateway, finding: Finding, **values: str) -> str:
     """Run the recommended command on the gateway's machine and return its output."""
     commands = re.findall(r"`openclaw ([^`]+)`", finding.cure)
-    fit = [one for one in commands if one.startswith(("devices approve", "config set"))]
+    fit = [command for command in commands if command.startswith(("devices approve", "config set"))]
     if not fit:
         raise Unexpected(f"no command in: {finding.cure}")
     command = fit[0]

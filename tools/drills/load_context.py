@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tools.drills.desk import Desk
     from tools.drills.grants import Grants
-    from tools.drills.house import House
     from tools.drills.observed import Observed
+    from tools.drills.operator_api import OperatorApi
+    from tools.drills.stack import DrillStack
 
 
 @dataclass(slots=True)
-class Street:
+class LoadContext:
     """`seen` is replaced for each case; observations between two cases belong to the next."""
 
-    house: House
-    desk: Desk
+    stack: DrillStack
+    api: OperatorApi
     grants: Grants
     seen: Observed
 
     @property
     def url(self) -> str:
         """The address to which devices connect: HAProxy."""
-        return self.house.edge.ws_url
+        return self.stack.haproxy.ws_url

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 from shared.device.profile import CLI, CLI_3, NODE_HOST
 from tools.drills.device import Device
 from tools.drills.holder import Holder
-from tools.drills.newcomers import approve
-from tools.drills.passers_by import churn, come_back_with_old_token, connect_unapproved
+from tools.drills.new_devices import approve
+from tools.drills.reconnecting import churn, connect_unapproved, reconnect_with_old_token
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from tools.drills.load_context import LoadContext
     from tools.drills.observed import Session
-    from tools.drills.street import Street
 
 HOLDERS: Final = {CLI: 14, CLI_3: 4, NODE_HOST: 12}
 CHURNERS: Final = {CLI: 4, NODE_HOST: 2}
@@ -30,20 +30,20 @@ AT_ONCE: Final = 8
 SPREAD_SECONDS: Final = 30.0
 
 
-class Crowd:
+class Load:
     """All devices of the load, as tasks that run until `leave`."""
 
-    def __init__(self, street: Street) -> None:
-        self._street = street
+    def __init__(self, context_: LoadContext) -> None:
+        self._context = context_
         self._tasks: list[asyncio.Task[None]] = []
         self._outcasts: list[asyncio.Task[None]] = []
         self._holders = [
-            Holder(street, Device(street, profile))
+            Holder(context_, Device(context_, profile))
             for profile, number in HOLDERS.items()
             for _ in range(number)
         ]
         self._churners = [
-            Device(street, profile, token_only=True)
+            Device(context_, profile, token_only=True)
             for profile, number in CHURNERS.items()
             for _ in range(number)
         ]
@@ -55,7 +55,7 @@ class Crowd:
 
     async def enter(self) -> None:
         """Pair the authorised devices and start all of them."""
-        street = self._street
+        context_ = self._context
         room = asyncio.Semaphore(AT_ONCE)
 
         async def pair(device: Device) -> None:
@@ -64,19 +64,19 @@ class Crowd:
 
         await asyncio.gather(*(pair(device) for device in self._members()))
         for device in self._churners:
-            self._start(churn(street, device))
+            self._start(churn(context_, device))
         for holder in self._holders:
             self._start(holder.run())
         for profile, number in UNAPPROVED.items():
             for _ in range(number):
-                self._start(connect_unapproved(street, Device(street, profile)))
+                self._start(connect_unapproved(context_, Device(context_, profile)))
 
     async def pair(self, device: Device) -> None:
         """Pair a device and let it connect once."""
-        url = self._street.url
+        url = self._context.url
         while not device.request_id:
             await self._visit(device, url)
-        assert await approve(self._street, device), f"{device.id} is not approved"
+        assert await approve(self._context, device), f"{device.id} is not approved"
         while not await self._visit(device, url):
             pass
 
@@ -84,11 +84,11 @@ class Crowd:
         """Approve pending devices again until none is left, after everything was forgotten."""
         missing = {device.id: device for device in self._members()}
         while missing:
-            for device_id, request_id in (await self._street.desk.pending()).items():
+            for device_id, request_id in (await self._context.api.pending()).items():
                 device = missing.get(device_id)
                 if device is not None:
                     device.request_id = request_id
-                    if await approve(self._street, device):
+                    if await approve(self._context, device):
                         del missing[device_id]
 
     async def all_in(self) -> None:
@@ -100,36 +100,40 @@ class Crowd:
     async def settled(self) -> None:
         """Wait until all sessions are held, with some at each gateway."""
         await self.all_in()
-        gateways = [one.name for one in self._street.house.stack.gateways]
+        gateways = [gateway.name for gateway in self._context.stack.stack.gateways]
         async with asyncio.timeout(SPREAD_SECONDS):
             while True:
                 at = Counter(session.replica for session in self._sessions())
-                least, most = min(gateways, key=lambda name: at[name]), at.most_common(1)[0][0]
-                if at[least] >= AT_EACH:
+                minimum, maximum = min(gateways, key=lambda name: at[name]), at.most_common(1)[0][0]
+                if at[minimum] >= AT_EACH:
                     return
                 moving = next(
-                    one for one in self._holders if one.session and one.session.replica == most
+                    holder
+                    for holder in self._holders
+                    if holder.session and holder.session.replica == maximum
                 )
                 await moving.move()
                 await self.all_in()
 
     def note_sessions(self) -> None:
         """Record which sessions are held now."""
-        self._street.seen.sessions = self._sessions()
+        self._context.seen.sessions = self._sessions()
 
     async def all_back(self, since: float, *, within: float) -> None:
         """Wait until each churning device was admitted since then, at most this many seconds."""
 
         def back() -> bool:
-            attempts = self._street.seen.attempts
-            entered = {one.device for one in attempts if not one.why and one.began >= since}
+            attempts = self._context.seen.attempts
+            entered = {
+                attempt.device for attempt in attempts if not attempt.why and attempt.began >= since
+            }
             return self.churning <= entered
 
         await until(back, "all churning devices were admitted again", seconds=within)
 
-    def cast_out(self, device: Device) -> None:
+    def remove_access(self, device: Device) -> None:
         """Let a revoked device keep trying with its old token; the oldest such device stops."""
-        trying = asyncio.create_task(come_back_with_old_token(self._street, device))
+        trying = asyncio.create_task(reconnect_with_old_token(self._context, device))
         self._outcasts.append(trying)
         if len(self._outcasts) > OUTCASTS:
             self._outcasts.pop(0).cancel()
@@ -148,17 +152,17 @@ class Crowd:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _members(self) -> list[Device]:
-        return [*(one.device for one in self._holders), *self._churners]
+        return [*(holder.device for holder in self._holders), *self._churners]
 
     def _sessions(self) -> list[Session]:
         """Return the sessions held now, with the names of their replicas."""
-        sessions = [one.session for one in self._holders if one.session]
+        sessions = [holder.session for holder in self._holders if holder.session]
         for session in sessions:
-            session.replica = self._street.house.name_of(session.replica)
+            session.replica = self._context.stack.name_of(session.replica)
         return sessions
 
     def _all_in(self) -> bool:
-        return all(one.session is not None for one in self._holders)
+        return all(holder.session is not None for holder in self._holders)
 
     def _start(self, role: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(role))

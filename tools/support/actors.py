@@ -25,7 +25,7 @@ RECOVERY_SECONDS = 10.0
 
 
 @dataclass
-class Visitor:
+class SimulatedDevice:
     """One device: its key, its description, and its tokens."""
 
     stack: Stack
@@ -53,32 +53,32 @@ class Visitor:
             origin=gateway.url if self.profile.client_id == CONTROL_UI.client_id else None,
         )
 
-    async def refused(self, gateway: ServiceProcess, **how: bool) -> Refused:
+    async def expect_refusal(self, gateway: ServiceProcess, **options: bool) -> Refused:
         """Connect and return the expected refusal."""
-        async with self.client(gateway, **how) as client:
+        async with self.client(gateway, **options) as client:
             outcome = await client.connect()
         assert isinstance(outcome, Refused), outcome
         return outcome
 
-    async def waits(self, gateway: ServiceProcess) -> str:
+    async def request_pairing(self, gateway: ServiceProcess) -> str:
         """Connect and return the id of the request that awaits approval."""
-        outcome = await self.refused(gateway)
+        outcome = await self.expect_refusal(gateway)
         assert outcome.detail_code == "PAIRING_REQUIRED", outcome
         assert outcome.request_id
         return outcome.request_id
 
-    async def visits(self, gateway: ServiceProcess, **how: bool) -> Admitted:
+    async def connect_once(self, gateway: ServiceProcess, **options: bool) -> Admitted:
         """Connect, be admitted, and disconnect."""
-        client, admitted = await self.stays(gateway, **how)
+        client, admitted = await self.stay_connected(gateway, **options)
         await client.close()
         return admitted
 
-    async def comes_back(self, gateway: ServiceProcess, **how: bool) -> Admitted:
+    async def reconnect(self, gateway: ServiceProcess, **options: bool) -> Admitted:
         """Reconnect after an outage, retrying while the service is unavailable, then disconnect."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + RECOVERY_SECONDS
         while True:
-            async with self.client(gateway, **how) as client:
+            async with self.client(gateway, **options) as client:
                 outcome = await client.connect()
             if isinstance(outcome, Admitted):
                 self.token = outcome.device_token
@@ -87,9 +87,11 @@ class Visitor:
             assert loop.time() < deadline, f"still away after {RECOVERY_SECONDS} s: {outcome}"
             await asyncio.sleep(POLL_SECONDS)
 
-    async def stays(self, gateway: ServiceProcess, **how: bool) -> tuple[DeviceClient, Admitted]:
+    async def stay_connected(
+        self, gateway: ServiceProcess, **options: bool
+    ) -> tuple[DeviceClient, Admitted]:
         """Connect and stay connected; the caller closes the client."""
-        client = self.client(gateway, **how)
+        client = self.client(gateway, **options)
         try:
             outcome = await client.connect()
             assert isinstance(outcome, Admitted), outcome
@@ -99,9 +101,9 @@ class Visitor:
         self.token = outcome.device_token
         return client, outcome
 
-    def asking(self, *scopes: str) -> Visitor:
+    def with_scopes(self, *scopes: str) -> SimulatedDevice:
         """Return the same device with other requested scopes."""
-        return replace(self, profile=self.profile.asking(*scopes))
+        return replace(self, profile=self.profile.with_scopes(*scopes))
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,9 @@ class Operator:
 
     async def devices(self) -> list[str]:
         """Return the ids of all paired devices."""
-        return [one["deviceId"] for one in (await self.call("GET", "devices")).ok()["devices"]]
+        return [
+            device["deviceId"] for device in (await self.call("GET", "devices")).ok()["devices"]
+        ]
 
     async def audit(self, device_id: str) -> list[str]:
         """Return all actions on a device, oldest first."""
@@ -165,7 +169,9 @@ class Operator:
             page = (await self.call("GET", f"audit?after={after}&limit=1000")).ok()
             if not page["entries"]:
                 return found
-            found += [one["action"] for one in page["entries"] if one["deviceId"] == device_id]
+            found += [
+                entry["action"] for entry in page["entries"] if entry["deviceId"] == device_id
+            ]
             after = page["next"]
 
     async def __aenter__(self) -> Self:
@@ -175,34 +181,38 @@ class Operator:
         await self._session.close()
 
 
-async def pair(stack: Stack, profile: Profile = CLI) -> Visitor:
+async def pair(stack: Stack, profile: Profile = CLI) -> SimulatedDevice:
     """Return a device that is approved and has connected once."""
-    visitor = Visitor(stack, profile)
-    request_id = await visitor.waits(stack.gateways[0])
+    device = SimulatedDevice(stack, profile)
+    request_id = await device.request_pairing(stack.gateways[0])
     async with Operator(stack, stack.approvals[0]) as operator:
         (await operator.approve(request_id)).ok()
-    await visitor.visits(stack.gateways[0])
-    return visitor
+    await device.connect_once(stack.gateways[0])
+    return device
 
 
-def lines(service: ServiceProcess, event: str, **having: object) -> list[dict[str, Any]]:
+def log_lines(service: ServiceProcess, event: str, **having: object) -> list[dict[str, Any]]:
     """Return the log lines of this event with these fields, as far as they are written."""
     return [
         line for line in service.logs() if line["event"] == event and having.items() <= line.items()
     ]
 
 
-async def told(service: ServiceProcess, event: str, **having: object) -> list[dict[str, Any]]:
-    """Wait for such lines and return them.
+async def wait_for_log(
+    service: ServiceProcess, event: str, **having: object
+) -> list[dict[str, Any]]:
+    """Wait for log lines with this event and these fields, and return them.
 
     A service writes its log at the end of a loop iteration, when a client may already have its
     response.
     """
-    await until(lambda: lines(service, event, **having), f"{service.name} writes {event} {having}")
-    return lines(service, event, **having)
+    await until(
+        lambda: log_lines(service, event, **having), f"{service.name} writes {event} {having}"
+    )
+    return log_lines(service, event, **having)
 
 
-async def approvals_heard(gateway: ServiceProcess, reason: str) -> None:
+async def wait_for_approvals(gateway: ServiceProcess, reason: str) -> None:
     """Wait until a gateway reports this about the approvals it sees, such as `2 live`."""
     async with aiohttp.ClientSession() as http, asyncio.timeout(WAIT_SECONDS):
         while True:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tools.load.crew import Crew, CrewError
 from tools.load.messages import Done, Job, Trouble
 from tools.load.target import read_target
+from tools.load.workers import Workers, WorkersError
 
 
-def crew_of(workers: int) -> Crew:
+def crew_of(workers: int) -> Workers:
     target = read_target("ws://127.0.0.1:1")
     jobs = [
         Job(
@@ -25,29 +25,29 @@ def crew_of(workers: int) -> Crew:
         )
         for worker in range(workers)
     ]
-    return Crew(jobs, lambda _progress: None)
+    return Workers(jobs, lambda _progress: None)
 
 
 async def test_a_worker_that_is_done_may_exit_before_the_others() -> None:
-    crew = crew_of(2)
-    crew._hear(Done(0))
-    crew._miss(0)
-    crew.check()
-    crew._hear(Done(1))
-    await crew.until_done()
+    workers_ = crew_of(2)
+    workers_._hear(Done(0))
+    workers_._miss(0)
+    workers_.check()
+    workers_._hear(Done(1))
+    await workers_.until_done()
 
 
 async def test_a_worker_that_exits_before_it_is_done_fails_the_run() -> None:
-    crew = crew_of(2)
-    crew._hear(Done(0))
-    crew._miss(1)
-    with pytest.raises(CrewError, match="has died"):
-        await crew.until_done()
+    workers_ = crew_of(2)
+    workers_._hear(Done(0))
+    workers_._miss(1)
+    with pytest.raises(WorkersError, match="has died"):
+        await workers_.until_done()
 
 
 async def test_the_reason_of_a_worker_that_failed_is_reported() -> None:
-    crew = crew_of(1)
-    crew._hear(Trouble(0, "no such host"))
-    crew._miss(0)
-    with pytest.raises(CrewError, match="no such host"):
-        await crew.until_done()
+    workers_ = crew_of(1)
+    workers_._hear(Trouble(0, "no such host"))
+    workers_._miss(0)
+    with pytest.raises(WorkersError, match="no such host"):
+        await workers_.until_done()

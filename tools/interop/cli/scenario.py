@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from tools.interop.cli.told import done, failed, left, told
+from tools.interop.cli.output_facts import done, failed, left, told
 from tools.interop.facts import Facts, either
 from tools.interop.peer import Peer
 
@@ -24,7 +24,7 @@ HTTP_ONLY: Final = ("lastAskedAtMs", "lastRefusal", "grantsAdmin")
 """Fields of a pending request that only the HTTP API reports."""
 
 
-class CliStory:
+class CliScenario:
     """One operator, and the devices of others. Its cases are run in order."""
 
     def __init__(self, latchkey: Latchkey, openclaw: OpenClaw, ending: AsyncExitStack) -> None:
@@ -64,10 +64,10 @@ class CliStory:
         given = done(await self._devices("list"))
         _, waiting = await self._latchkey.call("GET", "/v1/requests")
         _, paired = await self._latchkey.call("GET", "/v1/devices")
-        named = [one["requestId"] for one in given["pending"]] == [self._request_id]
+        named = [request["requestId"] for request in given["pending"]] == [self._request_id]
         asked = [
-            {name: value for name, value in one.items() if name not in HTTP_ONLY}
-            for one in waiting["pending"]
+            {name: value for name, value in request.items() if name not in HTTP_ONLY}
+            for request in waiting["pending"]
         ]
         return (
             "exit 0",
@@ -114,12 +114,12 @@ class CliStory:
         """Reject a request."""
         peer = self._next_peer()
         self._request_id = await peer.ask()
-        said = done(await self._devices("reject", self._request_id))
+        text = done(await self._devices("reject", self._request_id))
         ids = {"requestId": self._request_id, "deviceId": peer.device_id}
         new = await peer.ask() != self._request_id
         return (
             "exit 0",
-            either(said == ids, "its ids", f"says {said}"),
+            either(text == ids, "its ids", f"says {text}"),
             either(new, "another request when it asks again", "the same request"),
         )
 
@@ -128,36 +128,36 @@ class CliStory:
     async def renamed(self) -> Facts:
         """Rename a device."""
         peer = await self._paired()
-        said = done(await self._devices("rename", "--device", peer.device_id, "--name", LABEL))
+        text = done(await self._devices("rename", "--device", peer.device_id, "--name", LABEL))
         _, device = await self._latchkey.call("GET", f"/v1/devices/{peer.device_id}")
         named = {"deviceId": peer.device_id, "label": LABEL}
         return (
             "exit 0",
-            either(said == named, "id and label", f"says {said}"),
+            either(text == named, "id and label", f"says {text}"),
             either(device.get("operatorLabel") == LABEL, "named over HTTP too", f"is {device}"),
         )
 
     async def rotated(self) -> Facts:
         """Replace the token of a connected device; the new one is for that device alone."""
-        said, closed = await self._on_live("rotate")
+        body, closed = await self._on_live("rotate")
         # Protocol 3 does not report this.
-        withheld = said.get("tokenDelivery", "withheld-cross-device") == "withheld-cross-device"
-        secret = withheld and "token" not in said
+        withheld = body.get("tokenDelivery", "withheld-cross-device") == "withheld-cross-device"
+        secret = withheld and "token" not in body
         await self._peer.come_in()
         return (
             "exit 0",
-            either(secret, "token withheld", f"says {said}"),
+            either(secret, "token withheld", f"says {body}"),
             closed,
             "comes in again",
         )
 
     async def revoked(self) -> Facts:
         """Revoke the token of a connected device."""
-        said, closed = await self._on_live("revoke")
+        body, closed = await self._on_live("revoke")
         self._request_id = await self._peer.ask()
         return (
             "exit 0",
-            either(isinstance(said.get("revokedAtMs"), int), "time", f"says {said}"),
+            either(isinstance(body.get("revokedAtMs"), int), "time", f"says {body}"),
             closed,
             await self._waits(),
         )
@@ -166,10 +166,10 @@ class CliStory:
         """Remove a connected device."""
         peer = await self._paired()
         await peer.come_in()
-        said = done(await self._devices("remove", peer.device_id))
+        text = done(await self._devices("remove", peer.device_id))
         return (
             "exit 0",
-            either(said == {"deviceId": peer.device_id}, "its id", f"says {said}"),
+            either(text == {"deviceId": peer.device_id}, "its id", f"says {text}"),
             await peer.closed(),
             either(await peer.ask() != "", "unknown when it asks again", ""),
         )
@@ -213,8 +213,8 @@ class CliStory:
         peer = await self._paired()
         await peer.come_in()
         on = ("--device", peer.device_id, "--role", "operator")
-        said = done(await self._devices(command, *on))
-        return said, await peer.closed()
+        text = done(await self._devices(command, *on))
+        return text, await peer.closed()
 
     async def _paired_after(self, ran: Ran) -> Facts:
         """Return why it was refused, with the id replaced, and approve its only request."""
@@ -225,23 +225,23 @@ class CliStory:
         return *failed(ran), f"asks for {' '.join(request['scopes'])}", f"HTTP {status}"
 
     async def _approved(self, ran: Ran) -> Facts:
-        said = done(ran)
-        ids = said.get("requestId"), said.get("device", {}).get("deviceId")
+        text = done(ran)
+        ids = text.get("requestId"), text.get("device", {}).get("deviceId")
         right = ids == (self._request_id, self._peer.device_id)
         await self._peer.come_in()
-        return "exit 0", either(right, "its ids", f"says {said}"), "its device comes in"
+        return "exit 0", either(right, "its ids", f"says {text}"), "its device comes in"
 
     async def _cleared(self, *options: str) -> Facts:
         _, before = await self._latchkey.call("GET", "/v1/devices")
         _, asking = await self._latchkey.call("GET", "/v1/requests")
-        said = done(await self._devices("clear", "--yes", *options))
+        text = done(await self._devices("clear", "--yes", *options))
         _, after = await self._latchkey.call("GET", "/v1/devices")
-        ids = {one["deviceId"] for one in before["devices"]}
-        rejected = {one["requestId"] for one in asking["pending"]} if options else set()
-        right = (set(said["removedDevices"]), set(said["rejectedPending"])) == (ids, rejected)
+        ids = {device["deviceId"] for device in before["devices"]}
+        rejected = {request["requestId"] for request in asking["pending"]} if options else set()
+        right = (set(text["removedDevices"]), set(text["rejectedPending"])) == (ids, rejected)
         return (
             "exit 0",
-            either(right, "what there was", f"says {said}"),
+            either(right, "what there was", f"says {text}"),
             left(after["devices"]),
         )
 

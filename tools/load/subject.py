@@ -26,12 +26,12 @@ CONNECTIONS_BESIDE: Final = 1000
 """How many connections a temporary stack allows beyond those to be held."""
 
 
-class NoGround(Exception):
+class NoSystemError(Exception):
     """The target is not sufficiently specified."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class SystemUnderTest:
     """A gateway, the approval service behind it, and their tokens."""
 
     target: Target
@@ -51,8 +51,8 @@ class Ground:
 
 
 @contextmanager
-def ground(plan: Plan, environ: Mapping[str, str]) -> Iterator[Ground]:
-    """Start a stack, or use what the plan names. Raises NoGround."""
+def system(plan: Plan, environ: Mapping[str, str]) -> Iterator[SystemUnderTest]:
+    """Start a stack, or use what the plan names. Raises NoSystemError."""
     if plan.url:
         yield given(plan, environ)
         return
@@ -64,26 +64,26 @@ def ground(plan: Plan, environ: Mapping[str, str]) -> Iterator[Ground]:
         try:
             started = stack.enter_context(Stack(directory, gateways=1, gateway_env=env))
         except AssertionError as error:
-            raise NoGround(f"the temporary stack did not start: {error}") from error
+            raise NoSystemError(f"the temporary stack did not start: {error}") from error
         yield own(started, plan)
 
 
-def own(stack: Stack, plan: Plan) -> Ground:
-    """Return the ground for a stack of this process."""
+def own(stack: Stack, plan: Plan) -> SystemUnderTest:
+    """Return the system for a stack of this process."""
     gateway, approval = stack.gateways[0], stack.approvals[0]
 
     def restart() -> Watched:
         gateway.restart()
         return Watched("gateway", gateway.pid)
 
-    return Ground(
+    return SystemUnderTest(
         target=read_target(gateway.ws_url),
         approval_url=approval.url,
         gateway_token=stack.gateway_token,
         admin_token=stack.admin_token,
         watched=(
-            *(Watched("gateway", one.pid) for one in stack.gateways),
-            *(Watched("approval", one.pid) for one in stack.approvals),
+            *(Watched("gateway", gateway.pid) for gateway in stack.gateways),
+            *(Watched("approval", approval.pid) for approval in stack.approvals),
             Watched("redis", stack.redis.pid),
             *named(plan.watched),
         ),
@@ -91,35 +91,39 @@ def own(stack: Stack, plan: Plan) -> Ground:
     )
 
 
-def given(plan: Plan, environ: Mapping[str, str]) -> Ground:
-    """Return the ground that a plan names; tokens are read from the environment.
+def given(plan: Plan, environ: Mapping[str, str]) -> SystemUnderTest:
+    """Return the system that a plan names; tokens are read from the environment.
 
-    For this machine's own run, they may be those of `make run`. Raises NoGround.
+    For this machine's own run, they may be those of `make run`. Raises NoSystemError.
     """
     target = read_target(plan.url)
     approval_url = plan.approval_url or (DEFAULT_APPROVAL if target.is_loopback else "")
     approval = urlsplit(approval_url)
     if approval.scheme not in {"http", "https"} or not approval.hostname:
-        raise NoGround("give --approval-url (or APPROVAL_URL), the address of the approval service")
+        raise NoSystemError(
+            "give --approval-url (or APPROVAL_URL), the address of the approval service"
+        )
     if approval.scheme == "http" and not is_loopback(approval.hostname):
-        raise NoGround(f"{approval_url}: the admin token would be sent unencrypted; use https://")
+        raise NoSystemError(
+            f"{approval_url}: the admin token would be sent unencrypted; use https://"
+        )
     tokens = {
         name: environ.get(name, "").partition(",")[0].strip()
         for name in (GATEWAY_TOKEN, ADMIN_TOKEN)
     }
     if target.is_loopback and is_loopback(approval.hostname):
-        kept = _read_values(secrets_file(environ))
-        tokens = {name: value or kept.get(name, "") for name, value in tokens.items()}
+        stored = _read_values(secrets_file(environ))
+        tokens = {name: value or stored.get(name, "") for name, value in tokens.items()}
     if missing := [name for name, value in tokens.items() if not value]:
-        raise NoGround(f"not set in the environment: {', '.join(missing)}")
+        raise NoSystemError(f"not set in the environment: {', '.join(missing)}")
     watched = find_servers(target.port, approval.port) if target.is_loopback else []
-    seen = {one.pid for one in watched}
-    return Ground(
+    seen = {item.pid for item in watched}
+    return SystemUnderTest(
         target=target,
         approval_url=approval_url,
         gateway_token=tokens[GATEWAY_TOKEN],
         admin_token=tokens[ADMIN_TOKEN],
-        watched=(*watched, *(one for one in named(plan.watched) if one.pid not in seen)),
+        watched=(*watched, *(item for item in named(plan.watched) if item.pid not in seen)),
     )
 
 

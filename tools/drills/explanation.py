@@ -1,4 +1,4 @@
-"""The story of a broken promise: the promise, the device, the replica and the events."""
+"""The explain of a broken promise: the promise, the device, the replica and the events."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 LINES_LIMIT: Final = 60
 
 
-def story(seen: Observed, violation: Violation) -> str:
-    """Return the story as lines of text, with times in seconds from the start of the fault."""
+def explain(seen: Observed, violation: Violation) -> str:
+    """Return the explain as lines of text, with times in seconds from the start of the fault."""
     who = f", device {violation.device}" if violation.device else ""
     where = f", {violation.replica}" if violation.replica else ""
     of = f" of {seen.case}" if seen.case else ""
@@ -35,12 +35,12 @@ def story(seen: Observed, violation: Violation) -> str:
 def _events(seen: Observed, device: str) -> Iterator[tuple[float, str]]:
     for mark in seen.marks:
         yield mark.at, mark.text
-    for one in seen.attempts:
-        if one.device == device:
-            result = f"refused: {one.why}" if one.why else "admitted"
+    for attempt in seen.attempts:
+        if attempt.device == device:
+            result = f"refused: {attempt.why}" if attempt.why else "admitted"
             yield (
-                one.at,
-                f"connect begun at {one.began - seen.began:+.2f}: {result} ({one.replica})",
+                attempt.at,
+                f"connect begun at {attempt.began - seen.began:+.2f}: {result} ({attempt.replica})",
             )
     for approval in seen.approvals:
         if approval.device == device:

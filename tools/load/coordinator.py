@@ -8,13 +8,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tools.load.crew import Crew
-from tools.load.dialling import loopback_sources
+from tools.load.dialer import loopback_sources
 from tools.load.machine import OtherPrograms
 from tools.load.messages import Go, Job, Progress
 from tools.load.plan import Hold, holds
 from tools.load.processes import Watch
 from tools.load.recording import PhaseRecord, Recording
+from tools.load.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from tools.load.approval import Approval
     from tools.load.devices import Identity
     from tools.load.display import Display
-    from tools.load.ground import Ground
     from tools.load.plan import Plan
+    from tools.load.subject import SystemUnderTest
 
 TICK_SECONDS: Final = 0.5
 BEGIN_IN_SECONDS: Final = 0.3
@@ -35,35 +35,35 @@ class Stage:
     """What a run does, where, and what it needs for that."""
 
     plan: Plan
-    ground: Ground
+    system: SystemUnderTest
     display: Display
     approval: Approval | None = None
     """Set only for revocations, and for soaks, whose counts would include its connections."""
 
 
-class Conductor:
+class Coordinator:
     """One run on one stack."""
 
     def __init__(
         self, stage: Stage, identities: Sequence[Identity], phases: Sequence[PhaseRecord]
     ) -> None:
         self.plan = stage.plan
-        self.ground = stage.ground
+        self.system = stage.system
         self.recording = Recording(phases, stage.plan.workers)
-        self.watch = Watch(stage.ground.watched)
+        self.watch = Watch(stage.system.watched)
         self._display = stage.display
         self._began = 0.0
         self._current = self.recording.phases[0]
-        self.crew = Crew(self._jobs(identities), self._heard)
+        self.workers_ = Workers(self._jobs(identities), self._heard)
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Start the workers; sample the servers and show progress until the block ends."""
-        async with self.crew:
+        async with self.workers_:
             self._began = time.monotonic() + BEGIN_IN_SECONDS
-            self.crew.order(Go(self._began))
+            self.workers_.order(Go(self._began))
             await asyncio.sleep(self._began - time.monotonic())
-            others = OtherPrograms(one.pid for one in self.watch.watched)
+            others = OtherPrograms(item.pid for item in self.watch.watched)
             ticking = asyncio.create_task(self._tick())
             try:
                 yield
@@ -85,10 +85,10 @@ class Conductor:
         phase.end = self.watch.take()
 
     async def until(self, holds: Callable[[], bool], seconds: float) -> bool:
-        """Wait until `holds` is true, at most this long; return whether it is. Raises CrewError."""
+        """Wait until `holds` is true, at most this long; return whether it is. Raises WorkersError."""
         deadline = time.monotonic() + seconds
         while not holds() and time.monotonic() < deadline:
-            self.crew.check()
+            self.workers_.check()
             await asyncio.sleep(POLL_SECONDS)
         return holds()
 
@@ -111,8 +111,8 @@ class Conductor:
             self.recording.tick(self.watch.take())
 
     def _jobs(self, identities: Sequence[Identity]) -> list[Job]:
-        plan, target = self.plan, self.ground.target
-        targets = [target, *self.ground.more_targets]
+        plan, target = self.plan, self.system.target
+        targets = [target, *self.system.more_targets]
         sources = loopback_sources(plan.sources) if target.is_loopback else []
         parts: Sequence[Hold | None] = holds(plan) if plan.connections else [None] * plan.workers
         return [
@@ -121,7 +121,7 @@ class Conductor:
                 workers=plan.workers,
                 target=targets[worker % len(targets)],
                 sources=sources,
-                gateway_token=self.ground.gateway_token,
+                gateway_token=self.system.gateway_token,
                 identities=list(identities),
                 timeout=plan.timeout,
                 phases=tuple(phase.share(worker, plan.workers) for phase in plan.phases),

@@ -14,30 +14,30 @@ from tools.drills.settings import CASE_SECONDS
 
 if TYPE_CHECKING:
     from shared.device.client import DeviceClient
-    from tools.drills.street import Street
+    from tools.drills.load_context import LoadContext
 
 ASK_SECONDS: Final = 0.1
 
 
-class Victim:
+class RevokedDevice:
     """One such device; `revoke` holds the observations."""
 
-    def __init__(self, street: Street) -> None:
-        self.device: Final = Device(street, CLI)
+    def __init__(self, context_: LoadContext) -> None:
+        self.device: Final = Device(context_, CLI)
         self.revoke: Final = Revoke(self.device.id, [])
-        self._street = street
+        self._context = context_
         self._watching: list[asyncio.Task[None]] = []
 
     async def enter(self) -> None:
         """Connect to each gateway directly; the device is already paired."""
-        for gateway in self._street.house.stack.gateways:
+        for gateway in self._context.stack.stack.gateways:
             entered = None
             while entered is None:
                 entered = await self.device.attempt(gateway.ws_url)
                 if entered is None:
                     await asyncio.sleep(self.device.pause_seconds())
             client, replica = entered
-            name = self._street.house.name_of(replica)
+            name = self._context.stack.name_of(replica)
             session = Session(self.device.id, name, asyncio.get_running_loop().time())
             self.revoke.sessions.append(session)
             self._watching.append(asyncio.create_task(_watch(client, session)))
@@ -57,7 +57,7 @@ async def _watch(client: DeviceClient, session: Session) -> None:
     """Record the last response, and the time and code of the close."""
     now = asyncio.get_running_loop().time
     async with client:
-        tasks = [asyncio.create_task(one(client, session)) for one in (_ask, _hear_late_answers)]
+        tasks = [asyncio.create_task(ask(client, session)) for ask in (_ask, _hear_late_answers)]
         try:
             session.code = (await client.closed()).code
             session.closed = now()

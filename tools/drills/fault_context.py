@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, Final
 from tools.drills.observed import Frozen, Mark
 
 if TYPE_CHECKING:
-    from tools.drills.crowd import Crowd
-    from tools.drills.street import Street
-    from tools.drills.victim import Victim
+    from tools.drills.load import Load
+    from tools.drills.load_context import LoadContext
+    from tools.drills.revoked_device import RevokedDevice
 
 
-class Scene:
+class FaultContext:
     """One case of a fault while it runs."""
 
-    def __init__(self, street: Street, crowd: Crowd, victim: Victim) -> None:
-        self.house: Final = street.house
-        self.street: Final = street
-        self.crowd: Final = crowd
-        self._victim = victim
+    def __init__(self, context_: LoadContext, load: Load, revoked: RevokedDevice) -> None:
+        self.stack: Final = context_.stack
+        self.context_: Final = context_
+        self.load: Final = load
+        self._revoked = revoked
         self._revoking: asyncio.Task[None] | None = None
 
     @property
     def victim_id(self) -> str:
         """The device to be revoked."""
-        return self._victim.revoke.device
+        return self._revoked.revoke.device
 
     @staticmethod
     def now() -> float:
@@ -35,25 +35,25 @@ class Scene:
 
     def note(self, text: str) -> None:
         """Add an action to the timeline."""
-        self.street.seen.marks.append(Mark(self.now(), text))
+        self.context_.seen.marks.append(Mark(self.now(), text))
 
     def struck(self) -> None:
         """Record that the fault takes effect now."""
-        self.street.seen.struck = self.now()
+        self.context_.seen.struck = self.now()
 
     async def last(self, seconds: float) -> None:
         """Let the fault last this long."""
         await asyncio.sleep(seconds)
 
     def revoke(self) -> None:
-        """Revoke the victim now; the response may take until the fault is over."""
+        """Revoke the revoked now; the response may take until the fault is over."""
         self._revoking = asyncio.create_task(self._revoke())
 
     def forgotten(self, asked: float) -> None:
-        """Record that all authorisations, including the victim's, are lost since this moment."""
+        """Record that all authorisations, including the revoked's, are lost since this moment."""
         answered = self.now()
-        self.street.grants.void_all(asked, answered)
-        self._victim.revoke.asked, self._victim.revoke.answered = asked, answered
+        self.context_.grants.void_all(asked, answered)
+        self._revoked.revoke.asked, self._revoked.revoke.answered = asked, answered
         self._revoking = asyncio.create_task(asyncio.sleep(0))
 
     async def revoked(self) -> None:
@@ -63,7 +63,7 @@ class Scene:
 
     async def freeze(self, name: str, seconds: float) -> None:
         """Pause a replica (SIGSTOP), then resume it."""
-        service = self.house.service(name)
+        service = self.stack.service(name)
         since = self.now()
         self.note(f"{name} is paused")
         service.pause()
@@ -72,14 +72,14 @@ class Scene:
         finally:
             service.resume()
             self.note(f"{name} continues")
-            self.street.seen.frozen.append(Frozen(name, since, self.now()))
+            self.context_.seen.frozen.append(Frozen(name, since, self.now()))
 
     async def _revoke(self) -> None:
-        revoke = self._victim.revoke
+        revoke = self._revoked.revoke
         self.note(f"{revoke.device[:8]} is to be removed")
         revoke.asked = self.now()
-        reply = await self.street.desk.remove(revoke.device)
+        reply = await self.context_.api.remove(revoke.device)
         revoke.answered = self.now()
-        self.street.grants.void(revoke.device, revoke.answered)
+        self.context_.grants.void(revoke.device, revoke.answered)
         self.note(f"{revoke.device[:8]} is removed: {reply.status}")
-        self.crowd.cast_out(self._victim.device)
+        self.load.remove_access(self._revoked.device)

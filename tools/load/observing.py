@@ -15,9 +15,9 @@ from tools.support.metrics import metric
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-    from tools.load.ground import Ground
+    from tools.load.leftovers import Counts
     from tools.load.processes import Watched
-    from tools.load.remains import Counts
+    from tools.load.subject import SystemUnderTest
 
 DESCRIPTORS: Final = "descriptors"
 TASKS: Final = "tasks"
@@ -25,20 +25,20 @@ SCRAPE_SECONDS: Final = 5.0
 
 
 @asynccontextmanager
-async def looking(ground: Ground) -> AsyncIterator[Callable[[], Awaitable[Counts]]]:
+async def observing(system: SystemUnderTest) -> AsyncIterator[Callable[[], Awaitable[Counts]]]:
     """Yield a function that counts; roles that are not fully visible are left out.
 
     Every scrape opens a connection of its own, so that each sees only itself in addition.
     """
-    gateways = [target.http_url for target in (ground.target, *ground.more_targets)]
-    services = {"gateway": gateways, "approval": [ground.approval_url.rstrip("/")]}
+    gateways = [target.http_url for target in (system.target, *system.more_targets)]
+    services = {"gateway": gateways, "approval": [system.approval_url.rstrip("/")]}
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(force_close=True),
         timeout=aiohttp.ClientTimeout(total=SCRAPE_SECONDS),
     ) as http:
 
         async def look() -> Counts:
-            seen = _descriptors(ground.watched)
+            seen = _descriptors(system.watched)
             for role, urls in services.items():
                 name = f"latchkey_{role}_tasks"
                 counts = await asyncio.gather(*(_scraped(http, url, name) for url in urls))
@@ -50,9 +50,9 @@ async def looking(ground: Ground) -> AsyncIterator[Callable[[], Awaitable[Counts
 
 def _descriptors(watched: Iterable[Watched]) -> dict[tuple[str, str], int | None]:
     found: dict[tuple[str, str], list[int | None]] = {}
-    for one in watched:
-        seen = sample(one.pid, at=0.0)
-        found.setdefault((one.role, DESCRIPTORS), []).append(seen and seen.descriptors)
+    for item in watched:
+        seen = sample(item.pid, at=0.0)
+        found.setdefault((item.role, DESCRIPTORS), []).append(seen and seen.descriptors)
     return {key: _sum(counts) for key, counts in found.items()}
 
 
@@ -69,4 +69,4 @@ async def _scraped(http: aiohttp.ClientSession, url: str, name: str) -> int | No
 def _sum(counts: Iterable[int | None]) -> int | None:
     """Return the total; None if one of the counts is unknown."""
     known = list(counts)
-    return None if None in known else sum(one for one in known if one is not None)
+    return None if None in known else sum(item for item in known if item is not None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from tools.interop.facts import Facts, Unexpected, either, once, where
-from tools.interop.reference.told import code, refused, refused_at, request_id, welcome
-from tools.interop.reference.visits import Visits, until_both
+from tools.interop.reference.callback_facts import code, refused, refused_at, request_id, welcome
+from tools.interop.reference.connections import Visits, until_both
 
 if TYPE_CHECKING:
     from tools.interop.latchkey import Latchkey
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 WRONG_TOKEN: Final = "not-the-token-of-this-gateway"
 
 
-class Story:
+class Scenario:
     """One device in one role, from unknown to removed. The cases are run in this order."""
 
     def __init__(

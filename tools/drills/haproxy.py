@@ -28,7 +28,7 @@ def find_haproxy() -> str | None:
     return shutil.which("haproxy", path=_PATH)
 
 
-class Edge:
+class HaProxy:
     """One HAProxy for a stack: a random replica for each connection, never a sticky one."""
 
     def __init__(self, stack: Stack, directory: Path) -> None:
@@ -45,8 +45,8 @@ class Edge:
             env={
                 "GATEWAY_BIND": f"{HOST}:{self._gateways.port}",
                 "APPROVAL_BIND": f"{HOST}:{self._approvals.port}",
-                **_replicas("GATEWAY", [one.port for one in stack.gateways]),
-                **_replicas("APPROVAL", [one.port for one in stack.approvals]),
+                **_replicas("GATEWAY", [gateway.port for gateway in stack.gateways]),
+                **_replicas("APPROVAL", [approval.port for approval in stack.approvals]),
             },
             log=directory / "haproxy.log",
         )

@@ -19,7 +19,9 @@ DEVICES: Final = 256
 
 
 @contextmanager
-def house(directory: Path, *, gateways: int, log_level: str, core: int) -> Iterator[Subject]:
+def latchkey_stack(
+    directory: Path, *, gateways: int, log_level: str, core: int
+) -> Iterator[Subject]:
     """Start a stack with this many gateways and pair its devices."""
     with Stack(directory, gateways=gateways, env={"LOG_LEVEL": log_level}) as stack:
         subject = latchkey(stack, paired(latchkey(stack, ()), DEVICES))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import aiohttp
 
 from tools.drills.observed import Entry
-from tools.support.people import Reply
+from tools.support.actors import Reply
 
 if TYPE_CHECKING:
-    from tools.drills.house import House
+    from tools.drills.stack import DrillStack
 
 TRY_SECONDS: Final = 3.0
 PAUSE_SECONDS: Final = 0.2
@@ -21,13 +21,13 @@ PATIENCE_SECONDS: Final = 30.0
 PAGE: Final = 1000
 
 
-class Desk:
+class OperatorApi:
     """An operator with the admin token; retries after 5xx and missing responses, as documented."""
 
-    def __init__(self, house: House) -> None:
-        self._url = house.edge.http_url
+    def __init__(self, stack: DrillStack) -> None:
+        self._url = stack.haproxy.http_url
         self._session = aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {house.stack.admin_token}"},
+            headers={"Authorization": f"Bearer {stack.stack.admin_token}"},
             timeout=aiohttp.ClientTimeout(total=TRY_SECONDS),
             # One connection per call: HAProxy chooses a replica for each connection.
             connector=aiohttp.TCPConnector(force_close=True),
@@ -53,12 +53,12 @@ class Desk:
     async def pending(self) -> dict[str, str]:
         """Return the pending request ids by device."""
         reply = await self.settle("GET", "requests")
-        return {one["deviceId"]: one["requestId"] for one in reply.ok()["pending"]}
+        return {request["deviceId"]: request["requestId"] for request in reply.ok()["pending"]}
 
     async def paired(self) -> frozenset[str]:
         """Return the ids of all paired devices."""
         reply = await self.settle("GET", "devices")
-        return frozenset(one["deviceId"] for one in reply.ok()["devices"])
+        return frozenset(device["deviceId"] for device in reply.ok()["devices"])
 
     async def audit(self, after: int) -> list[Entry]:
         """Return the audit log's entries after a number."""
@@ -68,8 +68,8 @@ class Desk:
             if not page["entries"]:
                 return found
             found += [
-                Entry(one["id"], one["action"], one["deviceId"], one.get("requestId") or "")
-                for one in page["entries"]
+                Entry(entry["id"], entry["action"], entry["deviceId"], entry.get("requestId") or "")
+                for entry in page["entries"]
             ]
             after = page["next"]
 

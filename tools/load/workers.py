@@ -1,4 +1,4 @@
-"""The worker processes, as the conductor sees them."""
+"""The worker processes, as the coordinator sees them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ START_SECONDS: Final = 60.0
 END_SECONDS: Final = 5.0
 
 
-class CrewError(Exception):
+class WorkersError(Exception):
     """A worker cannot continue or has died."""
 
 
-class Crew:
+class Workers:
     """One process for each job. Entering starts them and waits until all are ready."""
 
     def __init__(self, jobs: Sequence[Job], heard: Callable[[Progress], None]) -> None:
@@ -37,7 +37,7 @@ class Crew:
         self._listeners: list[threading.Thread] = []
         self._ready = 0
         self._done: set[int] = set()
-        self._problem: CrewError | None = None
+        self._problem: WorkersError | None = None
         self._changed = asyncio.Event()
 
     def order(self, order: Order) -> None:
@@ -46,11 +46,11 @@ class Crew:
             pipe.send(order)
 
     async def until_done(self) -> None:
-        """Wait until every worker has completed its job. Raises CrewError."""
+        """Wait until every worker has completed its job. Raises WorkersError."""
         await self._until(lambda: len(self._done) == len(self._jobs))
 
     def check(self) -> None:
-        """Raise CrewError if a worker has reported trouble."""
+        """Raise WorkersError if a worker has reported trouble."""
         if self._problem is not None:
             raise self._problem
 
@@ -101,7 +101,7 @@ class Crew:
     def _miss(self, worker: int) -> None:
         """Handle the end of a worker, which is an error unless it has completed its job."""
         if worker not in self._done:
-            self._problem = self._problem or CrewError("a worker process has died")
+            self._problem = self._problem or WorkersError("a worker process has died")
         self._changed.set()
 
     def _hear(self, report: Report) -> None:
@@ -114,7 +114,7 @@ class Crew:
             case Done():
                 self._done.add(report.worker)
             case Trouble():
-                self._problem = CrewError(report.what)
+                self._problem = WorkersError(report.what)
         self._changed.set()
 
     async def _end(self) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from tools.load.ground import Ground
-from tools.load.looking import looking
+from tools.load.observing import observing
 from tools.load.processes import Watched
+from tools.load.subject import SystemUnderTest
 from tools.load.target import read_target
 
 if TYPE_CHECKING:
@@ -35,29 +35,29 @@ async def exporting(text: str, status: int = 200) -> AsyncIterator[str]:
 
 async def seen(gateways: list[str], approval: str, *watched: Watched) -> dict[str, int]:
     """Take one sample of these addresses and processes."""
-    target, *more = [read_target(f"ws://{one}/") for one in gateways]
-    ground = Ground(target, f"http://{approval}/", "", "", watched, tuple(more))
-    async with looking(ground) as look:
+    target, *more = [read_target(f"ws://{gateway}/") for gateway in gateways]
+    system = SystemUnderTest(target, f"http://{approval}/", "", "", watched, tuple(more))
+    async with observing(system) as look:
         return {" ".join(key): count for key, count in (await look()).items()}
 
 
 async def test_the_tasks_of_all_gateways_and_of_approval_are_counted() -> None:
     async with (
-        exporting("latchkey_gateway_tasks 7.0\n") as one,
+        exporting("latchkey_gateway_tasks 7.0\n") as address,
         exporting("# HELP latchkey_gateway_tasks X.\nlatchkey_gateway_tasks 8.0\n") as other,
         exporting("latchkey_approval_tasks 5.0\n") as approval,
     ):
-        assert await seen([one, other], approval) == {"gateway tasks": 15, "approval tasks": 5}
+        assert await seen([address, other], approval) == {"gateway tasks": 15, "approval tasks": 5}
 
 
 async def test_a_role_of_which_a_replica_does_not_answer_is_left_out() -> None:
     async with (
-        exporting("latchkey_gateway_tasks 7.0\n") as one,
+        exporting("latchkey_gateway_tasks 7.0\n") as address,
         exporting("latchkey_gateway_tasks 7.0\n", status=404) as ops_port,
         exporting("latchkey_approval_beats_total 5.0\n") as older,
     ):
-        assert await seen([one, ops_port], older) == {}
-        assert await seen([one], "127.0.0.1:1") == {"gateway tasks": 7}
+        assert await seen([address, ops_port], older) == {}
+        assert await seen([address], "127.0.0.1:1") == {"gateway tasks": 7}
 
 
 async def test_the_descriptors_of_a_role_are_counted() -> None:

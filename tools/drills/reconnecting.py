@@ -10,16 +10,16 @@ from tools.drills.device import new_address
 
 if TYPE_CHECKING:
     from tools.drills.device import Device
-    from tools.drills.street import Street
+    from tools.drills.load_context import LoadContext
 
 CHURN_SECONDS: Final = 0.4
 ATTEMPT_SECONDS: Final = 0.7
 
 
-async def churn(street: Street, device: Device) -> None:
+async def churn(context_: LoadContext, device: Device) -> None:
     """Connect and disconnect repeatedly until cancelled."""
     while True:
-        entered = await device.attempt(street.url)
+        entered = await device.attempt(context_.url)
         if entered is None:
             await asyncio.sleep(device.pause_seconds())
         else:
@@ -27,16 +27,16 @@ async def churn(street: Street, device: Device) -> None:
             await asyncio.sleep(random.uniform(0.5, 1.5) * CHURN_SECONDS)
 
 
-async def connect_unapproved(street: Street, device: Device) -> None:
+async def connect_unapproved(context_: LoadContext, device: Device) -> None:
     """Try to connect without authorisation until cancelled, recording the outcomes."""
     while True:
-        entered = await device.attempt(street.url)
+        entered = await device.attempt(context_.url)
         if entered is not None:
             await entered[0].close()
         await asyncio.sleep(random.uniform(0.5, 1.5) * ATTEMPT_SECONDS)
 
 
-async def come_back_with_old_token(street: Street, device: Device) -> None:
+async def reconnect_with_old_token(context_: LoadContext, device: Device) -> None:
     """Like `connect_unapproved`, with the old token, alone or beside the gateway token.
 
     Each attempt uses another address, because lockouts after wrong tokens are per address.
@@ -46,7 +46,7 @@ async def come_back_with_old_token(street: Street, device: Device) -> None:
         device.token = token
         device.token_only = not device.token_only
         device.address = new_address()
-        entered = await device.attempt(street.url)
+        entered = await device.attempt(context_.url)
         if entered is not None:
             await entered[0].close()
         await asyncio.sleep(random.uniform(0.5, 1.5) * ATTEMPT_SECONDS)

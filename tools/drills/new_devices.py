@@ -12,7 +12,7 @@ from tools.drills.observed import Approval
 
 if TYPE_CHECKING:
     from shared.device.profile import Profile
-    from tools.drills.street import Street
+    from tools.drills.load_context import LoadContext
 
 LINES: Final = 2
 PAUSE_SECONDS: Final = 0.3
@@ -20,11 +20,11 @@ PROFILES: Final = (CLI, NODE_HOST)
 VISIT_SECONDS: Final = 30.0
 
 
-class Newcomers:
+class NewDevices:
     """Series of new devices, one after the other in each, until `finish`."""
 
-    def __init__(self, street: Street) -> None:
-        self._street = street
+    def __init__(self, context_: LoadContext) -> None:
+        self._context = context_
         self._finish = asyncio.Event()
         self._lines = [asyncio.create_task(self._run()) for _ in range(LINES)]
 
@@ -47,18 +47,18 @@ class Newcomers:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _one(self, profile: Profile) -> None:
-        device = Device(self._street, profile)
+        device = Device(self._context, profile)
         async with asyncio.timeout(VISIT_SECONDS):
             while not device.request_id:
                 await self._visit(device)
-        if await approve(self._street, device):
+        if await approve(self._context, device):
             async with asyncio.timeout(VISIT_SECONDS):
                 # A fault may make the service forget the device, and then says so.
-                while self._street.grants.stands(device.id) and not await self._visit(device):
+                while self._context.grants.stands(device.id) and not await self._visit(device):
                     pass
 
     async def _visit(self, device: Device) -> bool:
-        entered = await device.attempt(self._street.url)
+        entered = await device.attempt(self._context.url)
         if entered is None:
             await asyncio.sleep(device.pause_seconds())
             return False
@@ -66,18 +66,18 @@ class Newcomers:
         return True
 
 
-async def approve(street: Street, device: Device) -> bool:
+async def approve(context_: LoadContext, device: Device) -> bool:
     """Have two operators approve a device's request; return whether one of them succeeded."""
     now = asyncio.get_running_loop().time
     request_id = device.request_id
 
     async def operator() -> bool:
-        status = (await street.desk.approve(request_id)).status
-        street.seen.approvals.append(Approval(device.id, request_id, now(), status))
+        status = (await context_.api.approve(request_id)).status
+        context_.seen.approvals.append(Approval(device.id, request_id, now(), status))
         return status == HTTPStatus.OK
 
-    street.grants.grant(device.id, now())
+    context_.grants.grant(device.id, now())
     results = await asyncio.gather(operator(), operator())
     if not any(results):
-        street.grants.void(device.id, now())
+        context_.grants.void(device.id, now())
     return any(results)
