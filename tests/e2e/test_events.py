@@ -264,7 +264,7 @@ class TestPresence:
         raw = await callers.raw(reader, stack.gateways[0])
         versions = []
 
-        async def told(*, there: bool) -> dict[str, Any]:
+        async def wait_for_presence(*, there: bool) -> dict[str, Any]:
             """Return the devices once the device is, or is not, among them.
 
             After a slow fetch the next list is delayed, so that fetching stays rare.
@@ -276,12 +276,14 @@ class TestPresence:
                     if (device.device_id in devices) == there:
                         return devices
 
-        await told(there=False)  # it was there when it was paired, and may have been told so
+        await wait_for_presence(
+            there=False
+        )  # it was there when it was paired, and may have been told so
         stay = await callers.stay(device, stack.gateways[1])
-        devices = await told(there=True)
+        devices = await wait_for_presence(there=True)
         assert devices[device.device_id]["tags"] == [f"gateway:{stack.gateways[1].boot_id}"]
         await stay.client.close()
-        await told(there=False)
+        await wait_for_presence(there=False)
         assert versions == sorted(set(versions)), "versions rise, and each is sent once"
 
     async def test_is_sent_only_to_clients_that_may_read(

@@ -84,7 +84,7 @@ class GatewayProcess:
             bus_ok=lambda: not self.bus.trouble,
         )
         self.beat = variant.beat(clock, lease_seconds=oracle.lease_seconds)
-        self.beat.told = lambda change: oracle.heard(self, change)
+        self.beat.on_change = lambda change: oracle.heard(self, change)
         self.beat.lost_since = oracle.lost_since
         self.beat.world_now = lambda: world.now
         self.beater = variant.beater(

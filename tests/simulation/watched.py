@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 
 class WatchedReplica(Replica):
-    """The real Replica; `told` is called for every change it accepts."""
+    """The real Replica; `on_change` is called for every change it accepts."""
 
-    told: Callable[[Changed], None]
+    on_change: Callable[[Changed], None]
     count: Callable[[str], None]
     lost_since: Callable[[float], bool]
     world_now: Callable[[], float]
@@ -59,7 +59,7 @@ class WatchedReplica(Replica):
     def on_event(self, news: Changed) -> list[Effect]:
         """Handle an event."""
         if self.booted:
-            self.told(news)
+            self.on_change(news)
         if (
             self.booted
             and news.change.number == self.applied.number + 1
@@ -103,7 +103,7 @@ class WatchedReplica(Replica):
                 self._proven_at = max(self._proven_at, went)
         for change in answer.changes:
             if before < change.change.number <= self.applied.number:
-                self.told(change)
+                self.on_change(change)
         return effects
 
 

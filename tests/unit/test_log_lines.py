@@ -42,7 +42,7 @@ class Pipe:
         kind: Any = make_json_logger("approval", "boot", level)
         return kind(self.lines, [], {})
 
-    def told(self) -> list[dict[str, Any]]:
+    def records(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.written().splitlines()]
 
 
@@ -57,7 +57,7 @@ def pipe() -> Iterator[Pipe]:
 class TestWhatStandsInIt:
     def test_first_time_level_and_event_then_the_fields_then_who(self, pipe: Pipe) -> None:
         pipe.logger().info("question", change=7, seen=["a"])
-        (line,) = pipe.told()
+        (line,) = pipe.records()
         assert list(line) == [
             *("timestamp", "level", "event", "change", "seen", "service", "replica")
         ]
@@ -71,11 +71,11 @@ class TestWhatStandsInIt:
         log.warning("yes")
         log.log(logging.INFO, "no")
         log.log(logging.ERROR, "yes")
-        assert [line["level"] for line in pipe.told()] == ["warning", "error"]
+        assert [line["level"] for line in pipe.records()] == ["warning", "error"]
 
     def test_what_is_bound_stands_in_each_line(self, pipe: Pipe) -> None:
         pipe.logger().bind(connection="c1").info("question", change=1)
-        assert pipe.told()[0]["connection"] == "c1"
+        assert pipe.records()[0]["connection"] == "c1"
 
     @pytest.mark.parametrize(
         ("text", "written"),
@@ -113,7 +113,7 @@ class TestWhatStandsInIt:
             pipe.logger().exception("failed", one="two\n")
         pipe.logger().error("failed", exc_info=ValueError("given"))
         pipe.logger().info("fine", exc_info=None)
-        first, second, third = pipe.told()
+        first, second, third = pipe.records()
         assert first["level"] == "error"
         assert first["exception"].startswith("Traceback")
         assert "\njson.decoder.JSONDecodeError: " in first["exception"]
@@ -123,7 +123,7 @@ class TestWhatStandsInIt:
 
     def test_what_json_cannot_say_is_said_as_text(self, pipe: Pipe) -> None:
         pipe.logger().info("odd", error=LookupError("x"))
-        assert pipe.told()[0]["error"] == "x"
+        assert pipe.records()[0]["error"] == "x"
 
     @given(st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1)))  # noqa: DTZ001  in UTC below
     def test_the_time_is_iso_8601(self, when: datetime) -> None:

@@ -71,7 +71,7 @@ class _NoDelay:
 class Replica:
     """One approval replica; several over one Redis share all data.
 
-    `told` lists published events, `health` is its readiness; `redis` is the test's own client.
+    `published` lists published events, `health` is its readiness; `redis` is the test's own client.
     """
 
     def __init__(
@@ -85,13 +85,13 @@ class Replica:
         events: dict[str, Any] | None = None,
     ) -> None:
         self.redis: Final[Any] = looking  # its types cover bytes and text, ours are bytes
-        self.told: Final[list[Changed]] = []
+        self.published: Final[list[Changed]] = []
         self.health = Health(ok=True, reason="a test says so")
         self.metrics: Final = Metrics()
         self.metrics.watch_tasks()
         self.store: Final = Store(redis, clock)
         self.keys: Final = TokenKeys(settings.token_secrets)
-        self.ledger: Final = TransactionLog(self.store, self.told.append)
+        self.ledger: Final = TransactionLog(self.store, self.published.append)
         draws = IdFactory(request_id=draw_request_id, token_id=draw_token_id, epoch=draw_epoch)
         ttl_ms = int(settings.pending_ttl_seconds * 1000)
         self.registry: Final = registry or Registry(self.store, self.ledger, draws, ttl_ms=ttl_ms)

@@ -49,7 +49,7 @@ class TestTokens:
             "rotatedAtMs": clock.wall_ms(),
             "tokenDelivery": "withheld-cross-device",
         }
-        assert here.told[-1].closes == ["operator"]
+        assert here.published[-1].closes == ["operator"]
         assert await is_refused(here, device, old)
         fresh = await here.admit(device.asks())
         assert fresh.device_token not in {old, ""}

@@ -149,7 +149,7 @@ class TestRemoving:
         await here.request(device.asks(READ_PAIRING))
         reply = await operator.call("DELETE", path_of(device))
         assert reply.ok() == {"deviceId": device.device_id}
-        assert here.told[-1].closes == ["*"]
+        assert here.published[-1].closes == ["*"]
         reply = await operator.call("DELETE", path_of(device))
         assert reply.problem(404, "unknown-device") == {"deviceId": device.device_id}
         stored = await everything(redis_server.admin_url)

@@ -246,7 +246,7 @@ class TestLift:
         device = await here.paired()
         await lock(here)
         (await operator.call("DELETE", path())).ok()
-        received = here.told[-1]
+        received = here.published[-1]
         assert (received.kind, received.device_id, received.closes) == ("lockout-lifted", "", [])
         (listed_device,) = await here.registry.devices(OPERATOR)
         assert listed_device.device_id == device.device_id != Device.new().device_id

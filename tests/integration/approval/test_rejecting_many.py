@@ -54,16 +54,16 @@ async def test_exactly_the_named_ones_are_rejected_and_newer_ones_wait_on(
     entries = [entry for entry in await operator.audit() if entry["action"] == "rejected"]
     assert [entry["requestId"] for entry in entries] == [request_id for _, request_id in shown]
     assert {entry["actor"] for entry in entries} == {"operator"}
-    received = [item for item in here.told if item.kind == "rejected"]
+    received = [item for item in here.published if item.kind == "rejected"]
     assert [item.request_id for item in received] == [request_id for _, request_id in shown]
 
 
 async def test_again_is_the_same_and_nothing_is_done(here: Replica, operator: Operator) -> None:
     ids = [request_id for _, request_id in await ask(here, 3)]
     first = await reject(operator, *ids)
-    count = len(here.told)
+    count = len(here.published)
     assert await reject(operator, *ids, *ids) == first
-    assert len(here.told) == count
+    assert len(here.published) == count
 
 
 async def test_ended_requests_are_left_alone_and_reported(
@@ -115,7 +115,7 @@ async def test_as_many_as_one_call_takes(here: Replica, operator: Operator) -> N
         body: dict[str, Any] = {"requestIds": wrong}
         reply = await operator.post("/v1/requests/reject", body)
         reply.problem(400, "malformed")
-    assert here.told == []
+    assert here.published == []
 
 
 async def test_a_caller_who_sees_one_device_rejects_none_in_a_crowd(here: Replica) -> None:

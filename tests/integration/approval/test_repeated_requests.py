@@ -159,7 +159,7 @@ class TestWhatWasShown:
         device = Device.new()
         await here.request(device.asks(name="Kitchen"))
         await here.request(device.asks(name="Other"))
-        received = [msgspec.json.decode(change.request) for change in here.told]
+        received = [msgspec.json.decode(change.request) for change in here.published]
         assert "identities" not in received[0]
         assert [identity["displayName"] for identity in received[1]["identities"]] == [
             "Other",

@@ -109,9 +109,9 @@ class TestApproving:
     ) -> None:
         asked = await here.request(Device.new().asks())
         first = (await operator.approve(asked.request_id)).ok()
-        count = len(here.told)
+        count = len(here.published)
         assert (await operator.approve(asked.request_id)).ok() == first
-        assert len(here.told) == count
+        assert len(here.published) == count
         assert [entry["action"] for entry in await operator.audit()] == ["requested", "approved"]
 
     async def test_unknown(self, operator: Operator) -> None:
@@ -168,7 +168,7 @@ class TestApproving:
         new = await here.request(device.asks())
         assert new.request_id != old.request_id
         assert (await operator.approve(old.request_id)).problem(410, "request-expired")
-        first, expired, requested = here.told
+        first, expired, requested = here.published
         assert (expired.request_id, requested.request_id) == (old.request_id, new.request_id)
         assert expired.previous_tag == first.change.tag
         assert requested.previous_tag == expired.change.tag

@@ -45,7 +45,7 @@ class TestOnce:
         again = [payload(await outcome(replica, asked)) for replica in (there, here, there)]
         assert again == [first] * 3
         assert [change.action for change in (await history(here))[before:]] == [CHANGING[method]]
-        assert there.told == []
+        assert there.published == []
 
     @pytest.mark.parametrize("method", CHANGING)
     async def test_two_tries_at_once(self, here: Replica, there: Replica, method: str) -> None:
@@ -119,7 +119,7 @@ class TestOnce:
             here, call(await socket(here, caller, ADMIN), "device.pair.remove", **params)
         )
         assert isinstance(result, Result)
-        assert result.change == here.told[-1].change
+        assert result.change == here.published[-1].change
 
     @pytest.mark.parametrize("method", CHANGING)
     async def test_what_comes_too_late_is_not_done(self, here: Replica, method: str) -> None:

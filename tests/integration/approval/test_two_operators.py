@@ -44,15 +44,15 @@ async def test_both_approve(
     for _ in ROUNDS:
         device = Device.new()
         asked = await here.request(device.asks())
-        here.told.clear()
-        there.told.clear()
+        here.published.clear()
+        there.published.clear()
         replies = await at_once(
             *(item.approve(asked.request_id) for item in (operator, other, operator, other))
         )
         first, *more = [reply.ok() for reply in replies]
         assert more == [first] * 3
         assert await actions(operator, device) == ["requested", "approved"]
-        assert [news.kind for news in here.told + there.told] == ["approved"]
+        assert [news.kind for news in here.published + there.published] == ["approved"]
         tokens = {(await replica.admit(device.asks())).device_token for replica in (here, there)}
         assert len(tokens) == 1
 
@@ -112,7 +112,7 @@ async def test_everybody_does_everything(
     entries = await operator.audit()
     assert [entry["id"] for entry in entries] == list(range(1, len(entries) + 1))
     assert [entry["action"] for entry in entries].count("removed") == 1
-    received = sorted(here.told + there.told, key=lambda news: news.change.number)
+    received = sorted(here.published + there.published, key=lambda news: news.change.number)
     assert [news.change.number for news in received] == [entry["id"] for entry in entries]
     for before, after in itertools.pairwise(received):
         assert after.previous_tag == before.change.tag

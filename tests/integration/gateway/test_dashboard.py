@@ -243,12 +243,12 @@ class TestNothing:
             (served.ui / "assets" / "late-AAAAAAAA.js").symlink_to(served.ui / ".env")
             assert (await served.get("/assets/late-AAAAAAAA.js")).status == 404
 
-        def told() -> list[str]:
+        def changed_files() -> list[str]:
             lines = served.gateway.logs()
             return [line["file"] for line in lines if line["event"] == "dashboard.changed"]
 
-        await until(told, "it is written")
-        assert told() == [str(served.ui / "assets" / "late-AAAAAAAA.js")]
+        await until(changed_files, "it is written")
+        assert changed_files() == [str(served.ui / "assets" / "late-AAAAAAAA.js")]
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
     async def test_nothing_is_written(self, served: Served, method: str) -> None:

@@ -246,13 +246,13 @@ class TestReadiness:
             assert warning.startswith("127.0.0.5 ")
             assert "TRUSTED_PROXIES" in warning
 
-            def told() -> list[str]:
+            def untrusted_peers() -> list[str]:
                 return [
                     line["peer"] for line in gateway.logs() if line["event"] == "proxy.untrusted"
                 ]
 
-            await until(told, "the warning is written")
-            assert told() == ["127.0.0.5"]
+            await until(untrusted_peers, "the warning is written")
+            assert untrusted_peers() == ["127.0.0.5"]
 
 
 class TestOpsPort:

@@ -55,7 +55,7 @@ class Line:
         self._reader = reader
         self._writer = writer
         self.got = b""
-        self.how = ""
+        self.ending = ""
         """The end of the connection: `closed` or `reset`; empty while it is open."""
         self._reading = asyncio.create_task(self._read())
 
@@ -66,8 +66,8 @@ class Line:
         await until(lambda: self.got.endswith(data), f"{data!r} comes back")
 
     async def ends(self) -> str:
-        await until(lambda: self.how, "it ends")
-        return self.how
+        await until(lambda: self.ending, "it ends")
+        return self.ending
 
     async def close(self) -> None:
         self._writer.close()
@@ -77,9 +77,9 @@ class Line:
         try:
             while data := await self._reader.read(65_536):
                 self.got += data
-            self.how = "closed"
+            self.ending = "closed"
         except ConnectionResetError:
-            self.how = "reset"
+            self.ending = "reset"
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ async def test_held_both_ways_nothing_passes_and_nothing_is_lost(
             during.say(b"taken, not carried")
             await until(lambda: proxy.accepted == 2, "the connection is taken")
             assert echo.heard == b"before"
-            assert not before.how + during.how
+            assert not before.ending + during.ending
             proxy.pass_on()
             await before.hears(b"before, held")
             await during.hears(b"taken, not carried")
@@ -212,7 +212,7 @@ async def test_swallowed_what_was_there_is_silent_and_what_comes_is_carried(
             old.say(b"lost")
             new.say(b"carried")
             await new.hears(b"carried")
-            assert (old.got, old.how) == (b"x", "")
+            assert (old.got, old.ending) == (b"x", "")
         proxy.cut()
 
 

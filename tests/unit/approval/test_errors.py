@@ -39,7 +39,7 @@ PAIRING, READ = "operator.pairing", "operator.read"
 both_protocols = pytest.mark.parametrize("protocol", [4, 3])
 
 
-def said(method: str, error: RegistryError, caller: Caller = ADMIN, protocol: int = 4) -> str:
+def error_text(method: str, error: RegistryError, caller: Caller = ADMIN, protocol: int = 4) -> str:
     """Return the message of an error without details."""
     received = failed(method, error, caller, protocol)
     assert (received.code, received.details) == ("INVALID_REQUEST", None)
@@ -60,7 +60,7 @@ class TestDenied:
         ],
     )
     def test_each_in_its_own_word(self, method: str, message: str, protocol: int) -> None:
-        assert said(method, NotAllowed(), CONFINED, protocol) == message
+        assert error_text(method, NotAllowed(), CONFINED, protocol) == message
 
     @pytest.mark.parametrize(
         "error", [MissingScope("operator.write"), InvalidScope("operator.admin"), NotAllowed()]
@@ -69,7 +69,7 @@ class TestDenied:
     def test_tokens_know_no_other(
         self, method: str, word: str, error: RegistryError, protocol: int
     ) -> None:
-        assert said(method, error, ADMIN, protocol) == f"device token {word} denied"
+        assert error_text(method, error, ADMIN, protocol) == f"device token {word} denied"
 
 
 @both_protocols
@@ -80,31 +80,31 @@ class TestRequests:
     ) -> None:
         for caller in (ADMIN, DEVICE_ADMIN):
             for method in (APPROVE, REJECT):
-                assert said(method, error, caller, protocol) == "unknown requestId"
-        assert said(REJECT, error, SHARED, protocol) == "unknown requestId"
-        assert said(REJECT, error, CONFINED, protocol) == "device pairing rejection denied"
+                assert error_text(method, error, caller, protocol) == "unknown requestId"
+        assert error_text(REJECT, error, SHARED, protocol) == "unknown requestId"
+        assert error_text(REJECT, error, CONFINED, protocol) == "device pairing rejection denied"
         for caller in (SHARED, CONFINED):
-            assert said(APPROVE, error, caller, protocol) == "device pairing approval denied"
+            assert error_text(APPROVE, error, caller, protocol) == "device pairing approval denied"
 
     def test_what_cannot_be_approved(self, protocol: int) -> None:
         error: RegistryError = InvalidScope("node.run")
         message = "invalid scope for requested roles: node.run"
-        assert said(APPROVE, error, SHARED, protocol) == message
+        assert error_text(APPROVE, error, SHARED, protocol) == message
         error = MissingScope("operator.write")
-        assert said(APPROVE, error, CONFINED, protocol) == "missing scope: operator.write"
+        assert error_text(APPROVE, error, CONFINED, protocol) == "missing scope: operator.write"
 
 
 @both_protocols
 class TestDevices:
     @pytest.mark.parametrize("method", [REMOVE, RENAME])
     def test_unknown(self, method: str, protocol: int) -> None:
-        assert said(method, UnknownDevice(), ADMIN, protocol) == "unknown deviceId"
+        assert error_text(method, UnknownDevice(), ADMIN, protocol) == "unknown deviceId"
 
     def test_unknown_node(self, protocol: int) -> None:
-        assert said("node.describe", UnknownDevice(), ADMIN, protocol) == "unknown nodeId"
+        assert error_text("node.describe", UnknownDevice(), ADMIN, protocol) == "unknown nodeId"
 
     def test_label(self, protocol: int) -> None:
-        assert said(RENAME, InvalidLabel(), CONFINED, protocol) == "label required"
+        assert error_text(RENAME, InvalidLabel(), CONFINED, protocol) == "label required"
 
 
 class TestUnknownToken:
@@ -113,8 +113,8 @@ class TestUnknownToken:
     def test_is_denied_in_protocol_4_and_named_in_3(
         self, method: str, word: str, error: RegistryError
     ) -> None:
-        assert said(method, error) == f"device token {word} denied"
-        assert said(method, error, protocol=3) == "unknown deviceId/role"
+        assert error_text(method, error) == f"device token {word} denied"
+        assert error_text(method, error, protocol=3) == "unknown deviceId/role"
 
 
 class TestMissingScope:

@@ -30,6 +30,6 @@ def left(devices: list[dict[str, Any]]) -> str:
     return f"left: {', '.join(names)}" if names else "nothing paired"
 
 
-def told(devices: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def compared(devices: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the properties of devices that are compared."""
     return [{name: device.get(name) for name in _COMPARED} for device in devices]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from tools.interop.cli.output_facts import done, failed, left, told
+from tools.interop.cli.output_facts import compared, done, failed, left
 from tools.interop.facts import Facts, either
 from tools.interop.peer import Peer
 
@@ -74,7 +74,7 @@ class CliScenario:
             either(named, "names the request", f"names {given['pending']}"),
             either(given["pending"] == asked, "waiting as over HTTP", f"{asked} wait"),
             either(
-                told(given["paired"]) == told(paired["devices"]),
+                compared(given["paired"]) == compared(paired["devices"]),
                 "paired as over HTTP",
                 f"paired are {given['paired']}",
             ),

@@ -30,7 +30,7 @@ STORE_AHEAD_MS: Final = 5_000_000
 
 
 class ApprovalClientCase:
-    """Approvals answer heartbeats at once, and other requests with `said`, `late_seconds` later."""
+    """Approvals answer heartbeats at once, and other requests with `answer_to`, `late_seconds` later."""
 
     def __init__(self, clock: FakeClock, approvals: int = 1) -> None:
         self.clock = clock
@@ -73,7 +73,7 @@ class ApprovalClientCase:
         while not self.beat.leased:
             await self.beater.wait_for_progress()
 
-    def said(self, question: object) -> bytes:
+    def answer_to(self, question: object) -> bytes:
         """Return approval's encoded answer to a request other than a heartbeat."""
         raise NotImplementedError
 
@@ -84,7 +84,7 @@ class ApprovalClientCase:
                 if isinstance(question, BeatQuestion):
                     late, body = 0.0, encode(self._beat_answer(question))
                 else:
-                    late, body = self.late_seconds, self.said(question)
+                    late, body = self.late_seconds, self.answer_to(question)
                 reply = [ItemAnswer(item.id, "ok", msgspec.Raw(body))]
                 asyncio.get_running_loop().call_later(late, approval.reply, gateway, reply)
 

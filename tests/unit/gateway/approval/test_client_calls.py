@@ -45,7 +45,7 @@ class ScriptedCase(ApprovalClientCase):
         self.outcome: Outcome | None = Result(HEAD, b"{}")
         """The outcome of a call; None: unreadable bytes."""
 
-    def said(self, question: object) -> bytes:
+    def answer_to(self, question: object) -> bytes:
         """Return the outcome of a call."""
         assert isinstance(question, Call)
         self.asked.append(question)

@@ -67,7 +67,7 @@ class ScriptedCase(ApprovalClientCase):
             raise answer
         return answer
 
-    def said(self, question: object) -> bytes:
+    def answer_to(self, question: object) -> bytes:
         """Return the answer to an AuthorizeDevice; a ReportSecret is accepted."""
         assert isinstance(question, AuthorizeDevice | ReportSecret)
         self.asked.append(question)

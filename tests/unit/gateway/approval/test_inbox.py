@@ -22,7 +22,7 @@ class _Beater:
         """Record that an approval replica is alive."""
 
 
-def told(*alive: tuple[str, Alive]) -> list[str]:
+def approvals_after(*alive: tuple[str, Alive]) -> list[str]:
     """Return which approvals the gateway would ask after these announcements."""
     responders = ResponderPool(FakeClock())
     inbox = Inbox(
@@ -38,14 +38,14 @@ def told(*alive: tuple[str, Alive]) -> list[str]:
 
 def test_a_leaving_responder_is_no_longer_asked() -> None:
     both = (("one", Alive("one")), ("two", Alive("two")))
-    assert told(*both) == ["one", "two"]
-    assert told(*both, ("one", Alive("one", ready=False))) == ["two"]
+    assert approvals_after(*both) == ["one", "two"]
+    assert approvals_after(*both, ("one", Alive("one", ready=False))) == ["two"]
 
 
 def test_a_responder_that_is_ready_again_is_asked_again() -> None:
-    assert told(("one", Alive("one", ready=False)), ("one", Alive("one"))) == ["one"]
+    assert approvals_after(("one", Alive("one", ready=False)), ("one", Alive("one"))) == ["one"]
 
 
 def test_nobody_speaks_for_another() -> None:
-    assert told(("one", Alive("one")), ("two", Alive("one", ready=False))) == ["one"]
-    assert told(("two", Alive("one"))) == []
+    assert approvals_after(("one", Alive("one")), ("two", Alive("one", ready=False))) == ["one"]
+    assert approvals_after(("two", Alive("one"))) == []

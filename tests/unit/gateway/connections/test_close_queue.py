@@ -27,7 +27,7 @@ def sessions() -> FakeSessions:
     return FakeSessions(limit=2 * CROWD)
 
 
-def told(crowd: list[Connection]) -> int:
+def closes_sent(crowd: list[Connection]) -> int:
     """Return how many close frames were sent."""
     return sum(bool(closes(client)) for client in crowd)
 
@@ -44,10 +44,10 @@ def aborts(crowd: list[Connection]) -> int:
 
 async def turns_until_all_are_told(crowd: list[Connection]) -> list[int]:
     """Return how many close frames had been sent after each loop iteration."""
-    after = [told(crowd)]
+    after = [closes_sent(crowd)]
     while after[-1] < len(crowd):
         await asyncio.sleep(0)
-        after.append(told(crowd))
+        after.append(closes_sent(crowd))
     return after
 
 
@@ -64,7 +64,7 @@ class TestACrowd:
         assert sessions.connections.close_device(DEVICE_ID, ["*"], by_call="") == CROWD
         sessions.connections.broadcast(EVERYBODY)
         assert not any(sessions.connections.serves(client) or texts(client) for client in crowd)
-        assert told(crowd) == CLOSED_PER_TURN
+        assert closes_sent(crowd) == CLOSED_PER_TURN
 
     async def test_a_limited_number_is_closed_per_turn_and_each_once(
         self, sessions: FakeSessions
@@ -81,8 +81,8 @@ class TestACrowd:
     ) -> None:
         crowd = [sessions.enter() for _ in range(CROWD)]
         sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
-        while told(crowd) < CROWD:
-            assert unread(crowd) == told(crowd)
+        while closes_sent(crowd) < CROWD:
+            assert unread(crowd) == closes_sent(crowd)
             await asyncio.sleep(0)
         left = [unread(crowd)]
         while left[-1]:
@@ -108,7 +108,7 @@ class TestACrowd:
         assert sessions.connections.close_device(DEVICE_ID, ["*"], by_call="") == 0
         assert sessions.connections.close_device("another", ["*"], by_call="") == 1
         assert (closes(other), other.closing) == ([], True)
-        assert told(crowd) == CLOSED_PER_TURN
+        assert closes_sent(crowd) == CLOSED_PER_TURN
         await turns_until_all_are_told([*crowd, other])
         assert closes(other) == [REMOVED]
 
@@ -192,7 +192,7 @@ class TestACrowd:
     ) -> None:
         crowd = [sessions.enter(device_id=str(number)) for number in range(CROWD)]
         sessions.connections.mark_closing(sessions.clock.monotonic() + 100)
-        assert told(crowd) == 0
+        assert closes_sent(crowd) == 0
         assert sessions.connections.close_admitted(*LEASE_LOST) == CROWD
         await turns_until_all_are_told(crowd)
         sessions.pass_time(100)
@@ -203,4 +203,4 @@ class TestAFew:
     def test_they_are_closed_at_once_and_still_read(self, sessions: FakeSessions) -> None:
         few = [sessions.enter() for _ in range(CLOSED_PER_TURN)]
         sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
-        assert (told(few), unread(few)) == (CLOSED_PER_TURN, 0)
+        assert (closes_sent(few), unread(few)) == (CLOSED_PER_TURN, 0)

@@ -20,7 +20,7 @@ def changed(kind: str, **more: Any) -> Changed:
     return Changed(Position(7, "tag"), "before", "d", kind, AT_MS, **more)
 
 
-def told(change: Changed, protocol: int) -> list[tuple[str, Any]]:
+def events_for(change: Changed, protocol: int) -> list[tuple[str, Any]]:
     """Return names and payloads of the events for one protocol version."""
     found = broadcasts(change)
     assert {item.scope for item in found} <= {"operator.pairing"}
@@ -37,11 +37,11 @@ def resolved(request_id: str, decision: str) -> tuple[str, Any]:
 class TestBothProtocols:
     @pytest.mark.parametrize("kind", ["approved", "rejected"])
     def test_a_decision(self, protocol: int, kind: str) -> None:
-        assert told(changed(kind, request_id="r1"), protocol) == [resolved("r1", kind)]
+        assert events_for(changed(kind, request_id="r1"), protocol) == [resolved("r1", kind)]
 
     def test_a_request(self, protocol: int) -> None:
         change = changed("requested", request_id="r2", request=REQUEST)
-        assert told(change, protocol) == [("device.pair.requested", json.loads(REQUEST))]
+        assert events_for(change, protocol) == [("device.pair.requested", json.loads(REQUEST))]
 
     @pytest.mark.parametrize(
         "kind",
@@ -52,38 +52,38 @@ class TestBothProtocols:
     )
     def test_what_tells_nothing(self, protocol: int, kind: str) -> None:
         change = changed(kind, request_id="r1", closes=["*"], call_id="c")
-        assert told(change, protocol) == []
+        assert events_for(change, protocol) == []
 
     def test_a_request_of_an_earlier_release_has_too_little_data_to_be_shown(
         self, protocol: int
     ) -> None:
-        assert told(changed("requested", request_id="r1"), protocol) == []
+        assert events_for(changed("requested", request_id="r1"), protocol) == []
 
 
 class TestSuperseded:
     CHANGE = changed("requested", request_id="r2", superseded_id="r1", request=REQUEST)
 
     def test_is_resolved_as_rejected_first(self) -> None:
-        assert told(self.CHANGE, 4) == [
+        assert events_for(self.CHANGE, 4) == [
             resolved("r1", "rejected"),
             ("device.pair.requested", json.loads(REQUEST)),
         ]
 
     def test_by_one_that_was_approved_at_once(self) -> None:
         change = changed("approved", request_id="r2", superseded_id="r1")
-        assert told(change, 4) == [resolved("r1", "rejected"), resolved("r2", "approved")]
-        assert told(change, 3) == [resolved("r2", "approved")]
+        assert events_for(change, 4) == [resolved("r1", "rejected"), resolved("r2", "approved")]
+        assert events_for(change, 3) == [resolved("r2", "approved")]
 
     def test_in_protocol_3_only_the_new_one_is_sent(self) -> None:
-        assert told(self.CHANGE, 3) == [("device.pair.requested", json.loads(REQUEST))]
+        assert events_for(self.CHANGE, 3) == [("device.pair.requested", json.loads(REQUEST))]
 
 
 class TestRenamed:
     def test_something_changed(self) -> None:
-        assert told(changed("renamed"), 4) == [("device.pair.changed", {})]
+        assert events_for(changed("renamed"), 4) == [("device.pair.changed", {})]
 
     def test_not_in_protocol_3(self) -> None:
-        assert told(changed("renamed"), 3) == []
+        assert events_for(changed("renamed"), 3) == []
 
 
 def test_the_frame() -> None:
