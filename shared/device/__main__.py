@@ -38,6 +38,11 @@ REFUSED: Final = 1
 UNREACHABLE: Final = 2
 INTERRUPTED: Final = 130
 
+RETRIES: Final = 5
+"""How often it tries again by itself while the gateway is connecting it to OpenClaw."""
+RETRY_MS: Final = 500
+"""Delay before that if the gateway names none."""
+
 DEFAULT_URL: Final = "ws://127.0.0.1:18789"
 DEFAULT_APPROVAL_URL: Final = "http://127.0.0.1:18790"
 APPROVAL_URL_NAME: Final = "APPROVAL_URL"
@@ -82,20 +87,39 @@ async def _connect(given: argparse.Namespace, state: DeviceState) -> int:
         ("offered", offered),
         ("origin", origin or ""),
     ]
-    async with DeviceClient(
-        given.url, state.key, profile, credentials=credentials, origin=origin
-    ) as device:
+    retries = 0
+    while True:
+        client = DeviceClient(given.url, state.key, profile, credentials=credentials, origin=origin)
+        outcome = await _attempt(client, given, state, role, rows)
+        if isinstance(outcome, int):
+            return outcome
+        if outcome.details.get("reason") != report.STARTING or retries == RETRIES:
+            break
+        retries += 1
+        await asyncio.sleep((outcome.retry_after_ms or RETRY_MS) / 1000)
+    if outcome.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH":
+        state.keep_token(given.url, role, "")
+        state.save(given.state)
+    _write(report.refused(outcome, rows, approval_of(given, outcome)))
+    return REFUSED
+
+
+async def _attempt(
+    client: DeviceClient,
+    given: argparse.Namespace,
+    state: DeviceState,
+    role: str,
+    rows: Sequence[tuple[str, str]],
+) -> int | Refused:
+    """Connect, and hold the connection if asked to; return the exit code or the refusal."""
+    async with client as device:
         try:
             outcome = await device.connect()
         except DeviceClientError as error:
             _write(report.unreachable(error, rows))
             return UNREACHABLE
         if not isinstance(outcome, Admitted):
-            if outcome.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH":
-                state.keep_token(given.url, role, "")
-                state.save(given.state)
-            _write(report.refused(outcome, rows, approval_of(given, outcome)))
-            return REFUSED
+            return outcome
         if outcome.device_token:
             state.keep_token(given.url, role, outcome.device_token)
             state.save(given.state)

@@ -6,6 +6,7 @@ import shlex
 import textwrap
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from shared import calling
 from shared.device.errors import NoAnswerError, UnreachableError
 
 if TYPE_CHECKING:
@@ -63,9 +64,15 @@ _AT_DEVICE_AUTH: Final = (
     "The device's proof is invalid. Either the frame was changed on its way to the gateway, or "
     "the key in the state file is damaged: move that file away to start as a new device."
 )
+STARTING: Final = "startup-sidecars"
+"""Reason of a gateway that has admitted a device and is still connecting it to OpenClaw."""
 _AT_UNAVAILABLE: Final = (
     "The device is fine and needs no approval: the gateway lacks {dependency}. Try "
     "again{retry_after}; /readyz of the gateway shows what is missing."
+)
+_AT_STARTING: Final = (
+    "The device is approved, but the gateway cannot connect it to OpenClaw yet. "
+    "`{upstream_check}` says why; then run this again."
 )
 _AT_CLOSE: Final = {
     1000: "The gateway received no frame in time, or one that is not JSON.",
@@ -180,6 +187,8 @@ def advice(outcome: Refused, approval: Approval | None = None) -> str:
     }
     if outcome.detail_code == "AUTH_RATE_LIMITED":
         values["retry_after"] = f" {wait_ms / 1000:.0f} s" if wait_ms else " five minutes"
+    if outcome.details.get("reason") == STARTING:
+        return _AT_STARTING.format(upstream_check=f"{calling.latchkey()} upstream check")
     if outcome.code == "UNAVAILABLE":
         return _AT_UNAVAILABLE.format_map(values)
     if known := _AT_REFUSAL.get(outcome.detail_code):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.device import report
+from shared.device.__main__ import RETRIES
 from shared.device.errors import BrokenPeerError, NoAnswerError, UnreachableError
 from shared.device.handshake import Close, Refused
 from shared.device.state import load
@@ -59,6 +60,32 @@ async def run(*arguments: str, state: Path, environ: dict[str, str] | None = Non
     out, err = await process.communicate()
     assert process.returncode is not None
     return Ended(process.returncode, out.decode(), err.decode())
+
+
+class TestStarting:
+    """The gateway has admitted the device and is still connecting it to OpenClaw."""
+
+    async def script(self, socket: Socket) -> None:
+        self.connects += 1
+        if self.connects > self.refusals:
+            await socket.admit()
+            await socket.hear_anything()
+            return
+        await socket.challenge()
+        details = {"code": "UNAVAILABLE", "reason": "startup-sidecars"}
+        error = {"code": "UNAVAILABLE", "message": "m", "retryAfterMs": 10, "details": details}
+        await socket.fail(await socket.hear(), error)
+        await socket.close(1013, "gateway starting")
+
+    @pytest.mark.parametrize(("refusals", "code", "connects"), [(2, 0, 3), (99, 1, RETRIES + 1)])
+    async def test_it_tries_again_by_itself_a_few_times(
+        self, state: Path, refusals: int, code: int, connects: int
+    ) -> None:
+        self.connects, self.refusals = 0, refusals
+        async with stub_gateway(self.script) as url:
+            ended = await run(url, state=state, environ={"OPENCLAW_GATEWAY_TOKEN": TOKEN})
+        assert (ended.code, self.connects) == (code, connects)
+        assert ("latchkey upstream check" in ended.out) is (code == 1)
 
 
 class TestAdmitted:
