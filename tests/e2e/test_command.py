@@ -22,7 +22,9 @@ def stack(start_stack: StartStack) -> Stack:
     return start_stack(gateways=2)
 
 
-async def test_the_story(stack: Stack, terminal: Terminal) -> None:
+async def test_an_operator_approves_renames_and_removes_a_device(
+    stack: Stack, terminal: Terminal
+) -> None:
     device = SimulatedDevice(stack)
     request_id = await device.request_pairing(stack.gateways[0])
 

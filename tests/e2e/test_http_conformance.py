@@ -185,7 +185,7 @@ class TestServerHeader:
         reply = await ask(targets[port].port, path, method)
         assert reply.headers["server"] == SERVER_NAME
 
-    async def test_so_do_streams(self, stack: Stack) -> None:
+    async def test_streams_conform_as_well(self, stack: Stack) -> None:
         headers: dict[str, Any] = {"Authorization": f"Bearer {stack.admin_token}"}
         async with (
             aiohttp.ClientSession(headers=headers) as http,

@@ -131,7 +131,7 @@ def kinds(report: Any) -> set[str]:
     return {row["kind"] for phase in report["phases"] for row in phase["outcomes"]}
 
 
-async def test_on_a_stack_of_its_own(tmp_path: Path) -> None:
+async def test_without_an_address_a_temporary_stack_is_loaded(tmp_path: Path) -> None:
     files = ["--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]
     result = await run_load("closed", "--seconds", "1", "--devices", "8", "--workers", "2", *files)
     assert result.status == 0, result
@@ -170,7 +170,7 @@ class TestOnAGivenStack:
         assert not any(secret in file.read_text() + result.text for secret in secrets)
         assert (await call(stack, "GET", "/v1/devices"))["devices"] == []
 
-    async def test_over_tls(self, stack: Stack, tmp_path: Path) -> None:
+    async def test_a_gateway_is_loaded_over_tls(self, stack: Stack, tmp_path: Path) -> None:
         file = tmp_path / "r.json"
         words = ["--seconds", "0.5", "--in-flight", "8", "--devices", "2", "--json", str(file)]
         env = {**tokens(stack), "SSL_CERT_FILE": str(TLS / "certificate.pem")}

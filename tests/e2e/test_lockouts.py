@@ -203,7 +203,7 @@ class TestLifting:
             assert (await client.call("health")).ok
             await device.connect_once(stack.gateways[1])
 
-    async def test_from_a_terminal(self, stack: Stack, office: Office) -> None:
+    async def test_a_lock_out_is_lifted_from_a_terminal(self, stack: Stack, office: Office) -> None:
         terminal = Terminal(stack)
         await office.guess()
         listed = await terminal.run("lockouts", "list")

@@ -56,7 +56,9 @@ class TestHello:
     """hello-ok lists exactly the methods and events that are served."""
 
     @both_protocols
-    async def test_methods(self, stack: Stack, callers: Callers, profile: Profile) -> None:
+    async def test_hello_lists_the_methods_that_are_served(
+        self, stack: Stack, callers: Callers, profile: Profile
+    ) -> None:
         device = await pair(stack, profile.with_scopes(ADMIN))
         client, admitted = await device.stay_connected(stack.gateways[0])
         async with client:
@@ -72,7 +74,9 @@ class TestHello:
                 assert response.error == invalid(f"unknown method: {method}")
 
     @both_protocols
-    async def test_events(self, stack: Stack, profile: Profile) -> None:
+    async def test_hello_lists_the_events_that_are_sent(
+        self, stack: Stack, profile: Profile
+    ) -> None:
         device = await pair(stack, profile.with_scopes(ADMIN))
         hello = (await device.connect_once(stack.gateways[0])).hello
         known = {
@@ -174,7 +178,7 @@ class TestList:
         await client.close()
         await listed_so(caller, away.device_id, lambda item: not item["connected"], "away again")
 
-    async def test_newest_first(self, stack: Stack, callers: Callers) -> None:
+    async def test_requests_are_listed_newest_first(self, stack: Stack, callers: Callers) -> None:
         caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
         for _ in range(3):
             await pair(stack)
@@ -213,7 +217,7 @@ READ_METHODS: Final = {
 class TestWhoIsThere:
     """The read methods cover all replicas and every connected device."""
 
-    async def test_status(self, stack: Stack, callers: Callers) -> None:
+    async def test_the_status_is_as_documented(self, stack: Stack, callers: Callers) -> None:
         caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0], CLI, READ)
         await callers.enter(DEVICE_TOKEN, stack.gateways[1])
         until = time.monotonic() + WAIT_SECONDS
@@ -230,7 +234,7 @@ class TestWhoIsThere:
         approvals = {approval["bootId"] for approval in text["approvals"]}
         assert approvals == {approval.boot_id for approval in stack.approvals}
 
-    async def test_presence(self, stack: Stack, callers: Callers) -> None:
+    async def test_the_presence_is_as_documented(self, stack: Stack, callers: Callers) -> None:
         caller = await callers.enter(SHARED_SECRET, stack.gateways[0], CLI, READ)
         target = await callers.enter(DEVICE_TOKEN, stack.gateways[1], REFERENCE)
         tags = [f"gateway:{stack.gateways[1].boot_id}"]
@@ -259,7 +263,9 @@ class TestWhoIsThere:
         assert gateways == {gateway.boot_id for gateway in stack.gateways}
 
     @pytest.mark.parametrize("profile", [NODE_HOST, NODE_HOST_3], ids=["4", "3"])
-    async def test_nodes(self, stack: Stack, callers: Callers, profile: Profile) -> None:
+    async def test_nodes_are_listed_and_described(
+        self, stack: Stack, callers: Callers, profile: Profile
+    ) -> None:
         caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0], CLI, READ)
         node = await pair(stack, profile)
         await callers.stay(node, stack.gateways[1])
@@ -309,7 +315,7 @@ class TestWhoIsThere:
 class TestManyDevices:
     """A list larger than the usual bus message is compressed, and arrives complete."""
 
-    async def test_are_listed_whole(self, stack: Stack, callers: Callers) -> None:
+    async def test_many_devices_are_all_listed(self, stack: Stack, callers: Callers) -> None:
         askers = [
             await callers.enter(ADMINISTRATOR, stack.gateways[0], profile)
             for profile in (CLI, CLI_3)

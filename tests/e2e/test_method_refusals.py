@@ -254,7 +254,7 @@ class TestAuthorisation:
 
 class TestLabels:
     @every_class
-    async def test_a_blank_one(self, stack: Stack, callers: Callers, kind: str) -> None:
+    async def test_a_blank_name_is_refused(self, stack: Stack, callers: Callers, kind: str) -> None:
         caller = await callers.enter(kind, stack.gateways[0])
         for label in (" ", "\t\n"):
             error = await caller.fails(RENAME, deviceId=caller.device_id, label=label)
@@ -310,7 +310,7 @@ class TestParams:
             ),
         ],
     )
-    async def test_are_named(
+    async def test_missing_scopes_are_named(
         self, stack: Stack, callers: Callers, method: str, params: dict[str, Any], problem: str
     ) -> None:
         caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0])

@@ -98,7 +98,7 @@ class TestApprove:
 
 class TestReject:
     @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR])
-    async def test_ends_a_request(self, stack: Stack, callers: Callers, kind: str) -> None:
+    async def test_reject_ends_a_request(self, stack: Stack, callers: Callers, kind: str) -> None:
         caller = await callers.enter(kind, stack.gateways[0])
         target = SimulatedDevice(stack, NODE_HOST)
         request_id = await target.request_pairing(stack.gateways[1])
@@ -106,7 +106,7 @@ class TestReject:
         assert rejected == {"requestId": request_id, "deviceId": target.device_id}
         assert await target.request_pairing(stack.gateways[2]) != request_id
 
-    async def test_its_own(self, stack: Stack, callers: Callers) -> None:
+    async def test_a_device_rejects_its_own_request(self, stack: Stack, callers: Callers) -> None:
         caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0])
         request_id = await caller.device.with_scopes(WRITE).request_pairing(stack.gateways[1])
         rejected = await caller.call("device.pair.reject", requestId=request_id)
@@ -115,7 +115,9 @@ class TestReject:
 
 class TestRename:
     @every_class
-    async def test_is_seen_everywhere(self, stack: Stack, callers: Callers, kind: str) -> None:
+    async def test_a_new_name_is_seen_everywhere(
+        self, stack: Stack, callers: Callers, kind: str
+    ) -> None:
         caller = await callers.enter(kind, stack.gateways[0])
         target = caller.device if kind == DEVICE_TOKEN else await pair(stack)
         renamed = await caller.call(

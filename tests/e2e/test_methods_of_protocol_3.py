@@ -40,7 +40,9 @@ def stack(start_stack: StartStack) -> Stack:
 class TestProtocol3:
     """The same rules in the wording and shapes of protocol 3."""
 
-    async def test_shapes(self, stack: Stack, callers: Callers) -> None:
+    async def test_results_have_the_shapes_of_protocol_3(
+        self, stack: Stack, callers: Callers
+    ) -> None:
         caller = await callers.enter(ADMINISTRATOR, stack.gateways[0], CLI_3)
         newer = await callers.enter(ADMINISTRATOR, stack.gateways[1])
         target = SimulatedDevice(stack, CLI_3)
@@ -63,7 +65,9 @@ class TestProtocol3:
         assert listed == {name: value for name, value in full.items() if name not in later}
         assert approved["device"].keys() & later == set()
 
-    async def test_rotate(self, stack: Stack, callers: Callers) -> None:
+    async def test_rotate_returns_what_protocol_3_expects(
+        self, stack: Stack, callers: Callers
+    ) -> None:
         caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0], CLI_3)
         rotated = await caller.call(
             "device.token.rotate", deviceId=caller.device_id, role="operator"
@@ -102,7 +106,9 @@ class TestProtocol3:
         assert error == invalid("missing scope: operator.write")
 
     @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR])
-    async def test_what_is_unknown(self, stack: Stack, callers: Callers, kind: str) -> None:
+    async def test_unknown_requests_and_devices_have_errors_of_protocol_3(
+        self, stack: Stack, callers: Callers, kind: str
+    ) -> None:
         caller = await callers.enter(kind, stack.gateways[0], CLI_3)
         for method in ("device.token.revoke", "device.token.rotate"):
             error = await caller.fails(method, deviceId=NOBODY, role="operator")

@@ -92,7 +92,7 @@ async def listening(
 
 
 class TestConnected:
-    async def test_comes_and_goes(self, stack: Stack) -> None:
+    async def test_a_device_appears_and_disappears(self, stack: Stack) -> None:
         device = await pair(stack)
         first, second = (gateway.boot_id for gateway in stack.gateways)
         await until_shown(stack, device.device_id, at(), "nowhere yet")
@@ -181,7 +181,7 @@ class TestSeen:
 
 
 class TestReplicas:
-    async def test_all_that_live(self, stack: Stack) -> None:
+    async def test_all_live_replicas_are_listed(self, stack: Stack) -> None:
         device = await pair(stack)
         client, _hello = await device.stay_connected(stack.gateways[0])
         first = stack.gateways[0].boot_id

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COMMAND = [sys.executable, "-m", "shared.observability.probe"]
 
 
-def test_ready_and_not(stack: Stack) -> None:
+def test_the_probe_follows_readiness(stack: Stack) -> None:
     ports = [service.port for service in stack.services]
     assert [probe(port) for port in ports] == [""] * len(ports)
     stack.redis.pause()
@@ -27,12 +27,12 @@ def test_ready_and_not(stack: Stack) -> None:
     wait_until(lambda: not any(map(probe, ports)), "all are ready again")
 
 
-def test_nobody_there() -> None:
+def test_the_probe_fails_without_a_service() -> None:
     with Reservation() as port:
         assert probe(port.port).startswith("ConnectionRefusedError")
 
 
-def test_the_command(stack: Stack) -> None:
+def test_the_command_of_the_images_runs_the_probe(stack: Stack) -> None:
     port = str(stack.gateways[0].port)
     assert subprocess.run(COMMAND, env={"PORT": port}, check=False).returncode == 0
     unset = subprocess.run(COMMAND, env={}, check=False, capture_output=True, text=True)

@@ -175,7 +175,9 @@ class TestEveryKind:
         )
 
     @PROTOCOLS
-    async def test_a_lock_out(self, stack: Stack, addresses: Iterator[str], protocol: int) -> None:
+    async def test_a_lock_out_is_shown(
+        self, stack: Stack, addresses: Iterator[str], protocol: int
+    ) -> None:
         address, profile = next(addresses), profile_of(protocol, NODE_HOST, NODE_HOST_3)
         for number in range(12):  # at both gateways the last is refused by the lock-out
             wrong = signed(profile, key=None, token=f"wrong {number}")

@@ -73,10 +73,10 @@ class Row:
         )
 
 
-async def tell(row: Row, case: Case[StoryT], story: StoryT) -> None:
+async def run_case(row: Row, case: Case[StoryT], scenario: StoryT) -> None:
     """Run a case and record its facts."""
     try:
-        facts = await case.tell(story)
+        facts = await case.tell(scenario)
     except _WRONG as error:
         facts = (f"{type(error).__name__}: {error}",)
     row.seen.append(facts)

@@ -30,13 +30,17 @@ pytestmark = pytest.mark.usefixtures("no_lockouts")
 
 
 class TestApproval:
-    async def test_it_is_not_where_it_should_be(self, url: str, env: dict[str, str]) -> None:
+    async def test_an_approval_at_another_address_is_found(
+        self, url: str, env: dict[str, str]
+    ) -> None:
         nobody = Reservation()
         there = {"APPROVAL_URL": f"http://127.0.0.1:{nobody.port}", "APPROVAL_ADMIN_TOKEN": ""}
         await warned_of(url, causes.APPROVAL_UNREACHABLE, env=env | there)
         nobody.release()
 
-    async def test_it_is_not_ready(self, url: str, env: dict[str, str]) -> None:
+    async def test_an_approval_that_is_not_ready_is_found(
+        self, url: str, env: dict[str, str]
+    ) -> None:
         async def readyz(_request: web.Request) -> web.Response:
             return web.json_response({"ready": False, "bootId": "boot", "failing": ["store"]})
 
@@ -47,7 +51,9 @@ class TestApproval:
             found = await stopped_by(url, causes.APPROVAL_NOT_READY, env=env | there)
             assert "store" in found.meaning
 
-    async def test_how_redis_is_set_up(self, url: str, env: dict[str, str], stack: Stack) -> None:
+    async def test_warnings_about_redis_are_reported(
+        self, url: str, env: dict[str, str], stack: Stack
+    ) -> None:
         def set_up(**settings: str) -> None:
             for name, value in settings.items():
                 stack.redis.call("CONFIG", "SET", name.replace("_", "-"), value)
@@ -66,21 +72,25 @@ class TestApproval:
         set_up(appendfsync="always")
         await until(lambda: not said_of_store(approval), "approval has seen it")
 
-    async def test_another_bus_secret(self, env: dict[str, str], stack: Stack) -> None:
+    async def test_another_bus_secret_is_found(self, env: dict[str, str], stack: Stack) -> None:
         gateway = stack._new_gateway({"BUS_SECRET": WRONG})
         gateway.start()
         gateway.wait_not_ready()
         await stopped_by(gateway.ws_url, causes.BUS_SECRETS_DIFFER, env=env)
         gateway.kill9()
 
-    async def test_approval_is_away(self, url: str, env: dict[str, str], stack: Stack) -> None:
+    async def test_an_unreachable_approval_is_found(
+        self, url: str, env: dict[str, str], stack: Stack
+    ) -> None:
         stack.approvals[0].kill9()
         stack.gateways[0].wait_not_ready()
         await stopped_by(url, causes.APPROVAL_AWAY, env=env)
         stack.approvals[0].restart()
         stack.gateways[0].wait_ready()
 
-    async def test_redis_is_away(self, url: str, env: dict[str, str], stack: Stack) -> None:
+    async def test_an_unreachable_redis_is_found(
+        self, url: str, env: dict[str, str], stack: Stack
+    ) -> None:
         stack.redis.stop()
         stack.gateways[0].wait_not_ready()
         await stopped_by(url, causes.REDIS_AWAY, env=env)
@@ -91,7 +101,7 @@ class TestApproval:
 
 
 class TestRailway:
-    async def test_draining_is_off(self, url: str, env: dict[str, str]) -> None:
+    async def test_disabled_draining_is_found(self, url: str, env: dict[str, str]) -> None:
         there = env | {"RAILWAY_PROJECT_ID": "p"}
         await warned_of(url, causes.DRAINING_OFF, env=there)
         short = there | {"RAILWAY_DEPLOYMENT_DRAINING_SECONDS": "15", "DRAIN_SECONDS": "20"}
@@ -112,7 +122,7 @@ class TestCommand:
             check=False,
         )
 
-    def test_it_says_what_to_do(self, url: str, env: dict[str, str]) -> None:
+    def test_the_command_says_what_to_do(self, url: str, env: dict[str, str]) -> None:
         well = self.run(env, url)
         assert well.returncode == 0
         assert "No problem found" in well.stdout
@@ -126,7 +136,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         "address", ["gateway.example", "ftp://x", "ws://", "ws://u:p@x", "ws://[x"]
     )
-    def test_what_is_no_address_is_usage(self, address: str) -> None:
+    def test_an_invalid_address_is_a_usage_error(self, address: str) -> None:
         assert self.run({}, address).returncode == 2
 
 

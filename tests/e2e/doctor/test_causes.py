@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("no_lockouts")
 
 
 class TestWell:
-    async def test_all_steps_are_taken(self, url: str, env: dict[str, str], stack: Stack) -> None:
+    async def test_all_steps_are_checked(self, url: str, env: dict[str, str], stack: Stack) -> None:
         findings = await findings_of(url, env=env)
         assert [finding.step for finding in findings if finding.state is State.OK] == [
             *("name", "tcp", "http", "upgrade", "challenge", "ping", "origin", "token", "device"),
@@ -46,7 +46,7 @@ class TestWell:
         assert f"{stack.gateways[0].boot_id[:12]} (8)" in survey
 
     @pytest.mark.parametrize("token", ["right", "wrong"])
-    async def test_it_leaves_no_device_no_request_and_no_line_in_the_audit_log(
+    async def test_the_doctor_leaves_no_device_request_or_audit_entry(
         self, url: str, env: dict[str, str], operator: Operator, token: str
     ) -> None:
         if token == "wrong":
@@ -56,7 +56,7 @@ class TestWell:
         await findings_of(url, env=env, pairing_probe=True)
         assert await everything(operator) == before
 
-    async def test_all_its_runs_are_one_row_of_the_refusals(
+    async def test_all_runs_are_one_row_of_the_refusals(
         self, url: str, env: dict[str, str], operator: Operator
     ) -> None:
         runs = 3
@@ -78,7 +78,7 @@ class TestWell:
         (row,) = found
         assert (row["displayName"], row["reason"]) == (NAME, "token-missing")
 
-    async def test_it_is_not_paired_where_local_clients_are_trusted(
+    async def test_the_doctor_is_not_paired_where_local_clients_are_trusted(
         self, env: dict[str, str], stack: Stack, operator: Operator
     ) -> None:
         gateway = stack.add_gateway(GATEWAY_LOCAL_CLIENTS="trust")
@@ -111,26 +111,30 @@ class TestWell:
 
 
 class TestAddress:
-    async def test_the_approval_service(self, stack: Stack) -> None:
+    async def test_the_address_of_approval_is_found(self, stack: Stack) -> None:
         await stopped_by(stack.approvals[0].ws_url, causes.APPROVAL_ADDRESS)
 
-    async def test_the_approval_service_that_hides_its_reasons(self, stack: Stack) -> None:
+    async def test_the_address_of_an_approval_with_an_ops_port_is_found(self, stack: Stack) -> None:
         with_ops = stack.add_approval(OPS_PORT="0")
         await stopped_by(with_ops.ws_url, causes.APPROVAL_ADDRESS)
         with_ops.kill9()
 
 
 class TestProxies:
-    async def test_that_drops_the_upgrade(self, env: dict[str, str], stack: Stack) -> None:
+    async def test_a_proxy_that_drops_the_upgrade_is_found(
+        self, env: dict[str, str], stack: Stack
+    ) -> None:
         async with proxy(stack.gateways[0].url, Faults(drops_upgrade=True)) as url:
             found = await stopped_by(url, causes.UPGRADE_DROPPED, env=env)
             assert "proxy_set_header Upgrade" in found.cure
 
-    async def test_that_eats_pings(self, env: dict[str, str], stack: Stack) -> None:
+    async def test_a_proxy_that_drops_pings_is_found(
+        self, env: dict[str, str], stack: Stack
+    ) -> None:
         async with proxy(stack.gateways[0].url, Faults(eats_pings=True)) as url:
             await stopped_by(url, causes.PINGS_SWALLOWED, env=env, timeouts=HASTY)
 
-    async def test_that_is_not_trusted(self, env: dict[str, str], stack: Stack) -> None:
+    async def test_an_untrusted_proxy_is_found(self, env: dict[str, str], stack: Stack) -> None:
         gateway = stack.add_gateway()
         faults = Faults(headers={"X-Forwarded-For": "203.0.113.9"})
         async with proxy(gateway.url, faults) as url:
@@ -142,7 +146,7 @@ class TestProxies:
             assert causes.PROXY_UNTRUSTED not in {finding.cause for finding in findings}
         gateway.kill9()
 
-    async def test_that_names_its_clients_unreadably(
+    async def test_a_proxy_with_unreadable_client_addresses_is_found(
         self, env: dict[str, str], stack: Stack
     ) -> None:
         gateway = stack.add_gateway(TRUSTED_PROXIES="127.0.0.1")
@@ -155,17 +159,19 @@ class TestProxies:
             assert causes.PROXY_UNREADABLE not in {finding.cause for finding in findings}
         gateway.kill9()
 
-    async def test_that_changes_frames(self, env: dict[str, str], stack: Stack) -> None:
+    async def test_a_proxy_that_changes_frames_is_found(
+        self, env: dict[str, str], stack: Stack
+    ) -> None:
         changed = Faults(up=lambda text: text.replace('"linux"', '"darwin"'))
         async with proxy(stack.gateways[0].url, changed) as url:
             await stopped_by(url, causes.PROOF_REFUSED, env=env)
 
-    async def test_that_shows_an_old_clock(self, env: dict[str, str], stack: Stack) -> None:
+    async def test_a_replayed_challenge_is_found(self, env: dict[str, str], stack: Stack) -> None:
         old = Faults(down=lambda text: re.sub(r'"ts":\d+', '"ts":1000', text))
         async with proxy(stack.gateways[0].url, old) as url:
             await stopped_by(url, causes.SIGNATURE_STALE, env=env)
 
-    async def test_that_still_leads_to_a_dead_replica(
+    async def test_a_proxy_that_still_uses_a_dead_replica_is_found(
         self, env: dict[str, str], stack: Stack
     ) -> None:
         async with proxy(stack.gateways[0].url, Faults(dead_after=4)) as url:
@@ -174,21 +180,21 @@ class TestProxies:
 
 
 class TestSecrets:
-    async def test_no_token(self, url: str) -> None:
+    async def test_a_missing_token_is_found(self, url: str) -> None:
         await stopped_by(url, causes.TOKEN_MISSING)
 
-    async def test_a_wrong_token(self, url: str) -> None:
+    async def test_a_wrong_token_is_found(self, url: str) -> None:
         found = await stopped_by(url, causes.TOKEN_WRONG, env={"OPENCLAW_GATEWAY_TOKEN": WRONG})
         assert WRONG not in found.found + found.cure
 
-    async def test_locked_out(self, url: str, env: dict[str, str]) -> None:
+    async def test_a_lock_out_is_found(self, url: str, env: dict[str, str]) -> None:
         for number in range(LOCKED_AT):
             wrong = env | {"OPENCLAW_GATEWAY_TOKEN": f"{WRONG}{number}"}
             await stopped_by(url, causes.TOKEN_WRONG, env=wrong)
         found = await stopped_by(url, causes.LOCKED_OUT, env=env)
         assert "wait 4 min" in found.cure
 
-    async def test_a_device_token_that_was_revoked(
+    async def test_a_revoked_device_token_is_found(
         self, url: str, stack: Stack, operator: Operator, tmp_path: Path
     ) -> None:
         device = SimulatedDevice(stack)
@@ -196,19 +202,19 @@ class TestSecrets:
         (await operator.call("DELETE", f"devices/{device.device_id}")).ok()
         await stopped_by(url, causes.DEVICE_TOKEN_VOID, state_file=file)
 
-    async def test_a_wrong_admin_token(self, url: str, env: dict[str, str]) -> None:
+    async def test_a_wrong_admin_token_is_a_warning(self, url: str, env: dict[str, str]) -> None:
         await warned_of(url, causes.ADMIN_TOKEN_WRONG, env=env | {"APPROVAL_ADMIN_TOKEN": WRONG})
 
 
 class TestOrigin:
-    async def test_a_page_from_elsewhere(self, url: str, env: dict[str, str]) -> None:
+    async def test_a_page_of_another_origin_is_found(self, url: str, env: dict[str, str]) -> None:
         there = "https://panel.example"
         found = await stopped_by(url, causes.ORIGIN_REFUSED, env=env, origin=there)
         assert f"GATEWAY_ALLOWED_ORIGINS={there}" in found.cure
 
 
 class TestPairing:
-    async def test_a_new_device(
+    async def test_a_device_that_needs_approval_is_found(
         self, url: str, env: dict[str, str], operator: Operator, tmp_path: Path
     ) -> None:
         file = tmp_path / "device.json"
@@ -222,21 +228,21 @@ class TestPairing:
         findings = await findings_of(url, env=env, state_file=file)
         assert all(finding.cause is None for finding in findings)
 
-    async def test_more_scopes(
+    async def test_a_scope_upgrade_is_found(
         self, url: str, env: dict[str, str], stack: Stack, operator: Operator, tmp_path: Path
     ) -> None:
         file = await saved(SimulatedDevice(stack), tmp_path, operator)
         more = ("operator.read", "operator.admin")
         await stopped_by(url, causes.SCOPES_PENDING, env=env, state_file=file, scopes=more)
 
-    async def test_another_role(
+    async def test_a_role_upgrade_is_found(
         self, url: str, env: dict[str, str], stack: Stack, operator: Operator, tmp_path: Path
     ) -> None:
         file = await saved(SimulatedDevice(stack), tmp_path, operator)
         node = {"role": "node", "scopes": ()}
         await stopped_by(url, causes.ROLE_PENDING, env=env, state_file=file, **node)
 
-    async def test_another_platform(
+    async def test_a_changed_platform_is_found(
         self, url: str, env: dict[str, str], stack: Stack, operator: Operator, tmp_path: Path
     ) -> None:
         device = SimulatedDevice(stack, replace(CLI, platform="darwin"))
@@ -246,7 +252,7 @@ class TestPairing:
 
 
 class TestLimits:
-    async def test_too_many_unauthenticated_clients(
+    async def test_too_many_unauthenticated_clients_are_found(
         self, env: dict[str, str], stack: Stack
     ) -> None:
         gateway = stack.add_gateway(GATEWAY_PREAUTH_LIMIT_PER_ADDRESS="33")
@@ -257,7 +263,7 @@ class TestLimits:
             await stopped_by(gateway.ws_url, causes.TOO_MANY_SOCKETS, env=env)
         gateway.kill9()
 
-    async def test_no_capacity(self, env: dict[str, str], stack: Stack) -> None:
+    async def test_a_full_gateway_is_found(self, env: dict[str, str], stack: Stack) -> None:
         gateway = stack.add_gateway(GATEWAY_CONNECTION_LIMIT="1")
         async with DeviceClient(gateway.ws_url, None) as client:
             await client.open()

@@ -125,14 +125,14 @@ class TestReplicas:
 
 
 class TestRefusals:
-    async def test_no_token(self, release: str) -> None:
+    async def test_a_missing_token_is_found(self, release: str) -> None:
         replica = Replica(release)
         async with openclaw(replica) as url:
             found = await stopped_by(url, openclaw_causes.TOKEN_MISSING)
         assert "OPENCLAW_GATEWAY_TOKEN" in found.cure
         assert not any("device" in params for params in replica.connects)
 
-    async def test_a_wrong_token(self, release: str) -> None:
+    async def test_a_wrong_token_is_found(self, release: str) -> None:
         async with openclaw(Replica(release, token="other")) as url:
             found = await stopped_by(url, openclaw_causes.TOKEN_WRONG, env=ENV)
         assert TOKEN not in found.found + found.cure
@@ -147,7 +147,7 @@ class TestRefusals:
             ("protocol-mismatch", causes.PROTOCOL_MISMATCH),
         ],
     )
-    async def test_is_named(self, release: str, expected: str, cause: Cause) -> None:
+    async def test_each_error_is_named(self, release: str, expected: str, cause: Cause) -> None:
         async with openclaw(Replica(release, always=expected)) as url:
             await stopped_by(url, cause, env=ENV)
 
@@ -176,7 +176,7 @@ class TestRefusals:
         assert any("might pair the doctor silently" in finding.found for finding in findings)
         assert not replica.requests
 
-    async def test_while_it_starts(self, release: str) -> None:
+    async def test_a_gateway_that_is_starting_is_found(self, release: str) -> None:
         async with openclaw(Replica(release, ready=False)) as url:
             await stopped_by(url, openclaw_causes.STARTING, env=ENV)
         current = Replica(release)
@@ -233,7 +233,9 @@ class TestOwnDevice:
         (request,) = replica.requests.values()
         assert f"openclaw devices approve {request}" in found.cure
 
-    async def test_that_is_approved(self, release: str, state: DeviceState, file: Path) -> None:
+    async def test_an_approved_device_is_found(
+        self, release: str, state: DeviceState, file: Path
+    ) -> None:
         replica = Replica(release, paired={state.key.device_id})
         async with openclaw(replica) as url:
             findings = await findings_of(url, env=ENV, state_file=file)

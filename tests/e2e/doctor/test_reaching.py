@@ -89,20 +89,20 @@ async def https(files: tuple[Path, Path]) -> AsyncIterator[str]:
 
 
 class TestName:
-    async def test_unknown(self) -> None:
+    async def test_an_unknown_name_is_found(self) -> None:
         found = await stopped_by("wss://no..name", causes.NAME_UNKNOWN)
         assert found.step == "name"
 
 
 class TestTcp:
-    async def test_refused(self) -> None:
+    async def test_a_refused_connection_is_found(self) -> None:
         with ExitStack() as stack:
             port = Reservation()
             stack.callback(port.release)
             found = await stopped_by(f"ws://127.0.0.1:{port.port}", causes.TCP_REFUSED)
             assert f"port {port.port}" in found.found
 
-    async def test_silent(self) -> None:
+    async def test_a_port_that_does_not_answer_is_found(self) -> None:
         """A full accept queue accepts no connection."""
         with ExitStack() as stack:
             full = stack.enter_context(socket.socket())
@@ -134,24 +134,26 @@ class TestTls:
         bundle.write_text("".join(certificate.read_text() for certificate, _ in files))
         monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
 
-    async def test_self_signed(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def test_a_self_signed_certificate_is_found(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         nobody = tmp_path / "nobody.pem"
         nobody.write_text("")
         monkeypatch.setenv("SSL_CERT_FILE", str(nobody))
         async with https(GOOD_FOREVER) as where:
             await stopped_by(f"wss://{where}", causes.TLS_UNTRUSTED)
 
-    async def test_expired(self) -> None:
+    async def test_an_expired_certificate_is_found(self) -> None:
         async with https(EXPIRED) as where:
             found = await stopped_by(f"wss://{where}", causes.TLS_EXPIRED)
             assert "expired" in found.found
 
-    async def test_another_name(self) -> None:
+    async def test_a_certificate_for_another_name_is_found(self) -> None:
         async with https(OTHER_NAME) as where:
             found = await stopped_by(f"wss://{where}", causes.TLS_OTHER_NAME)
             assert "localhost" in found.cure
 
-    async def test_ends_soon(self) -> None:
+    async def test_a_certificate_that_expires_soon_is_a_warning(self) -> None:
         ends = ssl.cert_time_to_seconds("Oct 29 11:10:02 2126 GMT")
         async with https(GOOD_FOREVER) as where:
             found = await warned_of(
@@ -171,7 +173,7 @@ class TestTls:
 
 
 class TestHttp:
-    async def test_no_http(self) -> None:
+    async def test_a_server_that_speaks_no_http_is_found(self) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readline()
             writer.write(b"-ERR unknown command\r\n")
@@ -180,14 +182,14 @@ class TestHttp:
         async with listening(serve) as where:
             await stopped_by(f"ws://{where}", causes.NOT_HTTP)
 
-    async def test_silent(self) -> None:
+    async def test_a_server_without_an_http_response_is_found(self) -> None:
         async def serve(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
             await reader.read()
 
         async with listening(serve) as where:
             await stopped_by(f"ws://{where}", causes.HTTP_SILENT, timeouts=HASTY)
 
-    async def test_redirected(self) -> None:
+    async def test_a_redirect_is_found(self) -> None:
         there = {"Location": "https://gateway.example/readyz"}
         async with http(301, headers=there) as where:
             found = await stopped_by(f"ws://{where}", causes.REDIRECTED)
@@ -199,7 +201,7 @@ class TestHttp:
             found = await stopped_by(f"ws://{where}", causes.PROXY_ALONE)
             assert str(status) in found.found
 
-    async def test_a_login_page(self) -> None:
+    async def test_a_login_page_is_found(self) -> None:
         there = {"Location": "https://login.example/?next=/readyz"}
         async with http(302, headers=there) as where:
             found = await stopped_by(f"ws://{where}", causes.LOGIN_REQUIRED)
@@ -210,7 +212,7 @@ class TestHttp:
             await stopped_by(f"ws://{where}", causes.FORBIDDEN)
 
     @pytest.mark.parametrize("status", [403, 429])
-    async def test_a_firewall(self, status: int) -> None:
+    async def test_a_firewall_is_found(self, status: int) -> None:
         async with http(status) as where:
             await stopped_by(f"ws://{where}", causes.FORBIDDEN)
 
@@ -220,7 +222,7 @@ class TestHttp:
             await stopped_by(f"ws://{where}", causes.LOGIN_REQUIRED)
 
     @pytest.mark.parametrize("status", [200, 404])
-    async def test_another_server(self, status: int) -> None:
+    async def test_another_server_is_found(self, status: int) -> None:
         async with http(status) as where:
             await stopped_by(f"ws://{where}", causes.ANOTHER_SERVER)
 

@@ -54,12 +54,12 @@ def unavailable(reason: str, dependency: str) -> dict[str, Any]:
 
 
 class TestChallenge:
-    async def test_none_comes(self) -> None:
+    async def test_a_missing_challenge_is_found(self) -> None:
         async with stub_gateway(Socket.hear_anything) as url:
             await stopped_by(url, causes.NO_CHALLENGE, timeouts=HASTY)
 
     @pytest.mark.parametrize("frame", ["hello", '{"type":"event","event":"tick"}'])
-    async def test_something_else_comes(self, frame: str) -> None:
+    async def test_another_frame_than_a_challenge_is_found(self, frame: str) -> None:
         async def script(socket: Socket) -> None:
             await socket.say(frame)
             await socket.hear_anything()
@@ -76,7 +76,7 @@ class TestChallenge:
         async with stub_gateway(script) as url:
             await stopped_by(url, causes.CUT)
 
-    async def test_the_clocks_differ(self) -> None:
+    async def test_clocks_that_differ_are_found(self) -> None:
         async def script(socket: Socket) -> None:
             await judge(socket, error("AUTH_TOKEN_MISMATCH"))
 
@@ -85,7 +85,7 @@ class TestChallenge:
             found = await warned_of(url, causes.CLOCK_DIFFERS, env=TOKEN, now=lambda: late)
             assert "600.0 s behind" in found.found
 
-    async def test_the_clocks_agree(self) -> None:
+    async def test_clocks_that_agree_are_fine(self) -> None:
         async def script(socket: Socket) -> None:
             await judge(socket, error("AUTH_TOKEN_MISMATCH"))
 
@@ -95,7 +95,7 @@ class TestChallenge:
 
 
 class TestPing:
-    async def test_swallowed(self) -> None:
+    async def test_a_connect_without_a_response_is_found(self) -> None:
         @asynccontextmanager
         async def deaf() -> AsyncIterator[str]:
             async def serve(request: web.Request) -> web.WebSocketResponse:
@@ -133,7 +133,7 @@ class TestRefusals:
         ],
         ids=lambda value: getattr(value, "id", ""),
     )
-    async def test_is_named(self, refusal: dict[str, Any], cause: Cause) -> None:
+    async def test_each_error_is_named(self, refusal: dict[str, Any], cause: Cause) -> None:
         async def script(socket: Socket) -> None:
             await judge(socket, refusal)
 

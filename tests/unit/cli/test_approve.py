@@ -210,11 +210,11 @@ class TestApproving:
         assert result.exit_code == 1
         assert "several request ids start with this" in result.stderr
 
-    def test_nothing_waits(self, api: Api) -> None:
+    def test_approving_without_a_request_is_an_error(self, api: Api) -> None:
         api.wait_with()
         assert run(api, "devices", "approve", "--latest").exit_code == 1
 
     @pytest.mark.parametrize("arguments", [(), (REQUEST_ID, "--latest"), ("../devices",)])
-    def test_it_has_to_be_said_which(self, api: Api, arguments: tuple[str, ...]) -> None:
+    def test_the_request_must_be_named(self, api: Api, arguments: tuple[str, ...]) -> None:
         assert run(api, "devices", "approve", *arguments).exit_code == 2
         assert not api.changed

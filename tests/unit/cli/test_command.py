@@ -74,7 +74,7 @@ class TestEveryCommand:
 
 
 class TestExitCodes:
-    def test_nobody_answers(self) -> None:
+    def test_an_unreachable_approval_is_an_error(self) -> None:
         with serving() as gone:
             pass
         result = run(gone, "devices", "list")
@@ -83,7 +83,7 @@ class TestExitCodes:
         assert "Set APPROVAL_URL" in result.stderr
 
     @pytest.mark.parametrize("status", [200, 302, 404, 502])
-    def test_somebody_else_answers(self, api: Api, status: int) -> None:
+    def test_another_server_is_an_error(self, api: Api, status: int) -> None:
         api.answers["GET", "/v1/requests"] = (status, "text/html", b"<h1>hello</h1>")
         api.headers = {"Location": "https://elsewhere.example/"}
         result = run(api, "devices", "list")
@@ -100,7 +100,9 @@ class TestExitCodes:
             (500, "internal", 5),
         ],
     )
-    def test_problems(self, api: Api, status: int, name: str, code: int) -> None:
+    def test_each_problem_has_its_exit_code(
+        self, api: Api, status: int, name: str, code: int
+    ) -> None:
         api.problem("GET", "/v1/replicas", status, name)
         assert run(api, "replicas").exit_code == code
 

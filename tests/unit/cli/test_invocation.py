@@ -43,12 +43,12 @@ class TestWhereACommandIs:
         ],
         ids=" ".join,
     )
-    def test_it_is_said(self, typed: tuple[str, ...], meant: str) -> None:
+    def test_a_mistyped_command_is_corrected(self, typed: tuple[str, ...], meant: str) -> None:
         result = run(None, *typed)
         assert result.exit_code == 2
         assert f"  {meant}\n" in result.stderr
 
-    def test_what_is_like_nothing_is_only_unknown(self) -> None:
+    def test_an_unknown_command_without_a_similar_one_is_not_corrected(self) -> None:
         result = run(None, "xyzzy")
         assert result.exit_code == 2
         assert "No such command: `latchkey xyzzy`." in result.stderr
@@ -57,9 +57,7 @@ class TestWhereACommandIs:
 
 class TestNames:
     @pytest.mark.parametrize("label", ["", "   ", "x" * 65])
-    def test_one_that_cannot_be_is_refused_before_anybody_is_asked(
-        self, api: Api, label: str
-    ) -> None:
+    def test_an_invalid_label_is_refused_before_any_request(self, api: Api, label: str) -> None:
         result = run(api, "devices", "rename", DEVICE_ID, label)
         assert result.exit_code == 2
         assert "a label must have 1 to 64 characters" in result.stderr
@@ -107,7 +105,7 @@ class TestRejectingAllOfAnAddress:
         assert f'"{REQUEST_ID}"' in body
         assert f'"{OTHER_ID}"' in body
 
-    def test_nobody_to_ask(self, api: Api) -> None:
+    def test_without_a_terminal_no_confirmation_is_possible(self, api: Api) -> None:
         self.waits(api)
         result = run(api, "devices", "reject", "--from", "203.0.113.9")
         assert result.exit_code == 6

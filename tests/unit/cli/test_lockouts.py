@@ -46,11 +46,11 @@ class TestList:
             assert text in result.stdout
         assert "latchkey lockouts lift ADDRESS" in result.stdout
 
-    def test_none(self, api: Api) -> None:
+    def test_no_lock_outs_are_said_so(self, api: Api) -> None:
         api.say("GET", "/v1/lockouts", {"lockouts": []})
         assert run(api, "lockouts", "list").stdout == "No addresses are locked out.\n"
 
-    def test_for_programs(self, api: Api) -> None:
+    def test_lock_outs_are_printed_as_json(self, api: Api) -> None:
         listed = json.loads(run(api, "lockouts", "list", "--json").stdout)["lockouts"]
         assert [item["credential"] for item in listed] == [
             "shared-secret",

@@ -131,7 +131,7 @@ def test_all_of_the_last_day(api: Api) -> None:
     assert "No refusals" in run(api, "devices", "why").stdout
 
 
-def test_json(api: Api) -> None:
+def test_the_json_contains_all_fields(api: Api) -> None:
     document = json.loads(run(api, "devices", "why", DEVICE_ID, "--json").stdout)
     assert [item["reason"] for item in document["refusals"]] == ["device-token-mismatch"]
     assert [device["deviceId"] for device in document["devices"]] == [DEVICE_ID]

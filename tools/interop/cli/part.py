@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tools.interop.cases import Row, tell
+from tools.interop.cases import Row, run_case
 from tools.interop.cli.cases import LOCAL_3, LOCAL_4, REMOTE_3, REMOTE_4, Cases
 from tools.interop.cli.program import OpenClaw, package, version_of
 from tools.interop.cli.scenario import CliScenario
@@ -76,7 +76,7 @@ async def cli_part(plan: Plan) -> Report:
 async def _run_cases(place: Place, latchkey: Latchkey, home: Path, rows: list[Row]) -> None:
     openclaw = OpenClaw(place.protocol, home, latchkey, remote=place.remote)
     async with AsyncExitStack() as ending:
-        story = CliScenario(latchkey, openclaw, ending)
+        scenario = CliScenario(latchkey, openclaw, ending)
         for row, case in zip(rows, place.cases, strict=True):
-            await tell(row, case, story)
-        await story.leave()
+            await run_case(row, case, scenario)
+        await scenario.leave()

@@ -188,7 +188,7 @@ class CliScenario:
         return failed(await self._devices("list"))
 
     async def leave(self) -> None:
-        """Clear the pending requests of this story."""
+        """Clear the pending requests of this scenario."""
         _, waiting = await self._latchkey.call("GET", "/v1/requests")
         for request in waiting["pending"]:
             await self._latchkey.call("POST", f"/v1/requests/{request['requestId']}/reject")

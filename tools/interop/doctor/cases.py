@@ -5,27 +5,27 @@ from __future__ import annotations
 from typing import Final
 
 from tools.interop.cases import Case
-from tools.interop.doctor.scenario import WELL, DoctorStory
+from tools.interop.doctor.scenario import WELL, DoctorScenario
 
 _NOTHING_LEFT: Final = "left: 0 requests, 0 devices"
 
-Cases = tuple[Case[DoctorStory], ...]
+Cases = tuple[Case[DoctorScenario], ...]
 
 _SHARED: Final[Cases] = (
-    Case("one gateway", DoctorStory.one_gateway, (WELL, "processes: 1", _NOTHING_LEFT)),
+    Case("one gateway", DoctorScenario.one_gateway, (WELL, "processes: 1", _NOTHING_LEFT)),
     Case(
         "two replicas",
-        DoctorStory.two_replicas,
+        DoctorScenario.two_replicas,
         ("openclaw-separate-lists", "processes: 2", _NOTHING_LEFT),
     ),
     Case(
         "no token, wrong one",
-        DoctorStory.no_token,
+        DoctorScenario.no_token,
         ("openclaw-token-missing", "openclaw-token-wrong"),
     ),
     Case(
         "a device forgotten",
-        DoctorStory.forgotten_device,
+        DoctorScenario.forgotten_device,
         (WELL, "openclaw-device-forgotten"),
     ),
 )
@@ -33,28 +33,28 @@ CASES_4: Final[Cases] = (
     *_SHARED,
     Case(
         "asked to pair, two",
-        DoctorStory.asked,
+        DoctorScenario.asked,
         ("openclaw-separate-lists", "2 request ids", _NOTHING_LEFT),
     ),
-    Case("asked to pair, one", DoctorStory.asked_one, (WELL, "1 request id")),
+    Case("asked to pair, one", DoctorScenario.asked_one, (WELL, "1 request id")),
     Case(
         "an own device, cured",
-        DoctorStory.own_device,
+        DoctorScenario.own_device,
         (
             "openclaw-pairing-required",
             "--latest exits 1, then openclaw-pairing-required",
             WELL,
         ),
     ),
-    Case("commands it names", DoctorStory.commands, ("all exist",)),
+    Case("commands it names", DoctorScenario.commands, ("all exist",)),
     Case(
         "a proxy not trusted",
-        DoctorStory.untrusted_proxy,
+        DoctorScenario.untrusted_proxy,
         ("openclaw-proxy-untrusted", "the log names the proxy", WELL),
     ),
     Case(
         "a page of elsewhere",
-        DoctorStory.foreign_origin,
+        DoctorScenario.foreign_origin,
         ("openclaw-origin-refused", WELL),
     ),
 )
@@ -62,19 +62,19 @@ CASES_3: Final[Cases] = (
     *_SHARED,
     Case(
         "asked to pair, two",
-        DoctorStory.asked,
+        DoctorScenario.asked,
         ("openclaw-separate-lists", "2 request ids", "left: 2 requests, 0 devices"),
     ),
     Case(
         "an own device, cured",
-        DoctorStory.own_device,
+        DoctorScenario.own_device,
         ("openclaw-pairing-required", f"--latest exits 0, then {WELL}", WELL),
     ),
-    Case("asked to pair, one", DoctorStory.asked_one, (WELL, "1 request id")),
-    Case("a proxy not trusted", DoctorStory.untrusted_proxy, (WELL,)),
+    Case("asked to pair, one", DoctorScenario.asked_one, (WELL, "1 request id")),
+    Case("a proxy not trusted", DoctorScenario.untrusted_proxy, (WELL,)),
     Case(
         "a page of elsewhere",
-        DoctorStory.foreign_origin,
+        DoctorScenario.foreign_origin,
         ("openclaw-origin-refused", "wants a restart"),
     ),
 )

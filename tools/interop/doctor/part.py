@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tools.interop.cases import Row, tell
+from tools.interop.cases import Row, run_case
 from tools.interop.cli.program import package, version_of
 from tools.interop.doctor.cases import CASES_3, CASES_4, Cases
 from tools.interop.doctor.gateway import real_gateway
-from tools.interop.doctor.scenario import DoctorStory
+from tools.interop.doctor.scenario import DoctorScenario
 from tools.interop.plan import Plan, Report
 
 if TYPE_CHECKING:
@@ -38,6 +38,6 @@ async def _run_cases(protocol: int, directory: Path, rows: list[Row], cases: Cas
         real_gateway(protocol, directory / "first") as first,
         real_gateway(protocol, directory / "second") as second,
     ):
-        story = DoctorStory((first, second), directory)
+        scenario = DoctorScenario((first, second), directory)
         for row, case in zip(rows, cases, strict=True):
-            await tell(row, case, story)
+            await run_case(row, case, scenario)

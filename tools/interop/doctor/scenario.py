@@ -33,7 +33,7 @@ CONNECTIONS: Final = 8
 
 
 @dataclass
-class DoctorStory:
+class DoctorScenario:
     """Two gateways with separate state, and device files."""
 
     gateways: tuple[RealGateway, RealGateway]

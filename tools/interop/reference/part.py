@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from tools.interop.cases import Row, tell
+from tools.interop.cases import Row, run_case
 from tools.interop.latchkey import running
 from tools.interop.plan import Plan, Report
 from tools.interop.reference.cases import CASES
@@ -50,6 +50,6 @@ async def _round(latchkey: Latchkey, client: Reference, rows: Rows) -> list[floa
         if case.before is not None:
             case.before(latchkey)
         await asyncio.gather(
-            *(tell(rows[name, case.name], case, story) for name, story in stories.items())
+            *(run_case(rows[name, case.name], case, scenario) for name, scenario in stories.items())
         )
-    return [seconds for story in stories.values() for seconds in story.visits.close_seconds]
+    return [seconds for scenario in stories.values() for seconds in scenario.visits.close_seconds]

@@ -31,7 +31,7 @@ _SPELLINGS: Final = (
 _FOREIGN: Final = "https://elsewhere.example"
 
 
-class AttackStory:
+class AttackScenario:
     """Somebody whose device may only read, and somebody without any."""
 
     def __init__(self, setup: Setup, _browser: Browser) -> None:
@@ -165,20 +165,20 @@ async def _may_not(client: DeviceClient) -> str:
 CASES: Final = (
     Case(
         "config.set, reads only",
-        AttackStory.reads_only,
+        AttackScenario.reads_only,
         ("missing scope: operator.admin", "it may read"),
     ),
     Case(
         "device.pair.list, other spellings",
-        AttackStory.spelled,
+        AttackScenario.spelled,
         ("unknown upstream", "our list"),
     ),
     Case(
         "forged headers",
-        AttackStory.forged,
+        AttackScenario.forged,
         ("missing scope: operator.admin", "without a device: missing scope: operator.admin"),
     ),
-    Case("a foreign Origin", AttackStory.foreign, ("CONTROL_UI_ORIGIN_NOT_ALLOWED",)),
-    Case("straight to the upstream", AttackStory.straight, ("refused",)),
-    Case("forged headers over HTTP", AttackStory.over_http, ("HTTP 401",)),
+    Case("a foreign Origin", AttackScenario.foreign, ("CONTROL_UI_ORIGIN_NOT_ALLOWED",)),
+    Case("straight to the upstream", AttackScenario.straight, ("refused",)),
+    Case("forged headers over HTTP", AttackScenario.over_http, ("HTTP 401",)),
 )

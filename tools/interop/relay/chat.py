@@ -35,7 +35,7 @@ _SEND: Final = "button.chat-send-btn--send"
 _ASK_AGAIN: Final = "Approve this browser|pairing required"
 
 
-class ChatStory:
+class ChatScenario:
     """The owners of two browsers, who use the same agent."""
 
     def __init__(self, setup: Setup, browser: Browser) -> None:
@@ -169,17 +169,17 @@ class ChatStory:
 
 
 CASES: Final = (
-    Case("two browsers, two gateways", ChatStory.opened, ("Connected", "Connected")),
+    Case("two browsers, two gateways", ChatScenario.opened, ("Connected", "Connected")),
     Case(
         "a message",
-        ChatStory.streamed,
+        ChatScenario.streamed,
         ("words as they come", "to the last", "at the other gateway too"),
     ),
-    Case("a message in the other", ChatStory.answered_there, ("seen in the first",)),
-    Case("history after a reload", ChatStory.reloaded, ("all of it",)),
+    Case("a message in the other", ChatScenario.answered_there, ("seen in the first",)),
+    Case("history after a reload", ChatScenario.reloaded, ("all of it",)),
     Case(
         "removed while chatting",
-        ChatStory.revoked,
+        ChatScenario.revoked,
         ("4001", "within a second", "no way back", "gone upstream"),
     ),
 )

@@ -40,7 +40,7 @@ class Alternating(OpenClaw):
         return await next(self._programs)(*command)
 
 
-class CommandLineStory(CliScenario):
+class CommandLineScenario(CliScenario):
     """An operator who approves and manages devices, and uses what is the upstream's."""
 
     def __init__(self, setup: Setup, _browser: Browser) -> None:
@@ -109,15 +109,15 @@ async def _shown(openclaw: OpenClaw, *command: str, shows: str) -> bool:
 
 
 _OWN: Final = (
-    Case("cron list", CommandLineStory.scheduled, ("2 of 2",)),
-    Case("gateway health", CommandLineStory.healthy, ("2 of 2",)),
-    Case("gateway call sessions.list", CommandLineStory.sessions, ("2 of 2",)),
-    Case("nodes status", CommandLineStory.nodes, ("2 of 2",)),
+    Case("cron list", CommandLineScenario.scheduled, ("2 of 2",)),
+    Case("gateway health", CommandLineScenario.healthy, ("2 of 2",)),
+    Case("gateway call sessions.list", CommandLineScenario.sessions, ("2 of 2",)),
+    Case("nodes status", CommandLineScenario.nodes, ("2 of 2",)),
 )
 # `nodes status` has asked for the right to see pending nodes too, and did without.
 _ASKED_MORE: Final = Case(
     "list needs a scope more",
-    CommandLineStory.asked_for_more,
+    CommandLineScenario.asked_for_more,
     (
         "exit 1",
         "scope upgrade pending approval (requestId: ID)",
@@ -132,10 +132,10 @@ _INSTEAD: Final[dict[str, tuple[Case[Any], ...]]] = {
 # The same as without an upstream, except that there is something to list once it is paired.
 CASES: Final = (
     *(case for theirs in REMOTE_4 for case in _INSTEAD.get(theirs.name, (theirs,))),
-    Case("without a device", CommandLineStory.without_device, ("5 of 5", "no device")),
+    Case("without a device", CommandLineScenario.without_device, ("5 of 5", "no device")),
     Case(
         "of protocol 3",
-        CommandLineStory.protocol_3,
+        CommandLineScenario.protocol_3,
         (
             "exit 1",
             "1 request",

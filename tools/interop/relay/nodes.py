@@ -25,7 +25,7 @@ NODE_CLIENT: Final = "node-host"
 _PROGRAM: Final = "sh"
 
 
-class NodeStory:
+class NodeScenario:
     """The owner of two machines."""
 
     def __init__(self, setup: Setup, _browser: Browser) -> None:
@@ -122,8 +122,8 @@ class NodeStory:
 
 
 CASES: Final = (
-    Case("node run, twice", NodeStory.paired, ("two rows", "connected")),
-    Case("nodes approve", NodeStory.approved, ("2 approved", "0 left")),
-    Case("nodes invoke system.which", NodeStory.invoked, ("4 of 4 found",)),
-    Case("nodes remove", NodeStory.removed, ("gone", "the other stays", "not upstream")),
+    Case("node run, twice", NodeScenario.paired, ("two rows", "connected")),
+    Case("nodes approve", NodeScenario.approved, ("2 approved", "0 left")),
+    Case("nodes invoke system.which", NodeScenario.invoked, ("4 of 4 found",)),
+    Case("nodes remove", NodeScenario.removed, ("gone", "the other stays", "not upstream")),
 )

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 
 from shared.upstream import AUTH_MODE
-from tools.interop.cases import Row, tell
+from tools.interop.cases import Row, run_case
 from tools.interop.cli.program import package, version_of
 from tools.interop.doctor.gateway import TOKEN_AUTH, real_gateway
 from tools.interop.facts import Unexpected
 from tools.interop.latchkey import running
 from tools.interop.plan import Plan, Report
 from tools.interop.relay import attacks, chat, command_line, nodes
-from tools.interop.relay.attacks import AttackStory
+from tools.interop.relay.attacks import AttackScenario
 from tools.interop.relay.cases import RELAYED
-from tools.interop.relay.chat import ChatStory
-from tools.interop.relay.command_line import CommandLineStory
-from tools.interop.relay.nodes import NodeStory
-from tools.interop.relay.scenario import ORIGIN, SECRET, RelayStory, examined, right_settings
+from tools.interop.relay.chat import ChatScenario
+from tools.interop.relay.command_line import CommandLineScenario
+from tools.interop.relay.nodes import NodeScenario
+from tools.interop.relay.scenario import ORIGIN, SECRET, RelayScenario, examined, right_settings
 from tools.interop.relay.setup import set_up
 from tools.interop.ui.browser import browsing
 from tools.interop.ui.part import NO_CHROMIUM
@@ -39,10 +39,10 @@ PROTOCOL: Final = 4
 _NOT_YET: Final = "http://127.0.0.1:1"
 """Stands for the dashboard's origin until it is known."""
 _GROUPS: Final[tuple[tuple[str, type[Any], tuple[Case[Any], ...]], ...]] = (
-    ("chat", ChatStory, chat.CASES),
-    ("nodes", NodeStory, nodes.CASES),
-    ("attacks", AttackStory, attacks.CASES),
-    ("cli", CommandLineStory, command_line.CASES),
+    ("chat", ChatScenario, chat.CASES),
+    ("nodes", NodeScenario, nodes.CASES),
+    ("attacks", AttackScenario, attacks.CASES),
+    ("cli", CommandLineScenario, command_line.CASES),
 )
 """Stories that are told one after the other: what they are about, and their cases."""
 _MIX: Final = "a token of its own beside"
@@ -71,33 +71,33 @@ async def relay_part(plan: Plan) -> Report:
             row.skipped = NO_CHROMIUM
     else:
         for number in range(plan.rounds):
-            await _told(plan.data / f"relay-{number}", chromium, rows)
+            await _run_rows(plan.data / f"relay-{number}", chromium, rows)
             async with (
                 browsing(chromium) as browser,
                 set_up(plan.data / f"relayed-{number}") as setup,
             ):
                 if plan.chat_picture is not None and number == 0:
-                    await _pictured(setup, browser, plan.chat_picture)
-                await _groups_told(setup, browser, groups)
+                    await _take_picture(setup, browser, plan.chat_picture)
+                await _run_groups(setup, browser, groups)
     mode.seen.append(tuple(await _with_a_token_instead(plan.data / "relay-mode")))
     mix.seen.append((await _with_a_token_beside(plan.data / "relay-mix"),))
     return Report([*rows, *(row for group in groups for row in group), mode, mix])
 
 
-async def _groups_told(setup: Setup, browser: Browser, groups: list[list[Row]]) -> None:
-    for rows, (_, story_type, cases) in zip(groups, _GROUPS, strict=True):
+async def _run_groups(setup: Setup, browser: Browser, groups: list[list[Row]]) -> None:
+    for rows, (_, scenario_type, cases) in zip(groups, _GROUPS, strict=True):
         async with AsyncExitStack() as ending:
-            story = story_type(replace(setup, ending=ending), browser)
+            scenario = scenario_type(replace(setup, ending=ending), browser)
             for row, case in zip(rows, cases, strict=True):
-                await tell(row, case, story)
+                await run_case(row, case, scenario)
 
 
-async def _pictured(setup: Setup, browser: Browser, path: Path) -> None:
+async def _take_picture(setup: Setup, browser: Browser, path: Path) -> None:
     async with AsyncExitStack() as ending:
-        await ChatStory(replace(setup, ending=ending), browser).picture(path)
+        await ChatScenario(replace(setup, ending=ending), browser).picture(path)
 
 
-async def _told(directory: Path, chromium: str, rows: list[Row]) -> None:
+async def _run_rows(directory: Path, chromium: str, rows: list[Row]) -> None:
     heard: list[Heard] = []  # the upstream's own frames are not held against our schema
     settings = right_settings(_NOT_YET)
     async with (
@@ -115,9 +115,9 @@ async def _told(directory: Path, chromium: str, rows: list[Row]) -> None:
         browsing(chromium) as browser,
         AsyncExitStack() as ending,
     ):
-        story = RelayStory(latchkey, upstream, browser, heard, ending)
+        scenario = RelayScenario(latchkey, upstream, browser, heard, ending)
         for row, case in zip(rows, RELAYED, strict=True):
-            await tell(row, case, story)
+            await run_case(row, case, scenario)
 
 
 async def _with_a_token_instead(home: Path) -> list[str]:

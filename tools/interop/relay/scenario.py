@@ -49,7 +49,7 @@ def right_settings(origin: str) -> Gateway:
     return gateway
 
 
-class RelayStory:
+class RelayScenario:
     """The user of a browser at Latchkey with the upstream behind it."""
 
     def __init__(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
-from tools.interop.cases import Row, tell
+from tools.interop.cases import Row, run_case
 from tools.interop.cli.program import package, version_of
 from tools.interop.latchkey import running
 from tools.interop.plan import Plan, Report
 from tools.interop.ui.browser import browsing
 from tools.interop.ui.cases import DASHBOARD_3, DASHBOARD_4, Cases
-from tools.interop.ui.scenario import UiStory
+from tools.interop.ui.scenario import UiScenario
 from tools.support.chromium import find_chromium
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ async def ui_part(plan: Plan) -> Report:
     ):
         if plan.picture is not None:
             async with AsyncExitStack() as ending:
-                await UiStory(latchkey_4, browser, ending).picture(plan.picture)
+                await UiScenario(latchkey_4, browser, ending).picture(plan.picture)
         for _ in range(plan.rounds):
             await _run_cases(latchkey_4, browser, DASHBOARD_4, rows_4)
             await _run_cases(latchkey_3, browser, DASHBOARD_3, rows_3)
@@ -48,9 +48,9 @@ async def ui_part(plan: Plan) -> Report:
 
 async def _run_cases(latchkey: Latchkey, browser: Browser, cases: Cases, rows: list[Row]) -> None:
     async with AsyncExitStack() as ending:
-        story = UiStory(latchkey, browser, ending)
+        scenario = UiScenario(latchkey, browser, ending)
         for row, case in zip(rows, cases, strict=True):
-            await tell(row, case, story)
+            await run_case(row, case, scenario)
 
 
 def _rows(protocol: int, cases: Cases, rounds: int) -> list[Row]:

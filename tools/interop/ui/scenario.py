@@ -29,7 +29,7 @@ CONNECTED: Final = "^Connected$"
 ONLINE: Final = "^Gateway status: Online$"
 
 
-class UiStory:
+class UiScenario:
     """The owner of one or two browsers, and the devices of others."""
 
     def __init__(self, latchkey: Latchkey, browser: Browser, ending: AsyncExitStack) -> None:
