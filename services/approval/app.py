@@ -23,10 +23,12 @@ from services.approval.metrics import Metrics
 from services.approval.registry.expiry import Expiry
 from services.approval.registry.integrity import Integrity
 from services.approval.registry.registry import Registry
-from services.approval.requests.admission import Admissions, PendingLimits
+from services.approval.requests.admission import Admissions
+from services.approval.requests.admission_commit import PendingLimits
 from services.approval.requests.dispatcher import RequestDispatcher
 from services.approval.requests.liveness import LivenessPublisher
 from services.approval.requests.methods import Methods
+from services.approval.requests.secrets import SecretChecks
 from services.approval.requests.write_limiter import WriteLimiter
 from services.approval.storage.store import Store
 from services.approval.storage.transaction_log import TransactionLog
@@ -44,7 +46,6 @@ from shared.rpc.messages import Changed, decode_news, encode
 from shared.rpc.responder import Responder
 from shared.secret_digests import SecretDigests
 from shared.server.clients import Clients
-from shared.server.http_protocol import notice_asked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -108,21 +109,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         renewal=renewal,
     )
 
-    def tell(news: News) -> None:
-        if isinstance(news, Changed):
-            metrics.changes.labels(news.kind).inc()
-            metrics.head.set(news.change.number)
-            structlog.get_logger("approval").info(
-                log_events.CHANGED.name,
-                kind=news.kind,
-                device=news.device_id,
-                change=news.change.number,
-                request_id=news.request_id,
-            )
-        with contextlib.suppress(Unavailable, Rejected):
-            publishing = bus.publish(NEWS, envelope.seal(NEWS, encode(news)))
-            publishing.add_done_callback(lambda done: done.cancelled() or done.exception())
-
+    tell = _publisher(bus, envelope, metrics)
     store.addresses.tell = tell
     ledger = TransactionLog(store, tell)
     registry = Registry(store, ledger, _DRAWS, ttl_ms=settings.pending_ttl_ms)
@@ -185,7 +172,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         await client.aclose()
         await lease.aclose()
 
-    app = web.Application(middlewares=[notice_asked])
+    app = web.Application()
     app.cleanup_ctx.append(run)
     add_routes(
         app,
@@ -199,6 +186,28 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     )
     _advise(settings)
     return Approval(app, ops.ops_app(), metrics, liveness.leave)
+
+
+def _publisher(bus: RedisBus, envelope: Envelope, metrics: Metrics) -> Callable[[News], None]:
+    """Return a function that logs and counts an event, and publishes it without waiting."""
+    log = structlog.get_logger("approval").bind()
+
+    def tell(news: News) -> None:
+        if isinstance(news, Changed):
+            metrics.changes.labels(news.kind).inc()
+            metrics.head.set(news.change.number)
+            log.info(
+                log_events.CHANGED.name,
+                kind=news.kind,
+                device=news.device_id,
+                change=news.change.number,
+                request_id=news.request_id,
+            )
+        with contextlib.suppress(Unavailable, Rejected):
+            publishing = bus.publish(NEWS, envelope.seal(NEWS, encode(news)))
+            publishing.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    return tell
 
 
 def _advise(settings: Settings) -> None:
@@ -219,11 +228,12 @@ def _questions(
     """Assemble the dispatcher for requests from gateways."""
     keys = TokenKeys(settings.token_secrets)
     places = WriteLimiter()
+    digests = SecretDigests(settings.common.bus_secrets)
     admissions = Admissions(
         store=store,
         ledger=ledger,
         keys=keys,
-        digests=SecretDigests(settings.common.bus_secrets),
+        digests=digests,
         draws=_DRAWS,
         limits=PendingLimits(
             ttl_ms=settings.pending_ttl_ms,
@@ -234,7 +244,14 @@ def _questions(
         places=places,
     )
     methods = Methods(registry, store, keys, metrics)
-    return RequestDispatcher(admissions, methods, store, metrics, places)
+    return RequestDispatcher(
+        admissions=admissions,
+        secrets=SecretChecks(store=store, keys=keys, digests=digests, metrics=metrics),
+        methods=methods,
+        store=store,
+        metrics=metrics,
+        places=places,
+    )
 
 
 def _clients(redis_url: str, clock: Clock) -> tuple[Redis, Redis, Reads, FailoverReset]:

@@ -14,9 +14,7 @@ from services.approval.domain import errors
 from shared.observability.json_logger import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
-    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+    from collections.abc import Mapping
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:latchkey:problem:"
@@ -160,19 +158,16 @@ IDS: Final = web.RequestKey("ids", Ids)
 _encode: Final = msgspec.json.Encoder().encode
 
 
-@web.middleware
-async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every error of a call into a problem response."""
-    try:
-        return await handler(request)
-    except ProblemError as error:
+def problem_response(request: web.Request, error: Exception) -> web.Response:
+    """Turn an error of a call into a problem response. Details of a bug do not reach the client."""
+    if isinstance(error, ProblemError):
         refused = error
-    except errors.RegistryError as error:
+    elif isinstance(error, errors.RegistryError):
         refused = _by_registry(error)
-    except web.HTTPException as error:
+    elif isinstance(error, web.HTTPException):
         refused = _by_aiohttp(error)
-    except Exception:  # noqa: BLE001 (last resort: details must not reach the client)
-        structlog.get_logger("approval").exception(log_events.CALL_FAILED.name)
+    else:
+        structlog.get_logger("approval").error(log_events.CALL_FAILED.name, exc_info=error)
         refused = ProblemError(*_BUG)
     return _response(request, refused)
 

@@ -13,13 +13,16 @@ import aiohttp
 import msgspec
 from msgspec import UNSET
 
-from services.approval.api.operations import REJECT_LIMIT_REQUESTS
+from services.approval.api.parameters import REJECT_LIMIT_REQUESTS
 from services.approval.api.public import Ready
 from services.approval.backup.format import MEDIA_TYPE as BACKUP_TYPE
 from services.approval.domain.listing import PART_LIMIT
 from services.approval.problems import MEDIA_TYPE, TYPE_PREFIX, Problem
 from services.approval.schemas import devices as objects
+from services.approval.schemas.history import AuditPage, RestoreProgress
 from services.approval.schemas.lockouts import LiftedLockout, Lockouts
+from services.approval.schemas.refusals import RecentRefusals, Refusal
+from services.approval.schemas.replicas import LiveReplicas
 from services.cli.errors import ApiError, Misused, NotAuthorised, OutcomeUnknown, Unreachable
 from services.cli.invocation import typed
 from shared.typed_address import is_this_machine
@@ -27,7 +30,7 @@ from shared.typed_address import is_this_machine
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from services.approval.api.operations import RestorePart
+    from services.approval.api.parameters import RestorePart
     from services.approval.schemas.lockouts import LockoutObject
     from services.cli.config import Config
 
@@ -154,20 +157,20 @@ class ApprovalClient:
         path = f"/v1/lockouts/{credential}/{address}"
         return (await self._call("DELETE", path, LiftedLockout)).lifted
 
-    async def replicas(self) -> objects.LiveReplicas:
+    async def replicas(self) -> LiveReplicas:
         """Return the live replicas."""
-        return await self._call("GET", "/v1/replicas", objects.LiveReplicas)
+        return await self._call("GET", "/v1/replicas", LiveReplicas)
 
-    async def refusals(self, device_id: str = "", *, limit: int) -> list[objects.Refusal]:
+    async def refusals(self, device_id: str = "", *, limit: int) -> list[Refusal]:
         """Return recent refusals, newest first, optionally of one device."""
         query = {"limit": str(limit), **({"deviceId": device_id} if device_id else {})}
-        found = await self._call("GET", "/v1/refusals", objects.RecentRefusals, query=query)
+        found = await self._call("GET", "/v1/refusals", RecentRefusals, query=query)
         return found.refusals
 
-    async def audit(self, after: int | None, limit: int) -> objects.AuditPage:
+    async def audit(self, after: int | None, limit: int) -> AuditPage:
         """Return the first entries after `after`, or the newest if None; oldest first."""
         query = {**({} if after is None else {"after": str(after)}), "limit": str(limit)}
-        return await self._call("GET", "/v1/audit", objects.AuditPage, query=query)
+        return await self._call("GET", "/v1/audit", AuditPage, query=query)
 
     async def backup(self) -> AsyncIterator[bytes]:
         """Stream a backup."""
@@ -186,9 +189,9 @@ class ApprovalClient:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise self._unreachable(error) from error
 
-    async def restore(self, part: RestorePart) -> objects.RestoreProgress:
+    async def restore(self, part: RestorePart) -> RestoreProgress:
         """Restore one part of a backup."""
-        return await self._call("POST", "/v1/restore", objects.RestoreProgress, part)
+        return await self._call("POST", "/v1/restore", RestoreProgress, part)
 
     async def ready(self) -> Ready:
         """Return `/readyz`, which requires no token."""

@@ -11,7 +11,8 @@ from services.cli import words
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from services.approval.schemas.devices import PairedDevice, Refusal, WaitingRequest
+    from services.approval.schemas.devices import PairedDevice, WaitingRequest
+    from services.approval.schemas.refusals import Refusal
     from services.cli.output import Row
 
 _PAGE: Final = "docs/reference/causes.md"

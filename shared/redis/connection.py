@@ -60,6 +60,26 @@ class Call:
         return complete
 
 
+class Get:
+    """A single command, whose reply becomes the result of `ended`; error replies are raised."""
+
+    __slots__ = ("ended", "sent_at")
+
+    def __init__(self, ended: asyncio.Future[Any], sent_at: float) -> None:
+        """Expect a reply to what was sent at this time of the event loop."""
+        self.ended = ended
+        self.sent_at = sent_at
+
+    def take(self, reply: object) -> bool:
+        """Take the reply; it is the last."""
+        if not self.ended.done():
+            if isinstance(reply, Exception):
+                self.ended.set_exception(reply)
+            else:
+                self.ended.set_result(reply)
+        return True
+
+
 class Connection(asyncio.Protocol):
     """Matches replies with calls in order, or passes everything received to `listener`.
 
@@ -71,7 +91,7 @@ class Connection(asyncio.Protocol):
         self._made = made
         self._listener = listener
         self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError)
-        self._calls: deque[Call] = deque()
+        self._calls: deque[Call | Get] = deque()
         self._loop = asyncio.get_running_loop()
         self._transport = cast("Any", made._writer).transport  # noqa: SLF001
         self._transport.set_protocol(self)
@@ -94,6 +114,20 @@ class Connection(asyncio.Protocol):
         call = Call(replies, self._loop.create_future())
         self._calls.append(call)
         return call
+
+    def get(self, data: bytes) -> asyncio.Future[Any]:
+        """Send a packed command and return its reply; raises the error if it is lost."""
+        if self.error is not None:
+            raise self.error
+        self._write(data)
+        get = Get(self._loop.create_future(), self._loop.time())
+        self._calls.append(get)
+        return get.ended
+
+    def waiting_since(self) -> float | None:
+        """Return when the oldest unanswered `get` was sent, in the event loop's time."""
+        oldest = self._calls[0] if self._calls else None
+        return oldest.sent_at if isinstance(oldest, Get) else None
 
     def drop(self, error: Exception) -> None:
         """Close immediately; calls in progress fail with `error`."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from redis.exceptions import ResponseError
-
 from shared.redis.connection import make_connection, pack
 
 if TYPE_CHECKING:
@@ -16,12 +14,15 @@ if TYPE_CHECKING:
 
     from shared.redis.connection import Connection
 
+    Values = list[bytes | None]
+
 
 class Reads:
     """MGET with the settings of a client (`make_client`), at a fraction of its cost.
 
-    Raises the client's errors: RedisError, OSError or TimeoutError. Nothing is retried; the next
-    read replaces a lost connection.
+    A read on an open connection is one write and one callback, without a task or a timer of its
+    own. Raises the client's errors: RedisError, OSError or TimeoutError. Nothing is retried; the
+    next read replaces a lost connection.
     """
 
     def __init__(self, client: Redis, timeout_seconds: float) -> None:
@@ -30,33 +31,49 @@ class Reads:
         self._timeout_seconds = timeout_seconds
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
+        self._watch: asyncio.TimerHandle | None = None
 
-    async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+    def mget(self, keys: Sequence[str]) -> asyncio.Future[Values]:
         """Return the values of the keys, None for missing ones."""
         connection = self._connection
         if connection is None or connection.error is not None:
-            connection = await self._connect()
-        call = connection.call(pack("MGET", *keys), replies=1)
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                await call.ended
-        except TimeoutError:
-            # The connection hangs for all waiting reads; the next read tries a new one.
-            await connection.close()
-            raise
-        values: list[bytes | None] | ResponseError = call.replies[0]
-        if isinstance(values, ResponseError):
-            raise values
-        return values
+            return asyncio.ensure_future(self._connect_and_get(keys))
+        return self._get(connection, keys)
 
     async def close(self) -> None:
         """Close the connection; reads in progress fail."""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         if self._connection is not None:
             await self._connection.close()
 
-    async def _connect(self) -> Connection:
+    def _get(self, connection: Connection, keys: Sequence[str]) -> asyncio.Future[Values]:
+        reading = connection.get(pack("MGET", *keys))
+        if self._watch is None:
+            self._watch_until(asyncio.get_running_loop().time() + self._timeout_seconds)
+        return reading
+
+    async def _connect_and_get(self, keys: Sequence[str]) -> Values:
         async with self._connecting:
             if self._connection is None or self._connection.error is not None:
                 await self.close()
                 self._connection = await make_connection(self._pool)
-            return self._connection
+            connection = self._connection
+        return await self._get(connection, keys)
+
+    def _watch_until(self, when: float) -> None:
+        self._watch = asyncio.get_running_loop().call_at(when, self._look)
+
+    def _look(self) -> None:
+        """Give up a connection that hangs, for all waiting reads; the next read tries a new one."""
+        self._watch = None
+        connection = self._connection
+        since = connection.waiting_since() if connection is not None else None
+        if connection is None or since is None:
+            return
+        due = since + self._timeout_seconds
+        if asyncio.get_running_loop().time() >= due:
+            connection.drop(TimeoutError("Redis did not answer in time"))
+        else:
+            self._watch_until(due)

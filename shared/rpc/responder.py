@@ -6,7 +6,7 @@ import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
@@ -64,8 +64,25 @@ Reply = bytes | msgspec.Raw | Busy | None
 Handle = Callable[[list[Question]], Awaitable[Sequence["Reply | asyncio.Future[Reply]"]]]
 """Replies to the questions of one message, in order.
 
-A future stands for a reply that takes longer; available replies do not wait for it.
+A future stands for a reply that takes longer; available replies do not wait for it. A handler that
+returns a future instead of a coroutine needs no task.
 """
+
+
+class _Message:
+    """A message in progress: its questions, and the futures that still have to be done."""
+
+    __slots__ = ("due_at", "items", "open", "sender")
+
+    def __init__(self, sender: str, items: list[Item], due_at: float) -> None:
+        self.sender = sender
+        self.items = items
+        self.due_at = due_at
+        self.open: set[asyncio.Future[Any]] = set()
+
+    def cancel(self) -> None:
+        for future in list(self.open):
+            future.cancel()
 
 
 class Responder:
@@ -97,7 +114,11 @@ class Responder:
         self._in_flight = 0
         self._stopping = False
         self._stopped = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: dict[_Message, None] = {}
+        """Messages in progress, the oldest first."""
+        self._all_done: asyncio.Future[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        """One timer for all messages: it cancels those that take too long."""
         self._ready: dict[str, list[ItemAnswer]] = {}
         self._leaving: set[asyncio.Future[int]] = set()
 
@@ -116,15 +137,27 @@ class Responder:
         except MALFORMED:
             self._count(counters.QUESTIONS_DROPPED, why="malformed")
             return
+        sender = message.sender
         if self._stopping or self._in_flight + len(items) > self._limit:
             self._count(counters.QUESTIONS_BUSY, len(items))
-            self._put(message.sender, [ItemAnswer(item.id, BUSY_STATUS) for item in items])
+            self._put(sender, [ItemAnswer(item.id, BUSY_STATUS) for item in items])
             return
         self._count(counters.QUESTIONS_TAKEN, len(items))
         self._in_flight += len(items)
-        task = self._loop.create_task(self._answer(message.sender, items))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        loop = self._loop
+        received = _Message(sender, items, loop.time() + self._handle_seconds)
+        try:
+            questions = [Question(sender, item.body) for item in items]
+            handling = asyncio.ensure_future(self._handle(questions), loop=loop)
+        except Exception as error:  # noqa: BLE001  logged; no answer is the only safe one
+            self._in_flight -= len(items)
+            self._failed(sender, len(items), error)
+            return
+        received.open.add(handling)
+        self._open[received] = None
+        if self._deadline is None:
+            self._deadline = loop.call_at(received.due_at, self._end_overdue)
+        handling.add_done_callback(partial(self._on_replies, received))
 
     async def stop(self, grace_seconds: float = STOP_SECONDS) -> None:
         """Answer new questions with busy, finish those in progress, publish and stop.
@@ -132,12 +165,13 @@ class Responder:
         Questions that are not finished after `grace_seconds` are cancelled and get no answer.
         """
         self._stopping = True
-        if self._tasks:
-            _, unfinished = await asyncio.wait(self._tasks, timeout=grace_seconds)
-            for task in unfinished:
-                task.cancel()
-            if unfinished:
-                await asyncio.wait(unfinished)
+        if self._open:
+            self._all_done = self._loop.create_future()
+            await asyncio.wait([self._all_done], timeout=grace_seconds)
+            for message in list(self._open):
+                message.cancel()
+            if self._open:
+                await self._all_done
         self._stopped = True
         self._publish_ready()
         if self._leaving:
@@ -149,38 +183,60 @@ class Responder:
             self._given_loop = asyncio.get_running_loop()
         return self._given_loop
 
-    async def _answer(self, sender: str, items: list[Item]) -> None:
-        late: list[asyncio.Future[Reply]] = []
-        try:
-            async with asyncio.timeout(self._handle_seconds):
-                replies = await self._handle([Question(sender, item.body) for item in items])
+    def _on_replies(
+        self,
+        message: _Message,
+        handling: asyncio.Future[Sequence[Reply | asyncio.Future[Reply]]],
+    ) -> None:
+        """Publish the replies that are available, and wait for the others."""
+        message.open.discard(handling)
+        if not handling.cancelled():
+            try:
                 answers: list[ItemAnswer] = []
-                for item, reply in zip(items, replies, strict=True):
+                for item, reply in zip(message.items, handling.result(), strict=True):
                     if isinstance(reply, asyncio.Future):
-                        late.append(reply)
-                        reply.add_done_callback(partial(self._put_late, sender, item))
+                        message.open.add(reply)
+                        reply.add_done_callback(partial(self._on_late_reply, message, item))
                     elif reply is not None:
                         answers.append(self._to_answer(item, reply))
-                self._put(sender, answers)
-                if late:
-                    await asyncio.wait(late)
-        except Exception:  # noqa: BLE001  logged; no answer is the only safe one
-            self._count(counters.HANDLER_FAILURES)
-            _log.exception("bus_handler_failed", sender=sender, questions=len(items))
-        finally:
-            for reply in late:
-                reply.cancel()
-            self._in_flight -= len(items)
+                self._put(message.sender, answers)
+            except Exception as error:  # noqa: BLE001  logged; no answer is the only safe one
+                self._failed(message.sender, len(message.items), error)
+                message.cancel()
+        if not message.open:
+            self._done(message)
 
-    def _put_late(self, sender: str, item: Item, late: asyncio.Future[Reply]) -> None:
-        if late.cancelled():
-            return
-        error = late.exception()
-        if error is not None:
-            self._count(counters.HANDLER_FAILURES)
-            _log.error("bus_handler_failed", sender=sender, questions=1, exc_info=error)
-        elif (reply := late.result()) is not None:
-            self._put(sender, [self._to_answer(item, reply)])
+    def _on_late_reply(self, message: _Message, item: Item, late: asyncio.Future[Reply]) -> None:
+        message.open.discard(late)
+        if not late.cancelled():
+            error = late.exception()
+            if error is not None:
+                self._failed(message.sender, 1, error)
+            elif (reply := late.result()) is not None:
+                self._put(message.sender, [self._to_answer(item, reply)])
+        if not message.open:
+            self._done(message)
+
+    def _failed(self, sender: str, questions: int, error: BaseException) -> None:
+        self._count(counters.HANDLER_FAILURES)
+        _log.error("bus_handler_failed", sender=sender, questions=questions, exc_info=error)
+
+    def _done(self, message: _Message) -> None:
+        del self._open[message]
+        self._in_flight -= len(message.items)
+        if not self._open and self._all_done is not None and not self._all_done.done():
+            self._all_done.set_result(None)
+
+    def _end_overdue(self) -> None:
+        """Cancel what takes too long; no answer is the result."""
+        self._deadline = None
+        now = self._loop.time()
+        for message in list(self._open):
+            if message.due_at > now:
+                self._deadline = self._loop.call_at(message.due_at, self._end_overdue)
+                return
+            self._failed(message.sender, len(message.items), TimeoutError("it took too long"))
+            message.cancel()
 
     def _to_answer(self, item: Item, reply: bytes | msgspec.Raw | Busy) -> ItemAnswer:
         if reply is BUSY:

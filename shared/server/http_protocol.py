@@ -13,7 +13,7 @@ from shared.server.strict_http import SERVER_NAME, StrictParser, status_of
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Iterable
 
     from shared.server.pending_sockets import PendingSocket, PendingSockets
 
@@ -127,14 +127,10 @@ class TrackedRequestHandler(web.RequestHandler):
         super().connection_lost(exc)
 
 
-@web.middleware
-async def notice_asked(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Notify the socket of a request (middleware)."""
+def note_request(request: web.Request) -> None:
+    """Tell a request's socket that a complete request was received."""
     if isinstance(request.protocol, TrackedRequestHandler):
         request.protocol.request_started()
-    return await handler(request)
 
 
 async def name_server(_request: web.Request, response: web.StreamResponse) -> None:

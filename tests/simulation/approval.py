@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from services.approval.domain.pairing import IdFactory
 from services.approval.domain.tokens import TokenKeys
 from services.approval.registry.expiry import Expiry
-from services.approval.requests.admission import Admissions, PendingLimits
+from services.approval.requests.admission import Admissions
+from services.approval.requests.admission_commit import PendingLimits
 from services.approval.requests.dispatcher import RequestDispatcher
 from services.approval.requests.methods import Methods
+from services.approval.requests.secrets import SecretChecks
 from services.approval.requests.write_limiter import WriteLimiter
 from services.approval.storage.store import Store
 from services.approval.storage.transaction_log import TransactionLog
@@ -67,18 +69,26 @@ class ApprovalProcess:
         self.registry = variant.registry(self.store, ledger, draws, ttl_ms=TTL_MS)
         self.registry.count = process.count
         places = WriteLimiter()
+        digests = SecretDigests((BUS_SECRET,))
         admissions = Admissions(
             store=self.store,
             ledger=ledger,
             keys=_KEYS,
-            digests=SecretDigests((BUS_SECRET,)),
+            digests=digests,
             draws=draws,
             limits=_LIMITS,
             metrics=_METRICS,
             places=places,
         )
         methods = Methods(self.registry, self.store, _KEYS, _METRICS)
-        questions = RequestDispatcher(admissions, methods, self.store, _METRICS, places)
+        questions = RequestDispatcher(
+            admissions=admissions,
+            secrets=SecretChecks(store=self.store, keys=_KEYS, digests=digests, metrics=_METRICS),
+            methods=methods,
+            store=self.store,
+            metrics=_METRICS,
+            places=places,
+        )
         self._responder = Responder(
             self.bus.publish, self._envelope, questions.dispatch, loop=process.loop
         )

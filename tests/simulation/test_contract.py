@@ -13,11 +13,11 @@ from services.approval.domain.audit import AuditEntry
 from services.approval.domain.records import Metadata, Pairing, Pending, Record, Token
 from services.approval.storage.keys import call_key
 from services.approval.storage.store import Store
-from services.approval.storage.transaction import TransactionPlan
-from services.approval.storage.transaction_log import Transaction
+from services.approval.storage.transaction import Transaction, TransactionPlan
 from shared.bus.redis_bus import make_client
 from shared.rpc.messages import BeatQuestion, Changed, Position, Present, RefusalReport, Seen
 from shared.version import VERSION
+from tests.integration.approval.plans import run
 from tests.simulation.client import RedisClient
 from tests.simulation.network import Line
 from tests.simulation.scripts import Scripts
@@ -102,15 +102,15 @@ async def put(store: Store, item: Record) -> Position:
     if item.pending is not None:
         entry.keep_request(item.device_id, item.pending, 1_000)
     entry.change("kept", item.device_id)
-    return (await store.commit(entry.plan)).change
+    return (await run(store, entry.plan)).change
 
 
 class TestCommits:
     async def test_numbers_and_tags(self, store: Store) -> None:
-        assert (await store.commit(plan())).outcome == "done"
+        assert (await run(store, plan())).outcome == "done"
         assert await store.load([]) == (Position(), [])
         plans = [plan("a"), plan("b", "c"), plan()]
-        done = [await store.commit(item) for item in plans]
+        done = [await run(store, item) for item in plans]
         assert [item.change.number for item in done] == [1, 3, 3]
         assert [item.previous_tag for item in done] == ["", plans[0].tags[0], plans[1].tags[1]]
         assert (await store.load([]))[0] == Position(3, plans[1].tags[1])
@@ -123,24 +123,24 @@ class TestCommits:
         for version, outcome in (("", "conflict"), ("x" * 16, "conflict"), (held.version, "done")):
             attempt = plan("a")
             attempt.expect("latchkey:device:a", version)
-            assert (await store.commit(attempt)).outcome == outcome
+            assert (await run(store, attempt)).outcome == outcome
 
     async def test_a_call_is_done_once(self, store: Store) -> None:
         first, second = plan("a"), plan("b")
         for item, answer in ((first, b"first\nanswer"), (second, b"second")):
             item.once(call_key("1"), answer)
-        done = await store.commit(first)
-        await store.commit(plan("c"))
-        seen = await store.commit(second)
+        done = await run(store, first)
+        await run(store, plan("c"))
+        seen = await run(store, second)
         assert (seen.outcome, seen.change, seen.answer) == ("seen", done.change, b"first\nanswer")
         assert (await store.load([]))[0].number == 2
 
     async def test_too_late(self, store: Store) -> None:
-        await store.write_alive("x")
+        await store.liveness.write_alive("x")
         for after_ms, outcome in ((-1_000, "late"), (60_000, "done")):
             attempt = plan("a")
             attempt.not_after_ms = store.now_ms() + after_ms
-            assert (await store.commit(attempt)).outcome == outcome
+            assert (await run(store, attempt)).outcome == outcome
 
     async def test_full(self, store: Store) -> None:
         outcomes = []
@@ -148,7 +148,7 @@ class TestCommits:
             attempt = plan(member)
             attempt.limit("latchkey:index", 2, member)
             attempt.write("ZADD", "latchkey:index", 1, member)
-            outcomes.append((await store.commit(attempt)).outcome)
+            outcomes.append((await run(store, attempt)).outcome)
         assert outcomes == ["done", "done", "full", "done"]
 
     async def test_indexes(self, store: Store) -> None:
@@ -169,25 +169,25 @@ class TestCommits:
 class TestHeartbeats:
     async def test_what_was_missed(self, store: Store) -> None:
         for device_id in ("a", "b", "c"):
-            await store.commit(plan(device_id, closes=["*"]))
-        received = await store.beat("g", beat(1, Position()))
+            await run(store, plan(device_id, closes=["*"]))
+        received = await store.heartbeats.answer("g", beat(1, Position()))
         assert not received.resync
         assert [change.device_id for change in received.changes] == ["a", "b", "c"]
         assert received.changes[1].previous_tag == received.changes[0].change.tag
         assert received.head == received.changes[2].change
-        again = await store.beat("g", beat(2, received.changes[1].change))
+        again = await store.heartbeats.answer("g", beat(2, received.changes[1].change))
         assert again.changes == received.changes[2:]
 
     async def test_when_to_start_over(self, store: Store) -> None:
-        assert not (await store.beat("g", beat(1, Position()))).resync
-        head = (await store.commit(plan("a", "b"))).change
+        assert not (await store.heartbeats.answer("g", beat(1, Position()))).resync
+        head = (await run(store, plan("a", "b"))).change
         for place, applied, booted, resync in (
             (2, head, True, False),
             (3, head, False, True),
             (4, Position(2, "another"), True, True),
             (5, Position(3, "x"), True, True),
         ):
-            received = await store.beat("g", beat(place, applied, booted=booted))
+            received = await store.heartbeats.answer("g", beat(place, applied, booted=booted))
             assert (received.resync, received.changes) == (resync, [])
 
     async def test_presence(self, store: Store) -> None:
@@ -196,7 +196,7 @@ class TestHeartbeats:
 
         async def tell(beat_id: int, builds_on: int, joined: list[Present], left: list[int]) -> int:
             received = beat(beat_id, Position(), builds_on=builds_on, joined=joined, left=left)
-            return (await store.beat("g", received)).presence_at
+            return (await store.heartbeats.answer("g", received)).presence_at
 
         assert await tell(1, 0, here(1, 2, 3), []) == 1
         assert await tell(2, 1, here(4), [1]) == 2
@@ -209,9 +209,11 @@ class TestHeartbeats:
         assert await standings(store) == [0, 1, 0]
 
     async def test_release_and_uptime(self, store: Store) -> None:
-        await store.beat("old", beat(1, Position()))
-        await store.beat("new", beat(1, Position(), version="9.8.7", uptime_s=5, left=[3]))
-        await store.write_alive("approval", uptime_s=6)
+        await store.heartbeats.answer("old", beat(1, Position()))
+        await store.heartbeats.answer(
+            "new", beat(1, Position(), version="9.8.7", uptime_s=5, left=[3])
+        )
+        await store.liveness.write_alive("approval", uptime_s=6)
         gateways = await store.presence.gateways(Position())
         assert {
             gateway.boot_id: (gateway.process.version, gateway.process.uptime_s)
@@ -230,9 +232,9 @@ class TestHeartbeats:
             Seen("d1", "node", "x", "", 1),
         ]
         began = time.monotonic()
-        await store.beat("g", beat(1, Position(), seen=seen))
+        await store.heartbeats.answer("g", beat(1, Position(), seen=seen))
         older = [Seen("d0", "operator", "device-token", "192.0.2.2", 5_000)]
-        await store.beat("g", beat(2, Position(), seen=older))
+        await store.heartbeats.answer("g", beat(2, Position(), seen=older))
         took_ms = math.ceil((time.monotonic() - began) * 1000)
         known, unknown = await store.presence.standings(["d0", "d1"])
         assert unknown.seen is None
@@ -262,7 +264,7 @@ async def test_a_thousand_steps_alike(real: Store) -> None:
         for store in (real, memory):
             if step < 0.5:
                 known = applied[store]
-                received = await store.beat(
+                received = await store.heartbeats.answer(
                     "g",
                     beat(
                         number + 1,
@@ -283,7 +285,7 @@ async def test_a_thousand_steps_alike(real: Store) -> None:
                 entry.change("kept", device_id)
                 if call:
                     entry.plan.once(call_key(call), b"x")
-                committed = await store.commit(entry.plan)
+                committed = await run(store, entry.plan)
                 result = (committed.outcome, committed.change.number, committed.answer)
             there = await store.presence.standings([device_id])
             messages.append((result, there[0].replicas, await store.paired()))

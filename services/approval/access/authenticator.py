@@ -18,7 +18,7 @@ from aiohttp import web
 
 from services.approval.access import sessions
 from services.approval.access.csrf import check
-from services.approval.domain.lockout import ADMIN_TOKEN
+from services.approval.domain.lockout import ADMIN_TOKEN, NOTHING_HELD
 from services.approval.problems import CROSS_SITE, LOCKED_OUT, UNAUTHORIZED, ProblemError
 from shared.addresses import ClientAddress, over_https
 from shared.secret_digests import SecretDigests
@@ -140,6 +140,8 @@ class Authenticator:
         """
         _head, _held, guards = await self._store.load_guarded([], [limit_key])
         guard = guards[limit_key]
+        if right and guard is NOTHING_HELD:
+            return 0
         locked_ms = guard.locked_ms([ADMIN_TOKEN], self._store.now_ms())
         if locked_ms:
             return locked_ms

@@ -13,14 +13,21 @@ from services.approval.domain.authorization import OPERATOR
 from services.approval.domain.listing import PART_LIMIT, Wanted, WantedRequests, read_position
 from services.approval.registry.queries import PairedPart, WantedRefusals
 from services.approval.schemas import devices, lockouts
-from services.approval.schemas.refusals import OfDevice, refusal_object, with_refusals
+from services.approval.schemas.history import AuditPage, RestoreProgress
+from services.approval.schemas.refusals import (
+    OfDevice,
+    RecentRefusals,
+    refusal_object,
+    with_refusals,
+)
+from services.approval.schemas.replicas import LiveReplicas, replicas_object
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     import msgspec
 
-    from services.approval.api.operations import (
+    from services.approval.api.parameters import (
         Approve,
         AuditQuery,
         DevicesQuery,
@@ -137,15 +144,15 @@ class Calls:
         token = await self._registry.revoke(OPERATOR, ids.device_id, ids.role)
         return devices.revoked_object(ids.device_id, ids.role, token)
 
-    async def _replicas(self, _call: Call) -> devices.LiveReplicas:
-        return devices.replicas_object(await self._registry.replicas(OPERATOR))
+    async def _replicas(self, _call: Call) -> LiveReplicas:
+        return replicas_object(await self._registry.replicas(OPERATOR))
 
-    async def _refusals(self, call: Call) -> devices.RecentRefusals:
+    async def _refusals(self, call: Call) -> RecentRefusals:
         query: RefusalsQuery = call.query
         device_id = "" if query.device_id is UNSET else query.device_id
         wanted = WantedRefusals(query.limit, device_id, only_unknown=query.of == "unknown")
         found = await self._registry.refusals(OPERATOR, wanted)
-        return devices.RecentRefusals(
+        return RecentRefusals(
             [refusal_object(one.entry, one.seen.at if one.seen else 0) for one in found]
         )
 
@@ -154,11 +161,11 @@ class Calls:
         refused = await self._registry.refusals_of(OPERATOR, [one.device_id for one in found])
         return [with_refusals(one, refused[one.device_id]) for one in found]
 
-    async def _audit(self, call: Call) -> devices.AuditPage:
+    async def _audit(self, call: Call) -> AuditPage:
         query: AuditQuery = call.query
         after = None if query.after is UNSET else query.after
         entries = await self._registry.audit(OPERATOR, after, query.limit)
-        return devices.AuditPage(entries, entries[-1].id if entries else after or 0)
+        return AuditPage(entries, entries[-1].id if entries else after or 0)
 
     async def _list_lockouts(self, _call: Call) -> lockouts.Lockouts:
         running = await self._registry.lockouts.running(OPERATOR)
@@ -169,8 +176,8 @@ class Calls:
         lifted = await self._registry.lockouts.lift(OPERATOR, ids.credential, ids.locked_address)
         return lockouts.LiftedLockout(lockouts.lockout_object(lifted))
 
-    async def _restore(self, call: Call) -> devices.RestoreProgress:
+    async def _restore(self, call: Call) -> RestoreProgress:
         body: RestorePart = call.body
         part = Part(body.backup_id, body.number, body.total, body.at, body.devices)
         progress = await self._backups.restore(OPERATOR, part)
-        return devices.RestoreProgress(progress.done, progress.skipped)
+        return RestoreProgress(progress.done, progress.skipped)

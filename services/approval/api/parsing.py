@@ -10,12 +10,13 @@ from aiohttp import web
 from aiohttp.http_exceptions import PayloadEncodingError
 from msgspec import UNSET
 
-from services.approval.api.operations import PARAMETERS
+from services.approval.api.parameters import PARAMETERS
 from services.approval.domain import fields
 from services.approval.problems import IDS, MALFORMED, MEDIA, TOO_LARGE, Ids, ProblemError
 
 if TYPE_CHECKING:
-    from services.approval.api.operations import EventsQuery, Operation
+    from services.approval.api.operations import Operation
+    from services.approval.api.parameters import EventsQuery
 
 BODY_LIMIT_BYTES: Final = 65_536
 JSON: Final = "application/json"

@@ -21,7 +21,8 @@ from services.approval.api.public import METRICS, PAGES
 from services.approval.api.session_routes import SessionViews
 from services.approval.api.static import page_files, page_view
 from services.approval.domain.errors import StoreUnavailable
-from services.approval.problems import IDS, Ids, problems
+from services.approval.problems import IDS, Ids, problem_response
+from shared.server.http_protocol import note_request
 from shared.server.strict_http import SERVER_NAME
 from shared.settings import path_of
 
@@ -119,10 +120,7 @@ def add_routes(
 
     app.on_shutdown.append(end_streams)
     names = {page.path: page.id for page in pages} | {file.path: "page" for file in files}
-    observing = _observing(metrics, authenticator, names, declared)
-    app.middlewares.extend(
-        (observing, problems, _authenticating(authenticator, frozenset(names), declared))
-    )
+    app.middlewares.append(_serving(metrics, authenticator, names, declared))
 
 
 def _handler(
@@ -170,24 +168,42 @@ async def _harden(_request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update({**HEADERS, "Cache-Control": caching})
 
 
-def _observing(
+def _serving(
     metrics: Metrics,
     authenticator: Authenticator,
-    pages: Mapping[str, str],
+    public: Mapping[str, str],
     declared: Mapping[str, str],
 ) -> Middleware:
-    """Count and time every call, and log those that change something."""
+    """Serve every call: authenticate, carry it out, answer errors, count, time and log it.
+
+    Every route that is not public requires an operator, before any other processing. Calls that
+    change something are logged.
+    """
     log = structlog.get_logger("approval")
     by_route = {(operation.method, operation.path): operation for operation in OPERATIONS}
 
     @web.middleware
-    async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def serve(request: web.Request, handler: Handler) -> web.StreamResponse:
+        note_request(request)
         path = _path(request, declared)
         method = "GET" if request.method == "HEAD" else request.method
         operation = by_route.get((method, path))
-        name = operation.id if operation else pages.get(path, "other")
+        name = operation.id if operation else public.get(path, "other")
         began = time.perf_counter()
-        response = await handler(request)
+        response: web.StreamResponse
+        try:
+            if path not in public and request.match_info.http_exception is None:
+                by_session = (request.method, path) not in _TOKEN_ONLY
+                try:
+                    request[OPENED] = await authenticator.authenticate(
+                        request, by_session=by_session
+                    )
+                except StoreUnavailable:  # the caller is unauthenticated: read nothing but the ids
+                    read_ids(request)
+                    raise
+            response = await handler(request)
+        except Exception as error:  # noqa: BLE001 (last resort; a bug is logged)
+            response = problem_response(request, error)
         took = time.perf_counter() - began
         metrics.calls.labels(name, str(response.status)).inc()
         if operation is None or not operation.streams:
@@ -204,28 +220,7 @@ def _observing(
             )
         return response
 
-    return observe
-
-
-def _authenticating(
-    authenticator: Authenticator, public: frozenset[str], declared: Mapping[str, str]
-) -> Middleware:
-    """Require an operator for every route that is not public, before any other processing."""
-
-    @web.middleware
-    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        nothing_there = request.match_info.http_exception is not None
-        path = _path(request, declared)
-        if not nothing_there and path not in public:
-            by_session = (request.method, path) not in _TOKEN_ONLY
-            try:
-                request[OPENED] = await authenticator.authenticate(request, by_session=by_session)
-            except StoreUnavailable:  # the caller is unauthenticated: read nothing but the ids
-                read_ids(request)
-                raise
-        return await handler(request)
-
-    return authenticate
+    return serve
 
 
 def _path(request: web.Request, declared: Mapping[str, str]) -> str:

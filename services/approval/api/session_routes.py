@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from services.approval.access import sessions
 from services.approval.api.parsing import read_call
-from services.approval.schemas import devices
+from services.approval.schemas.sessions import EndedSession, OpenSession
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -64,7 +64,7 @@ class SessionViews:
         await read_call(request, operation)
         if opened.session is not None:
             await self._authenticator.end_session(opened.session)
-        response = _json(devices.EndedSession(opened.session is not None))
+        response = _json(EndedSession(opened.session is not None))
         response.del_cookie(
             sessions.COOKIE,
             path=sessions.COOKIE_PATH,
@@ -76,7 +76,7 @@ class SessionViews:
 
     def _response(self, session: sessions.Session | None) -> web.Response:
         return _json(
-            devices.OpenSession(
+            OpenSession(
                 expires_at_ms=session.expires_at_ms if session else UNSET,
                 gateway_url=self._gateway_url,
             )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
+
+from services.approval.domain.errors import RequestOver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VERSION_CHARACTERS: Final = 16
 """A stored record begins with a random version of this many hex digits."""
@@ -129,6 +134,21 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     pending: Pending | None = None
 
 
+class VersionedRecord(msgspec.Struct, frozen=True):
+    """A device's record with the version that was read; both are empty if there is none.
+
+    `unreadable`: the record exists but cannot be decoded.
+    """
+
+    version: str | bytes
+    record: Record | None
+    unreadable: bool = False
+
+
+NOT_HELD: Final = VersionedRecord("", None)
+"""No record."""
+
+
 class Sighting(msgspec.Struct, frozen=True, omit_defaults=True):
     """A device's last admission: when, why, from where. `used`: last use of its tokens, by role."""
 
@@ -176,11 +196,27 @@ def _identity(role: str, about: Metadata) -> Identity:
     )
 
 
-_encode: Final = msgspec.msgpack.Encoder().encode
+encode: Final[Callable[[Record | RequestNote], bytes]] = msgspec.msgpack.Encoder().encode
+"""Encode a value for the store."""
 decode_record: Final = msgspec.msgpack.Decoder(Record).decode
 decode_note: Final = msgspec.msgpack.Decoder(RequestNote).decode
 
 
-def encode(value: Record | RequestNote) -> bytes:
-    """Encode a value for the store."""
-    return _encode(value)
+def holds_request(record: Record | None, request_id: str) -> bool:
+    """Return whether this is the device's request."""
+    pending = record.pending if record else None
+    return pending is not None and pending.request_id == request_id
+
+
+def open_request(
+    request_id: str, note: RequestNote, record: Record | None, *, now_ms: int, ttl_ms: int
+) -> tuple[Record, Pending]:
+    """Return the record and its request if that is still pending; else raise RequestOver."""
+    pending = record.pending if record else None
+    if note.state != PENDING or record is None or pending is None:
+        raise RequestOver(note.state if note.state != PENDING else EXPIRED, note.successor)
+    if pending.request_id != request_id:
+        raise RequestOver(SUPERSEDED, pending.request_id)
+    if pending.expired(now_ms, ttl_ms):
+        raise RequestOver(EXPIRED)
+    return record, pending

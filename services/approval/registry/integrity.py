@@ -88,7 +88,7 @@ class Integrity:
             state = await repairs.look()
             self._warnings = _lost(state.lost)
         if state.incomplete_index:
-            await indexes.rebuild(self._store, self._ttl_ms)
+            await indexes.rebuild(self._store, self._ledger, self._ttl_ms)
 
 
 def _lost(mark: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from services.approval.domain.audit import AuditEntry
 from services.approval.domain.errors import NotAllowed, StoreUnavailable, UnknownLockout
 from services.approval.domain.lockout import REMEMBERED_MS, index_member
 from services.approval.storage.keys import LOCKOUTS, guard_key, wrong_values_key
-from services.approval.storage.transaction_log import Transaction
+from services.approval.storage.transaction import Transaction
 from shared.addresses import parse_address
 from shared.rpc.messages import Changed, Position
 

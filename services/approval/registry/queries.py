@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from services.approval.domain.audit import AuditEntry
     from services.approval.domain.authorization import Caller
     from services.approval.domain.listing import Wanted, WantedRequests
-    from services.approval.domain.records import Record, Sighting
+    from services.approval.domain.records import Record, Sighting, VersionedRecord
     from services.approval.storage.changelog import Followed
     from services.approval.storage.presence import ApprovalReplica, GatewayReplica
     from services.approval.storage.refusals import Entry as RefusalEntry
     from services.approval.storage.refusals import OfDevice as RefusedDevice
-    from services.approval.storage.store import Store, VersionedRecord
+    from services.approval.storage.store import Store
     from shared.rpc.messages import Position
 
 
@@ -378,7 +378,6 @@ def paired(record: Record, standing: Standing | None = None) -> Paired:
     pairing = record.pairing
     if pairing is None:
         raise UnknownDevice
-    about = as_seen(pairing, standing.seen if standing else None)
-    if about is not pairing.metadata:
-        pairing = msgspec.structs.replace(pairing, metadata=about)
+    if standing is not None and standing.seen is not None:
+        pairing = msgspec.structs.replace(pairing, metadata=as_seen(pairing, standing.seen))
     return Paired(record.device_id, record.public_key, pairing, standing)

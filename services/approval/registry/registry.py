@@ -28,13 +28,19 @@ from services.approval.domain.errors import (
     UnknownRole,
     UnreadableRecord,
 )
-from services.approval.domain.records import APPROVED, EXPIRED, PENDING, REJECTED, Token
+from services.approval.domain.records import (
+    APPROVED,
+    PENDING,
+    REJECTED,
+    Token,
+    holds_request,
+    open_request,
+)
 from services.approval.registry.lockouts import LockoutRegistry
 from services.approval.registry.queries import Paired, Queries, paired
+from services.approval.registry.rejections import Rejections, plan_rejections
 from services.approval.storage.keys import call_key, device_key
-from services.approval.storage.store import NOT_HELD
-from services.approval.storage.transaction import device_source
-from services.approval.storage.transaction_log import Transaction, TransactionLog
+from services.approval.storage.transaction import Transaction, device_source
 from shared.protocol.limits import LABEL_LIMIT_CHARACTERS
 from shared.protocol.scopes import ADMIN, first_uncovered
 from shared.rpc.messages import EVERY_ROLE
@@ -44,42 +50,24 @@ if TYPE_CHECKING:
 
     from services.approval.domain.authorization import Caller
     from services.approval.domain.pairing import IdFactory
-    from services.approval.domain.records import Pairing, Pending, Record, RequestNote
-    from services.approval.storage.store import Store, VersionedRecord
+    from services.approval.domain.records import (
+        Pairing,
+        Pending,
+        Record,
+        RequestNote,
+        VersionedRecord,
+    )
+    from services.approval.storage.store import Store
     from services.approval.storage.transaction import Source
+    from services.approval.storage.transaction_log import TransactionLog
 
 CONFLICTS_LIMIT: Final = 32
 """Max. attempts at a commit that conflicts with others."""
 CONFLICT_PAUSE_SECONDS: Final = 0.004
 """Max. random pause between those attempts."""
 
-UNKNOWN: Final = "unknown"
-"""State of a request id that is neither pending nor ended within the last day."""
-
 _NODE: Final = "node"
 _Result = TypeVar("_Result")
-
-
-class RejectedRequest(msgspec.Struct, frozen=True):
-    """A request that is rejected, by this call or earlier, and its device."""
-
-    request_id: str
-    device_id: str
-
-
-class EndedRequest(msgspec.Struct, frozen=True):
-    """A request that had already ended, and how: `state` is UNKNOWN if the id is not known."""
-
-    request_id: str
-    state: str
-    successor: str = ""
-
-
-class Rejections(msgspec.Struct, frozen=True):
-    """Result of rejecting several requests."""
-
-    rejected: list[RejectedRequest]
-    ended: list[EndedRequest]
 
 
 class Registry(Queries):
@@ -110,7 +98,8 @@ class Registry(Queries):
             if note.state == APPROVED and caller.kind == "operator":
                 before = self._approved_before(note, held)
                 return await self._confirm(caller, held, note.device_id, before)
-            record, pending = self._open(request_id, note, held)
+            entry = self._entry(caller)
+            record, pending = self._open_request(request_id, note, held, entry)
             to_hold = grants.scopes_to_hold(record, pending)
             authorization.require_approve(caller, note.device_id, pending, to_hold)
             if not allow_admin and ADMIN in to_hold:
@@ -118,7 +107,6 @@ class Registry(Queries):
             outside = grants.scope_outside_roles(pending)
             if outside is not None:
                 raise InvalidScope(outside)
-            entry = self._entry(caller)
             after = grants.approved(record, pending, now_ms=entry.now_ms, draws=self._draws)
             entry.replace(held, after, note.device_id)
             entry.end_request(note.device_id, pending, APPROVED)
@@ -141,8 +129,8 @@ class Registry(Queries):
             authorization.require_reject(caller, note.device_id)
             if note.state == REJECTED and not caller.confined:
                 return await self._confirm(caller, held, note.device_id, note.device_id)
-            record, pending = self._open(request_id, note, held)
             entry = self._entry(caller)
+            record, pending = self._open_request(request_id, note, held, entry)
             entry.replace(held, grants.without_pending(record), note.device_id)
             entry.end_request(note.device_id, pending, REJECTED)
             source = _source(caller, note.device_id)
@@ -162,28 +150,7 @@ class Registry(Queries):
             if caller.confined:
                 raise NotAllowed
             entry = self._entry(caller)
-            result = Rejections([], [])
-            writes = False
-            for request_id, note, held in await self._read_all(wanted):
-                if note is None:
-                    result.ended.append(EndedRequest(request_id, UNKNOWN))
-                    continue
-                if note.state == REJECTED:
-                    entry.require(note.device_id, held.version)
-                    result.rejected.append(RejectedRequest(request_id, note.device_id))
-                    continue
-                try:
-                    record, pending = self._open(request_id, note, held)
-                except UnreadableRecord:
-                    continue  # neither ended nor rejected: its device has to be removed
-                except RequestOver as over:
-                    result.ended.append(EndedRequest(request_id, over.state, over.successor))
-                    continue
-                entry.replace(held, grants.without_pending(record), note.device_id)
-                entry.end_request(note.device_id, pending, REJECTED)
-                entry.change("rejected", note.device_id, pending=pending)
-                result.rejected.append(RejectedRequest(request_id, note.device_id))
-                writes = True
+            result, writes = await plan_rejections(self._store, entry, wanted, self._ttl_ms)
             if writes or caller.call_id or self._store.has_replicas:
                 return await self._commit(caller, entry, result)
             return result
@@ -339,29 +306,10 @@ class Registry(Queries):
         older than the record.
         """
         note = await self._note(request_id, hidden=hidden)
-        held = await self._held(note.device_id)
-        if note.state == PENDING and not _holds(held, request_id):
+        _head, (held,) = await self._store.load_surely([note.device_id])
+        if note.state == PENDING and not holds_request(held.record, request_id):
             note = await self._note(request_id, hidden=hidden)
         return note, held
-
-    async def _read_all(
-        self, request_ids: Sequence[str]
-    ) -> list[tuple[str, RequestNote | None, VersionedRecord]]:
-        """Do what `_read` does for many requests, in at most three round trips."""
-        notes = await self._store.notes(request_ids)
-        _head, held = await self._store.load([one.device_id for one in notes if one])
-        records = {one.device_id: its for one, its in zip(filter(None, notes), held, strict=True)}
-        found = list(zip(request_ids, notes, strict=True))
-        moved = [
-            request_id
-            for request_id, note in found
-            if note and note.state == PENDING and not _holds(records[note.device_id], request_id)
-        ]
-        again = dict(zip(moved, await self._store.notes(moved), strict=True))
-        return [
-            (request_id, again.get(request_id, note), records[note.device_id] if note else NOT_HELD)
-            for request_id, note in found
-        ]
 
     async def _note(self, request_id: str, *, hidden: bool) -> RequestNote:
         """Read the note on a request; `hidden`: do not reveal that there is none."""
@@ -370,20 +318,13 @@ class Registry(Queries):
             raise NotAllowed if hidden else UnknownRequest
         return note
 
-    def _open(
-        self, request_id: str, note: RequestNote, held: VersionedRecord
+    def _open_request(
+        self, request_id: str, note: RequestNote, held: VersionedRecord, entry: Transaction
     ) -> tuple[Record, Pending]:
         """Return the record and its request if that is still pending; else raise RequestOver."""
         if held.unreadable and note.state == PENDING:
             raise UnreadableRecord(device_key(note.device_id))
-        pending = held.record.pending if held.record else None
-        if note.state != PENDING or held.record is None or pending is None:
-            raise RequestOver(note.state if note.state != PENDING else EXPIRED, note.successor)
-        if pending.request_id != request_id:
-            raise RequestOver("superseded", pending.request_id)
-        if pending.expired(self._store.now_ms(), self._ttl_ms):
-            raise RequestOver(EXPIRED)
-        return held.record, pending
+        return open_request(request_id, note, held.record, now_ms=entry.now_ms, ttl_ms=self._ttl_ms)
 
     def _approved_before(self, note: RequestNote, held: VersionedRecord) -> Paired:
         if held.record is None or held.record.pairing is None:
@@ -430,7 +371,7 @@ class Registry(Queries):
         """Retry until a commit finds the records unchanged since they were read."""
         try:
             for _ in range(CONFLICTS_LIMIT):
-                narrowed = await self._narrowed(caller)
+                narrowed = await self._narrowed(caller) if caller.has_record else caller
                 authorization.require_pairing(narrowed)
                 result = await once(narrowed)
                 if result is not None:
@@ -440,17 +381,12 @@ class Registry(Queries):
             raise
         except RegistryError:
             # An earlier attempt of this call may have succeeded and changed the record.
-            first = await self._store.answered(caller.call_id)
+            first = await self._ledger.answered(caller.call_id)
             if first is None:
                 raise
             return _decode_result(first, kind)
         message = "the record could not be changed: it kept changing concurrently"
         raise StoreUnavailable(message)
-
-
-def _holds(held: VersionedRecord, request_id: str) -> bool:
-    pending = held.record.pending if held.record else None
-    return pending is not None and pending.request_id == request_id
 
 
 def _decode_result(value: bytes, kind: type[_Result]) -> _Result:

@@ -11,8 +11,8 @@ from services.approval.storage.transaction import (
     ADDRESS_ENTRIES_PER_HOUR,
     DEVICE_ENTRIES_PER_HOUR,
     HOUR_MS,
+    Transaction,
 )
-from services.approval.storage.transaction_log import Transaction
 from shared.rpc.messages import Changed, Position
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ async def write_due(store: Store, ledger: TransactionLog) -> int:
     Each is written once, by whichever replica is first. Raises StoreUnavailable.
     """
     written = 0
-    for member in await store.left_out(store.now_ms(), SUMMARIES_PER_ROUND):
+    for member in await store.audit_log.left_out(store.now_ms(), SUMMARIES_PER_ROUND):
         written += await _write(store, ledger, member)
     return written
 
@@ -40,7 +40,7 @@ async def _write(store: Store, ledger: TransactionLog, member: str) -> bool:
     hour, _, source = member.partition(":")
     kind, _, name = source.partition(":")
     key = counter_key(source, int(hour) if hour.isdecimal() else 0)
-    value = await store.counted(key)
+    value = await store.audit_log.counted(key)
     entry = Transaction("limit", store.now_ms())
     entry.plan.write("ZREM", LEFT_OUT, member)
     limit = ADDRESS_ENTRIES_PER_HOUR if kind == "address" else DEVICE_ENTRIES_PER_HOUR

@@ -1,4 +1,4 @@
-"""Dispatches requests from gateways: authorizations in batches, all others individually."""
+"""Dispatches requests from gateways: authorizations in batches, all others one by one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,12 @@ import structlog
 
 from services.approval import log_events
 from services.approval.domain.errors import StoreUnavailable, TooLate
-from services.approval.domain.lockout import guessed_without_device
-from shared.addresses import limit_key
 from shared.rpc.messages import (
-    Answer,
     AuthorizeDevice,
     BeatAnswer,
     BeatQuestion,
     Call,
     Leaving,
-    LockedOut,
     Position,
     ReportSecret,
     SecretAccepted,
@@ -30,16 +26,19 @@ from shared.rpc.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from services.approval.metrics import Metrics
     from services.approval.requests.admission import Admissions
     from services.approval.requests.methods import Methods
+    from services.approval.requests.secrets import SecretChecks
     from services.approval.requests.write_limiter import WriteLimiter
     from services.approval.storage.store import Store
     from shared.rpc.messages import Question as AnyQuestion
     from shared.rpc.messages import RefusalReport
     from shared.rpc.responder import Question, Reply
+
+    Replies = list[Reply | asyncio.Future[Reply]]
 
 
 class RequestDispatcher:
@@ -47,7 +46,9 @@ class RequestDispatcher:
 
     def __init__(
         self,
+        *,
         admissions: Admissions,
+        secrets: SecretChecks,
         methods: Methods,
         store: Store,
         metrics: Metrics,
@@ -55,36 +56,48 @@ class RequestDispatcher:
     ) -> None:
         self._places = places
         self._admissions = admissions
+        self._secrets = secrets
         self._methods = methods
         self._store = store
         self._metrics = metrics
         self._log = structlog.get_logger("approval")
 
-    async def dispatch(self, questions: Sequence[Question]) -> list[Reply | asyncio.Future[Reply]]:
-        """Answer the requests of a message; None where the outcome is unknown.
+    def dispatch(self, questions: Sequence[Question]) -> Awaitable[Replies]:
+        """Answer the requests of a message; None where the outcome is unknown."""
+        decoded = [self._decode(question) for question in questions]
+        admissions = [one for one in decoded if isinstance(one, AuthorizeDevice)]
+        if len(admissions) == len(decoded):
+            return self._admissions.handle_batch(admissions)
+        return self._dispatch_all(questions, decoded, admissions)
 
-        Requests past their deadline are dropped before any work: nobody waits for their answers,
-        and what they would write would take room from requests that are still open.
+    async def _dispatch_all(
+        self,
+        questions: Sequence[Question],
+        decoded: Sequence[AnyQuestion | None],
+        admissions: Sequence[AuthorizeDevice],
+    ) -> Replies:
+        """Answer requests of all kinds.
+
+        Those past their deadline are dropped before any work: nobody waits for their answers, and
+        what they would write would take room from requests that are still open.
         """
         now_ms = self._store.now_ms()
-        replies: list[Reply | asyncio.Future[Reply]] = [None] * len(questions)
-        admissions: dict[int, AuthorizeDevice] = {}
-        for place, question in enumerate(questions):
-            one = self._decode(question)
+        replies: Replies = [None] * len(questions)
+        for place, one in enumerate(decoded):
+            sender = questions[place].sender
             if isinstance(one, BeatQuestion | Leaving):
-                replies[place] = asyncio.ensure_future(self._answer(question.sender, one))
-            elif one is None:
-                pass
+                replies[place] = asyncio.ensure_future(self._answer(sender, one))
+            elif one is None or isinstance(one, AuthorizeDevice):
+                continue
             elif 0 < one.not_after_ms < now_ms:
                 self._metrics.questions.labels("late").inc()
-            elif isinstance(one, AuthorizeDevice):
-                admissions[place] = one
             else:
-                replies[place] = self._places.reply(partial(self._answer, question.sender, one))
+                replies[place] = self._places.reply(partial(self._answer, sender, one))
         if admissions:
-            answers = await self._admissions.handle_batch(list(admissions.values()))
-            for place, reply in zip(admissions, answers, strict=True):
-                replies[place] = reply
+            answers = iter(await self._admissions.handle_batch(admissions))
+            for place, one in enumerate(decoded):
+                if isinstance(one, AuthorizeDevice):
+                    replies[place] = next(answers)
         return replies
 
     def _decode(self, question: Question) -> AnyQuestion | None:
@@ -102,13 +115,13 @@ class RequestDispatcher:
             if isinstance(one, Call):
                 return await self._methods.answered(one)
             if isinstance(one, ReportSecret):
-                return encode(await self._count_secret(one))
+                return await self._secrets.report(one)
             if isinstance(one, TokenCheck):
-                return await self._admissions.token_checks.answered(one)
+                return await self._secrets.check(one)
             if isinstance(one, Leaving):
                 await self._store.presence.withdraw(gateway)
                 return encode(SecretAccepted(Position()))
-            answer = await self._store.beat(gateway, one)
+            answer = await self._store.heartbeats.answer(gateway, one)
             if one.addresses_after_ms >= 0:
                 answer = await self._with_addresses(answer, one.addresses_after_ms)
             if one.refused:
@@ -139,28 +152,3 @@ class RequestDispatcher:
             await self._store.refusals.write(gateway, reports, now_ms)
         except StoreUnavailable as missing:
             self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
-
-    async def _count_secret(self, report: ReportSecret) -> Answer:
-        """Count wrong secrets or clear failures after a correct one; answer if locked out."""
-        address = limit_key(report.address)
-        head, _held, guards = await self._store.load_guarded([], [address])
-        guard, now_ms = guards[address], self._store.now_ms()
-        locked_ms = guard.locked_ms(report.classes, now_ms)
-        guessed = guessed_without_device(report)
-        lockouts = self._store.lockouts
-        if guard.counts_for(guessed, now_ms) and not lockouts.knows(address, guessed):
-            locked_ms = await lockouts.count(
-                address, guessed, right_beside=report.right, not_after_ms=report.not_after_ms
-            )
-        if report.right and not locked_ms and (guessed or guard.holds(report.classes)):
-            await lockouts.clear(address, report.classes, not_after_ms=report.not_after_ms)
-        decision = "locked-out" if locked_ms else "right-secret" if report.right else "wrong-secret"
-        self._metrics.questions.labels(decision).inc()
-        self._log.info(
-            log_events.QUESTION.name,
-            connection=report.call_id,
-            device="",
-            verdict=decision,
-            change=head.number,
-        )
-        return LockedOut(head, locked_ms) if locked_ms else SecretAccepted(head)

@@ -105,7 +105,7 @@ class LivenessPublisher:
         await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(RegistryError, TimeoutError):
             async with asyncio.timeout(GONE_SECONDS):
-                await self._store.write_gone(self._boot_id)
+                await self._store.liveness.write_gone(self._boot_id)
 
     async def run(self) -> None:
         """Announce until cancelled."""
@@ -137,7 +137,7 @@ class LivenessPublisher:
 
     async def _round(self) -> None:
         uptime_s = int(self._clock.monotonic() - self._started_at)
-        await self._store.write_alive(self._boot_id, uptime_s=uptime_s)
+        await self._store.liveness.write_alive(self._boot_id, uptime_s=uptime_s)
         self._trouble = ""
         self._failing = False
         self._written_at = self._clock.monotonic()

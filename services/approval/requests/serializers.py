@@ -14,14 +14,12 @@ from msgspec.structs import replace
 
 from services.approval.registry.queries import Replicas
 from services.approval.schemas.devices import (
-    ApprovalAlive,
-    GatewayAlive,
     PairedDevice,
     PendingRequest,
     paired_object,
     pending_object,
-    replicas_object,
 )
+from services.approval.schemas.replicas import ApprovalAlive, GatewayAlive, replicas_object
 from shared.protocol.refusals import PROTOCOL_3
 from shared.version import VERSION
 

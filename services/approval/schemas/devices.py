@@ -1,4 +1,4 @@
-"""JSON objects about requests, devices and replicas, shared by the HTTP API and socket methods.
+"""JSON objects about requests and devices, shared by the HTTP API and socket methods.
 
 They never contain tokens or token ids.
 """
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from services.approval.domain.audit import AuditEntry  # noqa: TC001 (msgspec reads it)
 from services.approval.domain.fields import Count, DeviceId, Milliseconds, RequestId
 from services.approval.domain.listing import write_position
+from services.approval.schemas.refusals import LastRefusal, LastRefusedClaim  # noqa: TC001 (as above)
 from shared.protocol.connect import Role  # noqa: TC001 (as above)
 
 if TYPE_CHECKING:
@@ -23,64 +23,9 @@ if TYPE_CHECKING:
         Paired,
         PairedPart,
         PendingDevice,
-        Replicas,
         WaitingPart,
     )
-    from services.approval.registry.registry import Rejections
-    from shared.rpc.messages import UpstreamState
-
-Version = Annotated[str, Meta(description="Release; absent if the replica does not report it.")]
-Uptime = Annotated[
-    int,
-    Meta(ge=0, description="Uptime of its process; absent if the replica does not report it."),
-]
-
-
-class Refusal(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """A run of attempts to connect that were refused for the same reason.
-
-    `proven`: the attempts were this device's own, by its signature; otherwise a client only claimed
-    its id.
-    """
-
-    device_id: (
-        Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="Absent if it sent none.")]
-        | UnsetType
-    ) = UNSET
-    proven: bool
-    undecided: Annotated[
-        bool, Meta(description="No decision was possible, so this is not a refusal of the device.")
-    ]
-    reason: Annotated[str, Meta(description="A code, as in the gateway's log.")]
-    title: Annotated[str, Meta(description="The reason as text.")]
-    remedy: Annotated[str, Meta(description="What to do about it.")]
-    cause: Annotated[str, Meta(description="Row of docs/reference/causes.md.")] | UnsetType = UNSET
-    detail: (
-        Annotated[str, Meta(description="Details, which may include text from the client.")]
-        | UnsetType
-    ) = UNSET
-    count: Annotated[int, Meta(ge=1, description="Attempts without a pause above ten minutes.")]
-    first_at_ms: Milliseconds
-    last_at_ms: Milliseconds
-    past: Annotated[bool, Meta(description="The device has been admitted since.")]
-    remote_ip: Annotated[str, Meta(description="Absent for loopback.")] | UnsetType = UNSET
-    replica: Annotated[str, Meta(description="Boot id of the gateway of the last attempt.")]
-    client_id: str | UnsetType = UNSET
-    display_name: str | UnsetType = UNSET
-
-
-LastRefusal = Annotated[
-    Refusal, Meta(description="Last refusal of the device's own attempts, within a day.")
-]
-LastRefusedClaim = Annotated[
-    Refusal, Meta(description="Last refusal of a client that only claimed its id, within a day.")
-]
-
-
-class RecentRefusals(msgspec.Struct, frozen=True):
-    """Refusals of the last day, newest first."""
-
-    refusals: list[Refusal]
+    from services.approval.registry.rejections import Rejections
 
 
 class ClaimedIdentity(
@@ -184,58 +129,6 @@ class PairedDevice(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tr
     last_refused_claim: LastRefusedClaim | UnsetType = UNSET
 
 
-class UpstreamSeen(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """How a gateway finds the OpenClaw gateway behind it.
-
-    `reason` says why it cannot be reached, `downSeconds` for how long. `problems` are causes that
-    `latchkey upstream check` explains.
-    """
-
-    reachable: bool
-    version: str | UnsetType = UNSET
-    reason: str | UnsetType = UNSET
-    down_seconds: Count | UnsetType = UNSET
-    problems: tuple[str, ...] | UnsetType = UNSET
-
-
-class GatewayAlive(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """A live gateway, as of its last heartbeat.
-
-    `changesBehind`: number of changes not yet applied; absent until the gateway has learned the
-    head.
-    """
-
-    boot_id: str
-    connections: Count
-    last_beat_ago_ms: Count
-    changes_behind: Count | UnsetType = UNSET
-    version: Version | UnsetType = UNSET
-    uptime_seconds: Uptime | UnsetType = UNSET
-    upstream: UpstreamSeen | UnsetType = UNSET
-
-
-class ApprovalAlive(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """A live approval replica; `lastAliveAgoMs` is the age of its last successful write."""
-
-    boot_id: str
-    last_alive_ago_ms: Count
-    version: Version | UnsetType = UNSET
-    uptime_seconds: Uptime | UnsetType = UNSET
-
-
-class LiveReplicas(msgspec.Struct, rename="camel", frozen=True):
-    """Live replicas: gateways with the most connections first, approval replicas by boot id."""
-
-    gateways: list[GatewayAlive]
-    approvals: list[ApprovalAlive]
-    presence_version: Annotated[
-        Count, Meta(description="Changes with every connect and disconnect at a gateway.")
-    ]
-    refusals_version: Annotated[
-        Count, Meta(description="Changes whenever a gateway reports refusals.")
-    ] = 0
-
-
 class OfAddress(msgspec.Struct, frozen=True):
     """An address with several pending requests; for IPv6, a /64."""
 
@@ -329,46 +222,6 @@ class Revoked(msgspec.Struct, rename="camel", frozen=True):
     device_id: DeviceId
     role: Role
     revoked_at_ms: Milliseconds
-
-
-class OpenSession(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """The caller is authenticated as an operator, by the admin token or a session of the page.
-
-    `gatewayUrl`: where devices connect (GATEWAY_PUBLIC_URL).
-    """
-
-    expires_at_ms: (
-        Annotated[Milliseconds, Meta(description="End of the session; absent without one.")]
-        | UnsetType
-    ) = UNSET
-    gateway_url: str | UnsetType = UNSET
-
-
-class EndedSession(msgspec.Struct, frozen=True):
-    """Whether there was a session; it has ended at every replica."""
-
-    ended: bool
-
-
-class RestoreProgress(msgspec.Struct, frozen=True):
-    """Progress of a restore.
-
-    `done`: devices of the backup processed so far, and `at` of the next part. `skipped`: devices of
-    this part left unchanged because they have been paired again meanwhile.
-    """
-
-    done: Count
-    skipped: Count
-
-
-class AuditPage(msgspec.Struct, frozen=True):
-    """Entries of the audit log, oldest first; `next` is the `after` of the next page.
-
-    Without `after`, these are the newest entries, in the same order.
-    """
-
-    entries: list[AuditEntry]
-    next: Annotated[int, Meta(ge=0)]
 
 
 def pending_object(waiting: PendingDevice) -> PendingRequest:
@@ -472,45 +325,6 @@ def rejections_object(rejections: Rejections) -> RejectedMany:
             EndedBefore(one.request_id, cast("Any", one.state), one.successor or UNSET)
             for one in rejections.ended
         ],
-    )
-
-
-def replicas_object(replicas: Replicas) -> LiveReplicas:
-    """Return the live replicas."""
-    return LiveReplicas(
-        [
-            GatewayAlive(
-                boot_id=one.boot_id,
-                connections=one.connections,
-                last_beat_ago_ms=one.last_beat_ago_ms,
-                changes_behind=UNSET if one.behind is None else one.behind,
-                version=one.process.version or UNSET,
-                uptime_seconds=one.process.uptime_s if one.process.version else UNSET,
-                upstream=UNSET if one.upstream is None else _upstream_object(one.upstream),
-            )
-            for one in replicas.gateways
-        ],
-        [
-            ApprovalAlive(
-                boot_id=one.boot_id,
-                last_alive_ago_ms=one.last_alive_ago_ms,
-                version=one.process.version or UNSET,
-                uptime_seconds=one.process.uptime_s if one.process.version else UNSET,
-            )
-            for one in replicas.approvals
-        ],
-        replicas.presence,
-        replicas.refusals,
-    )
-
-
-def _upstream_object(upstream: UpstreamState) -> UpstreamSeen:
-    return UpstreamSeen(
-        reachable=upstream.reachable,
-        version=upstream.version or UNSET,
-        reason=upstream.reason or UNSET,
-        down_seconds=UNSET if upstream.reachable else max(0, upstream.down_s),
-        problems=tuple(upstream.problems) or UNSET,
     )
 
 

@@ -2,20 +2,70 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
-from msgspec import UNSET, UnsetType
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
+from services.approval.domain.fields import Milliseconds  # noqa: TC001 (msgspec reads it)
 from services.approval.domain.refusal_reasons import reason_of
-from services.approval.schemas.devices import PairedDevice, Refusal, WaitingRequest
 from services.approval.storage.refusals import NOTHING_REFUSED
 
 if TYPE_CHECKING:
+    from services.approval.schemas.devices import PairedDevice, WaitingRequest
     from services.approval.storage.refusals import Entry
     from services.approval.storage.refusals import OfDevice as Refused
 
-OfDevice = TypeVar("OfDevice", PairedDevice, WaitingRequest)
+
+class Refusal(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
+    """A run of attempts to connect that were refused for the same reason.
+
+    `proven`: the attempts were this device's own, by its signature; otherwise a client only claimed
+    its id.
+    """
+
+    device_id: (
+        Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="Absent if it sent none.")]
+        | UnsetType
+    ) = UNSET
+    proven: bool
+    undecided: Annotated[
+        bool, Meta(description="No decision was possible, so this is not a refusal of the device.")
+    ]
+    reason: Annotated[str, Meta(description="A code, as in the gateway's log.")]
+    title: Annotated[str, Meta(description="The reason as text.")]
+    remedy: Annotated[str, Meta(description="What to do about it.")]
+    cause: Annotated[str, Meta(description="Row of docs/reference/causes.md.")] | UnsetType = UNSET
+    detail: (
+        Annotated[str, Meta(description="Details, which may include text from the client.")]
+        | UnsetType
+    ) = UNSET
+    count: Annotated[int, Meta(ge=1, description="Attempts without a pause above ten minutes.")]
+    first_at_ms: Milliseconds
+    last_at_ms: Milliseconds
+    past: Annotated[bool, Meta(description="The device has been admitted since.")]
+    remote_ip: Annotated[str, Meta(description="Absent for loopback.")] | UnsetType = UNSET
+    replica: Annotated[str, Meta(description="Boot id of the gateway of the last attempt.")]
+    client_id: str | UnsetType = UNSET
+    display_name: str | UnsetType = UNSET
+
+
+LastRefusal = Annotated[
+    Refusal, Meta(description="Last refusal of the device's own attempts, within a day.")
+]
+LastRefusedClaim = Annotated[
+    Refusal, Meta(description="Last refusal of a client that only claimed its id, within a day.")
+]
+
+
+class RecentRefusals(msgspec.Struct, frozen=True):
+    """Refusals of the last day, newest first."""
+
+    refusals: list[Refusal]
+
+
+OfDevice = TypeVar("OfDevice", "PairedDevice", "WaitingRequest")
 
 
 def refusal_object(entry: Entry, seen_at_ms: int) -> Refusal:

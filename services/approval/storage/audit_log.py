@@ -17,7 +17,7 @@ from services.approval.storage.changelog import (
     entry_of,
     followed,
 )
-from services.approval.storage.keys import AUDIT, DECISIONS, HEAD
+from services.approval.storage.keys import AUDIT, DECISIONS, HEAD, LEFT_OUT
 from services.approval.storage.reaching import reaching_redis
 
 if TYPE_CHECKING:
@@ -84,6 +84,18 @@ class AuditLog:
             DECISIONS, f"({number}", "+inf", start=0, num=limit
         )
         return [decision_of(member) for member in members]
+
+    async def left_out(self, now_ms: int, limit: int) -> list[str]:
+        """Return sources, with their hour, for which a summary of audit entries is due."""
+        async with reaching_redis():
+            found = await self._client.zrangebyscore(LEFT_OUT, "-inf", now_ms, start=0, num=limit)
+        return [member.decode(errors="replace") for member in found]
+
+    async def counted(self, key: str) -> str:
+        """Return the value of a counter of audit entries; empty if there is none."""
+        async with reaching_redis():
+            value = await self._client.get(key)
+        return value.decode(errors="replace") if value else ""
 
     async def _from_end(self, limit: int) -> list[Any]:
         """Read the newest entries; without permission for XREVRANGE, scan the whole stream."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -18,11 +19,20 @@ if TYPE_CHECKING:
     Entry = tuple[bytes, dict[bytes, bytes]]
 
 _HEAD: Final = re.compile(rb"[0-9]{1,16}:[ -~]*")
+HEADS_REMEMBERED: Final = 16
+"""Size of the cache of decoded heads."""
 UNREADABLE_ENTRY: Final = "unreadable"
 """Action of an audit log entry that cannot be decoded."""
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, KeyError, RecursionError)
 _decode_changed: Final = msgspec.msgpack.Decoder(Changed).decode
 _decode_entry: Final = msgspec.json.Decoder(AuditEntry).decode
+
+
+class InvalidHead(StoreUnavailable):
+    """The number of the newest change cannot be read."""
+
+    def __init__(self) -> None:
+        super().__init__("the number of the newest change cannot be read")
 
 
 class UnreadableLog(Exception):
@@ -50,23 +60,19 @@ class Audited:
     entry: AuditEntry
 
 
+@lru_cache(HEADS_REMEMBERED)
 def decode_head(head: bytes | None) -> Position:
     """Return the position of the newest change; Position() if there are no changes.
 
-    Raises StoreUnavailable for an invalid head.
+    Raises InvalidHead. Many decisions are made between two changes, so that the last heads are
+    remembered.
     """
     if head is None:
         return Position()
-    if not is_head(head):
-        message = "the number of the newest change cannot be read"
-        raise StoreUnavailable(message)
+    if not _HEAD.fullmatch(head):
+        raise InvalidHead
     number, tag = head.decode().split(":", 1)
     return Position(int(number), tag)
-
-
-def is_head(head: bytes | None) -> bool:
-    """Return whether a head is valid; None (no changes yet) is."""
-    return head is None or _HEAD.fullmatch(head) is not None
 
 
 def decode_change(entry_id: bytes, fields: Sequence[bytes]) -> Changed:

@@ -8,7 +8,9 @@ from services.approval.storage.keys import PAIRED, PENDING, address_key, device_
 from services.approval.storage.transaction import TransactionPlan
 
 if TYPE_CHECKING:
-    from services.approval.storage.store import Store, VersionedRecord
+    from services.approval.domain.records import VersionedRecord
+    from services.approval.storage.store import Store
+    from services.approval.storage.transaction_log import TransactionLog
 
 INDEXED_AT_ONCE: Final = 100
 """Records that one commit adds to the indexes."""
@@ -16,7 +18,7 @@ NOT_APPROVED_AT_MS: Final = 0
 """Score of an unreadable record among the paired devices, so that it is listed last."""
 
 
-async def rebuild(store: Store, ttl_ms: int) -> int:
+async def rebuild(store: Store, ledger: TransactionLog, ttl_ms: int) -> int:
     """Add every record to its indexes; return the number of records scanned.
 
     A record that changes after it was read is skipped or read again. Raises StoreUnavailable.
@@ -26,22 +28,22 @@ async def rebuild(store: Store, ttl_ms: int) -> int:
     async for found in store.repairs.records():
         count += len(found)
         for start in range(0, len(found), INDEXED_AT_ONCE):
-            await _put(store, found[start : start + INDEXED_AT_ONCE], ttl_ms)
+            await _put(store, ledger, found[start : start + INDEXED_AT_ONCE], ttl_ms)
     await store.repairs.indexed(token)
     return count
 
 
-async def _put(store: Store, device_ids: list[str], ttl_ms: int) -> None:
+async def _put(store: Store, ledger: TransactionLog, device_ids: list[str], ttl_ms: int) -> None:
     """Add some records to the indexes; on a conflict, add them one by one."""
     _head, held = await store.load_surely(device_ids)
     plan = TransactionPlan()
     for device_id, one in zip(device_ids, held, strict=True):
         _add(plan, device_id, one, ttl_ms)
-    committed = await store.commit(plan)
+    committed = await ledger.run(plan)
     if committed.outcome != "conflict" or len(device_ids) == 1:
         return  # on a conflict of one record, the other commit has indexed it
     for device_id in device_ids:
-        await _put(store, [device_id], ttl_ms)
+        await _put(store, ledger, [device_id], ttl_ms)
 
 
 def _add(plan: TransactionPlan, device_id: str, held: VersionedRecord, ttl_ms: int) -> None:

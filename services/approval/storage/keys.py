@@ -35,46 +35,26 @@ ADDRESSES: Final = "latchkey:addresses"
 LOCKOUTS: Final = "latchkey:lockouts"
 """Sorted set: `<credential class> <address>` of each lock-out, by its end."""
 
-
 DEVICE_KEYS: Final = "latchkey:device:"
 """Prefix of the keys of all records."""
 
-
-def device_key(device_id: str) -> str:
-    """Return the key of a device's record."""
-    return f"{DEVICE_KEYS}{device_id}"
-
-
-def refused_key(device_id: str) -> str:
-    """Return the key of the refusals of a paired or pending device."""
-    return f"latchkey:refused:device:{device_id}"
-
-
-def request_key(request_id: str) -> str:
-    """Return the key of a request's note."""
-    return f"latchkey:request:{request_id}"
-
-
-def address_key(limit_key: str) -> str:
-    """Return the sorted set of device ids with a request from an address, by creation."""
-    return f"latchkey:pending:address:{limit_key}"
-
-
-def counter_key(source: str, hour: int) -> str:
-    """Return the counter of a source's (address's or device's) audit entries in an hour."""
-    return f"latchkey:audited:{source}:{hour}"
-
-
-def guard_key(limit_key: str) -> str:
-    """Return the key of an address's failure counts."""
-    return f"latchkey:guard:{limit_key}"
-
-
-def wrong_values_key(limit_key: str) -> str:
-    """Return the key of the wrong values sent from an address, as keyed digests."""
-    return f"latchkey:wrong:{limit_key}"
-
-
-def call_key(call_id: str) -> str:
-    """Return the key of the answer to a call."""
-    return f"latchkey:call:{call_id}"
+# Each of the following is a function that returns a key. They are the format methods of their
+# templates, because a decision names a dozen keys.
+device_key: Final = (DEVICE_KEYS + "{}").format
+"""Return the key of a device's record, by device id."""
+refused_key: Final = "latchkey:refused:device:{}".format
+"""Return the key of the refusals of a paired or pending device, by device id."""
+request_key: Final = "latchkey:request:{}".format
+"""Return the key of a request's note, by request id."""
+address_key: Final = "latchkey:pending:address:{}".format
+"""Return the sorted set of device ids with a request from an address, by creation."""
+counter_key: Final = "latchkey:audited:{}:{}".format
+"""Return the counter of a source's (address's or device's) audit entries in an hour."""
+guard_key: Final = "latchkey:guard:{}".format
+"""Return the key of an address's failure counts, by limit key."""
+wrong_values_key: Final = "latchkey:wrong:{}".format
+"""Return the key of the wrong values sent from an address, as keyed digests, by limit key."""
+call_key: Final = "latchkey:call:{}".format
+"""Return the key of the answer to a call, by call id."""
+seen_key: Final = "latchkey:seen:{}".format
+"""Return the key of a paired device's last admission, deleted with its record; by device id."""

@@ -13,6 +13,7 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from services.approval.domain.records import Sighting
+from services.approval.storage.keys import seen_key
 from services.approval.storage.reaching import reaching_redis
 from shared.addresses import is_loopback
 from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS
@@ -53,11 +54,6 @@ def presence_key(boot_id: str) -> str:
 def approval_key(boot_id: str) -> str:
     """Return the key of an approval replica's release and uptime; it expires with its listing."""
     return f"latchkey:approval:{boot_id}"
-
-
-def seen_key(device_id: str) -> str:
-    """Return the key of a paired device's last admission; deleted with its record."""
-    return f"latchkey:seen:{device_id}"
 
 
 _decode_sighting: Final = msgspec.msgpack.Decoder(Sighting).decode

@@ -23,7 +23,7 @@ class _Reaching:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if is_lost(error):
+        if error is not None and is_lost(error):
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
 

@@ -46,6 +46,8 @@ HISTORIES_APART: Final = 1_000_000
 """A new history is numbered from above the next multiple of this."""
 LOST_SHOWN_MS: Final = 86_400_000
 """How long readiness warns that history was lost."""
+REPAIRS_LIMIT: Final = 3
+"""Max. keys that one commit or heartbeat repairs before it fails."""
 SCAN_KEYS: Final = 1_000
 """Keys examined per step of a scan."""
 HISTORY_BEGUN: Final = "history-lost"

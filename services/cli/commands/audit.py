@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from services.approval.schemas import devices
+from services.approval.schemas.history import AuditPage
 from services.cli.context import Context, with_context
 from services.cli.invocation import Command
 from services.cli.words import beginning, moment, safe
@@ -48,9 +48,7 @@ async def audit(context: Context, *, after: int | None, device_id: str | None, l
         context.output.line("No entries.")
 
 
-async def _read(
-    approval: ApprovalClient, after: int | None, begins: str, limit: int
-) -> devices.AuditPage:
+async def _read(approval: ApprovalClient, after: int | None, begins: str, limit: int) -> AuditPage:
     """Return the first entries after `after`, or the latest if it is None.
 
     Filtering by device reads all pages; without a filter, approval selects the entries.
@@ -65,9 +63,9 @@ async def _read(
             if entry.device_id.startswith(begins):
                 newest.append(entry)
                 if after is not None and len(newest) == limit:
-                    return devices.AuditPage(list(newest), entry.id)
+                    return AuditPage(list(newest), entry.id)
         if len(page.entries) < PAGE_ENTRIES:
-            return devices.AuditPage(list(newest), page.next)
+            return AuditPage(list(newest), page.next)
         place = page.next
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
-from services.approval.api.operations import PART_LIMIT_DEVICES, RestorePart
+from services.approval.api.parameters import PART_LIMIT_DEVICES, RestorePart
 from services.approval.backup import format as backups
 from services.cli.context import Context, with_context
 from services.cli.errors import ApiError

@@ -12,7 +12,7 @@ from services.cli.invocation import Command
 from services.cli.words import length, replica_name
 
 if TYPE_CHECKING:
-    from services.approval.schemas import devices
+    from services.approval.schemas.replicas import ApprovalAlive, GatewayAlive
 
 
 @click.command(
@@ -55,7 +55,7 @@ async def replicas(context: Context) -> None:
     )
 
 
-def _process(item: devices.GatewayAlive | devices.ApprovalAlive) -> list[str]:
+def _process(item: GatewayAlive | ApprovalAlive) -> list[str]:
     """Return release and uptime, which older releases do not report."""
     if item.version is UNSET or item.uptime_seconds is UNSET:
         return ["unknown", "unknown"]

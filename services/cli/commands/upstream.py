@@ -21,7 +21,7 @@ from shared.settings import origin_of
 from shared.upstream import UPSTREAM_SECRET_MIN_CHARACTERS
 
 if TYPE_CHECKING:
-    from services.approval.schemas import devices
+    from services.approval.schemas.replicas import UpstreamSeen
     from services.cli.doctor.cause import Cause
     from services.cli.output import Output
 
@@ -166,7 +166,7 @@ async def check(context: Context) -> int:
     return Exit.OK if well else Exit.REFUSED
 
 
-def problems_of(found: devices.UpstreamSeen) -> list[tuple[Cause, dict[str, str]]]:
+def problems_of(found: UpstreamSeen) -> list[tuple[Cause, dict[str, str]]]:
     """Return the cause of each problem that a gateway reports, with the values to fill in."""
     reason = "" if found.reason is UNSET else found.reason
     codes = () if found.problems is UNSET else found.problems
@@ -175,7 +175,7 @@ def problems_of(found: devices.UpstreamSeen) -> list[tuple[Cause, dict[str, str]
     return [(BY_ID.get(code, REFUSES), {"reason": reason or "no answer"}) for code in codes]
 
 
-def _seen(replica: str, found: devices.UpstreamSeen) -> Seen:
+def _seen(replica: str, found: UpstreamSeen) -> Seen:
     return Seen(
         replica,
         found.reachable,

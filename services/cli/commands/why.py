@@ -16,6 +16,7 @@ from services.cli.resolve import matches_id
 
 if TYPE_CHECKING:
     from services.approval.schemas import devices as objects
+    from services.approval.schemas.refusals import Refusal
 
 MAX_REFUSALS: Final = 200
 """Maximum number of refusals that one API call returns."""
@@ -26,7 +27,7 @@ class Why(msgspec.Struct, frozen=True):
 
     pending: list[objects.WaitingRequest]
     devices: list[objects.PairedDevice]
-    refusals: list[objects.Refusal]
+    refusals: list[Refusal]
 
 
 @click.command(
@@ -68,7 +69,7 @@ async def why(context: Context, *, who: str | None, limit: int) -> None:
         _explain(context, shown)
 
 
-def _meant(who: str, found: Why, recent: list[objects.Refusal]) -> Why:
+def _meant(who: str, found: Why, recent: list[Refusal]) -> Why:
     """Return the matches: by id, else by address, else by name."""
     lower = who.lower()
     for matches in (
@@ -107,11 +108,11 @@ def _device_ids(found: Why) -> set[str]:
     }
 
 
-def _request_id(item: objects.WaitingRequest | objects.PairedDevice | objects.Refusal) -> str:
+def _request_id(item: objects.WaitingRequest | objects.PairedDevice | Refusal) -> str:
     return getattr(item, "request_id", "")
 
 
-def _list(context: Context, refusals: list[objects.Refusal]) -> None:
+def _list(context: Context, refusals: list[Refusal]) -> None:
     output, now_ms = context.output, time.time_ns() // 1_000_000
     if not refusals:
         output.line("No refusals in the last day.")

@@ -64,7 +64,7 @@ def counter(here: Replica) -> Counter:
 async def dispatchers(here: Replica, there: Replica) -> Dispatchers:
     """Return the request dispatchers of two live replicas."""
     for each in (here, there):
-        await each.store.write_alive("replica")
+        await each.store.liveness.write_alive("replica")
     return Dispatchers([here, there])
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from services.approval.requests.dispatcher import RequestDispatcher
 from services.approval.storage.keys import guard_key, wrong_values_key
 from shared.rpc.messages import (
     SHARED_SECRET,
@@ -67,7 +66,7 @@ class Counter:
 
     async def held(self) -> dict[str, list[int]]:
         """Return the failures counted against the address."""
-        value = await self._store._client.get(guard_key(self._address))
+        value = await self._store.client.get(guard_key(self._address))
         return msgspec.msgpack.decode(value) if value else {}
 
     async def earlier(self, milliseconds: int) -> None:
@@ -86,24 +85,19 @@ class Counter:
 
     async def remembered(self) -> dict[str, dict[str, int]]:
         """Return the known wrong values by class."""
-        value = await self._store._client.get(wrong_values_key(self._address))
+        value = await self._store.client.get(wrong_values_key(self._address))
         return msgspec.msgpack.decode(value[16:]) if value else {}
 
     async def _keep(self, key: str, value: Any, version: bytes = b"") -> None:
         encoded = version + msgspec.msgpack.encode(value)
-        await self._store._client.set(key, encoded, keepttl=True)
+        await self._store.client.set(key, encoded, keepttl=True)
 
 
 class Dispatchers:
     """The request dispatchers of two replicas, called without a bus."""
 
     def __init__(self, replicas: Sequence[Replica]) -> None:
-        self._questions = [
-            RequestDispatcher(
-                replica.admissions, replica.methods, replica.store, replica.metrics, replica.places
-            )
-            for replica in replicas
-        ]
+        self._questions = [replica.dispatcher for replica in replicas]
         self.asked = 0
 
     async def answered(self, question: Any) -> Reply:

@@ -39,7 +39,9 @@ class Gateway:
             "lease_ms": 60_000,
             **result,
         }
-        answer = await self._here.store.beat(self.boot_id, BeatQuestion(self._beats, **beat))
+        answer = await self._here.store.heartbeats.answer(
+            self.boot_id, BeatQuestion(self._beats, **beat)
+        )
         self.held_at = answer.presence_at
         return answer
 

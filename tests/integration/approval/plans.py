@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from services.approval.domain.audit import AuditEntry
 from services.approval.storage.transaction import TransactionPlan
+from services.approval.storage.transaction_log import TransactionLog
 from shared.rpc.messages import Changed, Position
+
+if TYPE_CHECKING:
+    from services.approval.storage.store import Store
+    from services.approval.storage.transaction_log import Committed
 
 
 def plan(changes: int = 1) -> TransactionPlan:
@@ -16,3 +23,8 @@ def plan(changes: int = 1) -> TransactionPlan:
             AuditEntry("renamed", f"device {number}", "somebody", 5),
         )
     return made
+
+
+async def run(store: Store, made: TransactionPlan) -> Committed:
+    """Commit a plan; nothing is published."""
+    return await TransactionLog(store, lambda _change: None).run(made)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from services.approval.requests.dispatcher import RequestDispatcher
 from shared.rpc.messages import (
     BeatAnswer,
     RefusalReport,
@@ -54,10 +53,7 @@ async def listed(operator: Operator, query: str = "") -> list[dict[str, Any]]:
 
 async def beaten(here: Replica, body: bytes) -> BeatAnswer:
     """Answer a gateway's heartbeat as it arrives over the bus."""
-    questions = RequestDispatcher(
-        here.admissions, here.methods, here.store, here.metrics, here.places
-    )
-    (reply,) = await questions.dispatch([Question("east", msgspec.Raw(body))])
+    (reply,) = await here.dispatcher.dispatch([Question("east", msgspec.Raw(body))])
     assert isinstance(reply, asyncio.Future)
     answer = await reply
     assert isinstance(answer, bytes)

@@ -21,8 +21,11 @@ from services.approval.domain.tokens import TokenKeys, draw_epoch, draw_request_
 from services.approval.metrics import Metrics
 from services.approval.registry.expiry import Expiry
 from services.approval.registry.registry import Registry
-from services.approval.requests.admission import Admissions, PendingLimits
+from services.approval.requests.admission import Admissions
+from services.approval.requests.admission_commit import PendingLimits
+from services.approval.requests.dispatcher import RequestDispatcher
 from services.approval.requests.methods import Methods
+from services.approval.requests.secrets import SecretChecks
 from services.approval.requests.write_limiter import WriteLimiter
 from services.approval.settings import Settings, read_settings
 from services.approval.storage.store import Store
@@ -104,11 +107,12 @@ class Replica:
             chance=random.Random(),
         )
         self.places: Final = WriteLimiter()
+        digests = SecretDigests(settings.common.bus_secrets)
         self.admissions: Final = Admissions(
             store=self.store,
             ledger=self.ledger,
             keys=self.keys,
-            digests=SecretDigests(settings.common.bus_secrets),
+            digests=digests,
             draws=draws,
             limits=PendingLimits(
                 ttl_ms, settings.pending_limit, settings.pending_limit_per_address
@@ -116,8 +120,18 @@ class Replica:
             metrics=self.metrics,
             places=self.places,
         )
-        self.backups: Final = BackupService(self.store, self.ledger)
         self.methods: Final = Methods(self.registry, self.store, self.keys, self.metrics)
+        self.dispatcher: Final = RequestDispatcher(
+            admissions=self.admissions,
+            secrets=SecretChecks(
+                store=self.store, keys=self.keys, digests=digests, metrics=self.metrics
+            ),
+            methods=self.methods,
+            store=self.store,
+            metrics=self.metrics,
+            places=self.places,
+        )
+        self.backups: Final = BackupService(self.store, self.ledger)
         self.events: Final = Events(self.registry, self.metrics, **(events or {}))
         ops = OpsViews(
             readiness=Readiness("replica", {"store": lambda: self.health}),

@@ -141,8 +141,8 @@ class TestEveryRouteRequiresAuthentication:
         self, here: Replica, there: Replica, operator: Operator
     ) -> None:
         """After ten wrong tokens in all, a right one is refused too, and nothing is looked up."""
-        await here.store.write_alive("here")
-        await there.store.write_alive("there")
+        await here.store.liveness.write_alive("here")
+        await there.store.liveness.write_alive("there")
         waiting = await here.request(Device.new().asks())
         async with Operator(there) as elsewhere:
             replies = []
@@ -178,7 +178,7 @@ class TestEveryRouteRequiresAuthentication:
             replica(url, TRUSTED_PROXIES="127.0.0.1,::1") as server,
             Operator(server) as operator,
         ):
-            await server.store.write_alive("one")
+            await server.store.liveness.write_alive("one")
             for _ in range(2):
                 for _ in range(FAILURES_LIMIT - 1):
                     assert await come(operator, "203.0.113.9", next(wrongs)) == 401

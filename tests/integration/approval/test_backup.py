@@ -58,7 +58,7 @@ async def beat(here: Replica, applied: Position, beat_id: int = 1) -> BeatAnswer
     question = BeatQuestion(
         beat_id=beat_id, applied=applied, booted=True, builds_on=0, connections=0, lease_ms=10_000
     )
-    return await here.store.beat("a gateway", question)
+    return await here.store.heartbeats.answer("a gateway", question)
 
 
 class TestBackup:

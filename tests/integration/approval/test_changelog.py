@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from services.approval.storage.keys import AUDIT, CHANGES, DECISIONS, HEAD
+from services.approval.storage.repairs import script
 from shared.rpc.messages import Changed, Position
-from tests.integration.approval.plans import plan
+from tests.integration.approval.plans import plan, run
 
 if TYPE_CHECKING:
     from services.approval.storage.store import Store
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
 class TestNumbers:
     async def test_before_the_first(self, store: Store) -> None:
         assert await store.load([]) == (Position(), [])
-        committed = await store.commit(plan(0))
+        committed = await run(store, plan(0))
         assert (committed.outcome, committed.change) == ("done", Position())
 
     async def test_they_rise_without_gaps_and_name_their_predecessor(
         self, here: Replica, store: Store
     ) -> None:
         plans = [plan(1), plan(3), plan(0), plan(2)]
-        committed = [await store.commit(item) for item in plans]
+        committed = [await run(store, item) for item in plans]
         assert [change.change.number for change in committed] == [1, 4, 4, 6]
         assert [change.previous_tag for change in committed] == [
             "",
@@ -45,7 +46,7 @@ class TestNumbers:
     async def test_the_logs_contain_events_and_their_authors(
         self, here: Replica, store: Store
     ) -> None:
-        await store.commit(plan(2))
+        await run(store, plan(2))
         log = await here.redis.xrange(CHANGES)
         received = [msgspec.msgpack.decode(fields[b"body"], type=Changed) for _, fields in log]
         assert [item.device_id for item in received] == ["device 0", "device 1"]
@@ -58,7 +59,7 @@ class TestNumbers:
         assert [item.id for item in await store.audit_log.read(0, 1)] == [1]
 
     async def test_many_at_once(self, here: Replica, store: Store) -> None:
-        await asyncio.gather(*(store.commit(plan(count % 3)) for count in range(60)))
+        await asyncio.gather(*(run(store, plan(count % 3)) for count in range(60)))
         log = await here.redis.xrange(CHANGES)
         assert [entry_id for entry_id, _ in log] == [b"%d-0" % n for n in range(1, 61)]
         for (_, before), (_, after) in itertools.pairwise(log):
@@ -68,7 +69,7 @@ class TestNumbers:
         last = 2**53 - 3
         await here.redis.set(HEAD, f"{last}:tag")
         await here.redis.xadd(CHANGES, {"tag": "tag"}, id=f"{last}-0")  # the head's own entry
-        committed = await store.commit(plan(2))
+        committed = await run(store, plan(2))
         assert committed.change.number == last + 2
         assert (await store.load([]))[0] == committed.change
         assert [item.id for item in await store.audit_log.read(last, 10)] == [last + 1, last + 2]
@@ -81,7 +82,7 @@ class TestNumbers:
             encoded, *blobs = attempt.arguments()
             shorter = msgspec.msgpack.encode(msgspec.msgpack.decode(encoded) | {"kept": (3, 5, 2)})
             await here.redis.eval(
-                store._commit.script, len(attempt.keys), *attempt.keys, shorter, *blobs
+                script("commit.lua"), len(attempt.keys), *attempt.keys, shorter, *blobs
             )
         numbers = {
             key: [entry_id for entry_id, _ in await here.redis.xrange(key)]

@@ -10,11 +10,12 @@ import pytest
 from services.approval.domain.errors import StoreUnavailable
 from services.approval.domain.records import VERSION_CHARACTERS
 from services.approval.storage.transaction import CALLS_KEPT_MS, TransactionPlan
-from tests.integration.approval.plans import plan
+from tests.integration.approval.plans import plan, run
 from tests.integration.approval.replica import everything
 
 if TYPE_CHECKING:
-    from services.approval.storage.store import Committed, Store
+    from services.approval.storage.store import Store
+    from services.approval.storage.transaction_log import Committed
     from tests.integration.approval.replica import Replica
     from tests.support.clock import FakeClock
     from tools.support.redis import RedisServer
@@ -32,7 +33,7 @@ async def refused(
 ) -> Committed:
     """Make a commit that must end this way, and check that nothing was written."""
     before = await everything(redis_server.admin_url)
-    committed = await store.commit(attempt)
+    committed = await run(store, attempt)
     assert committed.outcome == outcome
     assert await everything(redis_server.admin_url) == before
     return committed
@@ -43,12 +44,12 @@ class TestExpects:
         attempt = plan()
         attempt.expect(RECORD, "")
         attempt.put(RECORD, b"one")
-        assert (await store.commit(attempt)).outcome == "done"
+        assert (await run(store, attempt)).outcome == "done"
         first = await version(here, RECORD)
         attempt = plan()
         attempt.expect(RECORD, first)
         attempt.put(RECORD, b"two\x00\n")
-        assert (await store.commit(attempt)).outcome == "done"
+        assert (await run(store, attempt)).outcome == "done"
         assert await here.redis.get(RECORD) == (await version(here, RECORD)).encode() + b"two\x00\n"
         assert await version(here, RECORD) != first
 
@@ -56,7 +57,7 @@ class TestExpects:
     async def test_conflict(self, store: Store, redis_server: RedisServer, expected: str) -> None:
         attempt = plan()
         attempt.put(RECORD, b"one")
-        head = (await store.commit(attempt)).change
+        head = (await run(store, attempt)).change
         attempt = plan()
         attempt.expect(OTHER, "")
         attempt.expect(RECORD, expected)
@@ -77,7 +78,10 @@ class TestExpects:
         for number, attempt in enumerate(attempts):
             attempt.expect(RECORD, "")
             attempt.put(RECORD, b"%d" % number)
-        outcomes = [item.outcome for item in await asyncio.gather(*map(store.commit, attempts))]
+        outcomes = [
+            item.outcome
+            for item in await asyncio.gather(*(run(store, attempt) for attempt in attempts))
+        ]
         assert sorted(outcomes) == ["conflict"] * 19 + ["done"]
         assert (await store.load([]))[0].number == 1
         stored = (await here.redis.get(RECORD))[VERSION_CHARACTERS:]
@@ -92,8 +96,8 @@ class TestCalls:
         attempt = plan(2)
         attempt.put(RECORD, b"one")
         attempt.once(CALL, answer)
-        first = await store.commit(attempt)
-        await store.commit(plan(3))
+        first = await run(store, attempt)
+        await run(store, plan(3))
         again = plan()
         again.expect(RECORD, "other than it is")
         again.put(RECORD, b"two")
@@ -107,10 +111,10 @@ class TestCalls:
             attempt = plan()
             attempt.expect(RECORD, "0" * VERSION_CHARACTERS)
             attempt.once(CALL, b"answer")
-            assert (await store.commit(attempt)).outcome == "conflict"
+            assert (await run(store, attempt)).outcome == "conflict"
         attempt = plan()
         attempt.once(CALL, b"answer")
-        assert (await store.commit(attempt)).outcome == "done"
+        assert (await run(store, attempt)).outcome == "done"
 
 
 class TestDeadline:
@@ -118,7 +122,7 @@ class TestDeadline:
         self, here: Replica, store: Store, clock: FakeClock, redis_server: RedisServer
     ) -> None:
         """Redis's clock decides, which `now_ms` follows once it was read, not our own."""
-        await store.write_alive("boot")
+        await store.liveness.write_alive("boot")
         assert abs(store.now_ms() - clock.wall_ms()) > 86_400_000
         for earlier_by, outcome in ((5_000, "late"), (-60_000, "done")):
             attempt = plan()
@@ -128,7 +132,7 @@ class TestDeadline:
             if outcome == "late":
                 await refused(store, attempt, outcome, redis_server)
             else:
-                assert (await store.commit(attempt)).outcome == outcome
+                assert (await run(store, attempt)).outcome == outcome
 
 
 class TestLimits:
@@ -148,14 +152,14 @@ class TestLimits:
         attempt = plan()
         attempt.limit(INDEX, 3, "newcomer")
         attempt.write("ZADD", INDEX, 1, "newcomer")
-        assert (await store.commit(attempt)).outcome == "done"
+        assert (await run(store, attempt)).outcome == "done"
 
     async def test_admitted_clients_stay_connected(self, here: Replica, store: Store) -> None:
         await self.fill(here, 5)
         attempt = plan()
         attempt.limit(INDEX, 3, "member 2")
         attempt.write("ZADD", INDEX, 9, "member 2")
-        assert (await store.commit(attempt)).outcome == "done"
+        assert (await run(store, attempt)).outcome == "done"
         assert await here.redis.zscore(INDEX, "member 2") == 9
 
 
@@ -164,9 +168,9 @@ class TestNoPart:
         attempt = plan()
         attempt.write("FLUSHALL", RECORD)
         with pytest.raises(StoreUnavailable):
-            await store.commit(attempt)
+            await run(store, attempt)
 
     async def test_with_copies_it_is_done_only_once_one_has_it(self, store: Store) -> None:
         store.has_replicas = True
         with pytest.raises(StoreUnavailable, match="replica"):
-            await store.commit(plan())
+            await run(store, plan())

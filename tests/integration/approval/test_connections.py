@@ -16,7 +16,7 @@ from services.approval.api.server import SOCKETS_LIMIT, SOCKETS_LIMIT_PER_ADDRES
 from services.approval.metrics import Metrics
 from shared.protocol.limits import HANDSHAKE_DEADLINE_SECONDS
 from shared.server.accept import SPARE_DESCRIPTORS
-from shared.server.http_protocol import notice_asked
+from shared.server.http_protocol import note_request
 from shared.server.sockets import open_sockets
 from tests.support.clock import FakeClock
 from tests.support.raw_socket import RawSocket
@@ -24,13 +24,21 @@ from tools.support.stack import Stack
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from shared.settings import Network
 
 LIMIT: Final = 3
 ASKING: Final = b"GET %s HTTP/1.1\r\nHost: approval\r\n\r\n"
+
+
+@web.middleware
+async def _note(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    note_request(request)
+    return await handler(request)
 
 
 class LimitedServer:
@@ -42,7 +50,7 @@ class LimitedServer:
         self.streaming = 0
         self.ended = asyncio.Event()
         self._stack = ExitStack()
-        self._app = web.Application(middlewares=[notice_asked])
+        self._app = web.Application(middlewares=[_note])
         self._app.router.add_get("/page", self._page)
         self._app.router.add_get("/stream", self._stream)
         self._runner = web.AppRunner(self._app, access_log=None)

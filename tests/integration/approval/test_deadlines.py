@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from services.approval.domain.authorization import OPERATOR
-from services.approval.requests.dispatcher import RequestDispatcher
 from shared.clock import SystemClock
 from shared.protocol.scopes import ADMIN
 from shared.rpc.messages import (
@@ -148,11 +147,8 @@ async def dispatch(
     here: Replica, question: Writing, *, not_after_ms: int
 ) -> Reply | asyncio.Future[Reply]:
     """Deliver a question with this deadline, and return its reply or where it will appear."""
-    dispatcher = RequestDispatcher(
-        here.admissions, here.methods, here.store, here.metrics, here.places
-    )
     body = msgspec.Raw(encode(msgspec.structs.replace(question, not_after_ms=not_after_ms)))
-    (reply,) = await dispatcher.dispatch([Question("a gateway", body)])
+    (reply,) = await here.dispatcher.dispatch([Question("a gateway", body)])
     return reply
 
 
@@ -229,14 +225,14 @@ class TestAdmissions:
     async def test_a_late_one_is_not_tried_again(self, here: Replica) -> None:
         """Repeating its commit would keep others waiting for what cannot succeed."""
         commits: list[Any] = []
-        commit = here.store.commit
+        commit = here.ledger.run
 
         async def counted(plan: Any) -> Any:
             commits.append(plan)
             return await commit(plan)
 
-        here.store.commit = counted  # type: ignore[method-assign]
-        here.store.now_ms = lambda: 1  # type: ignore[method-assign]
+        here.ledger.run = counted  # type: ignore[method-assign]
+        here.store.now_ms = lambda: 1
         question = await new_request(here)
         reply = await dispatch(here, question, not_after_ms=2)
         assert isinstance(reply, asyncio.Future)

@@ -55,7 +55,7 @@ async def change(here: Replica, count: int = 1, label: str = "") -> None:
             Changed(Position(), "", "d", "renamed", 5),
             AuditEntry("renamed", "d", "somebody", 5, label=label),
         )
-    assert (await here.store.commit(made)).outcome == "done"
+    assert (await here.ledger.run(made)).outcome == "done"
 
 
 class TestLive:

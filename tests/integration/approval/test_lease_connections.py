@@ -46,9 +46,9 @@ async def test_heartbeats_and_liveness_pass_when_all_other_connections_are_taken
     store = Store(taken, FakeClock(), lease=lease)
     with pytest.raises(StoreUnavailable):
         await store.count_paired()
-    await store.write_alive("here")
-    answer = await store.beat(
+    await store.liveness.write_alive("here")
+    answer = await store.heartbeats.answer(
         "a gateway", BeatQuestion(7, Position(), booted=False, builds_on=0, connections=0)
     )
     assert answer.beat_id == 7
-    await store.write_gone("here")
+    await store.liveness.write_gone("here")

@@ -109,7 +109,7 @@ class TestDevices:
         await here.pair(device, address="192.0.2.1")
         seen = [Seen(device.device_id, "operator", "token", "198.51.100.7", 0)]
         question = BeatQuestion(1, Position(), booted=False, builds_on=0, connections=0, seen=seen)
-        await here.store.beat("gateway", question)
+        await here.store.heartbeats.answer("gateway", question)
         (shown,) = (await operator.get("/v1/devices?q=198.51.100")).ok()["devices"]
         assert shown["remoteIp"] == "198.51.100.7"
 

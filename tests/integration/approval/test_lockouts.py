@@ -111,7 +111,7 @@ class TestGuessesAreCountedAcrossReplicas:
         self, redis_server: RedisServer
     ) -> None:
         async with replica(redis_server.approval_url, SystemClock()) as server:
-            await server.store.write_alive("replica")
+            await server.store.liveness.write_alive("replica")
             await self._counts_down(Dispatchers([server]))
 
     async def _counts_down(self, dispatchers: Dispatchers) -> None:
@@ -189,7 +189,7 @@ class TestKnownValues:
         return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("eval", "evalsha"))
 
     async def test_a_known_wrong_value_is_refused_without_a_script(self, here: Replica) -> None:
-        await here.store.write_alive("here")
+        await here.store.liveness.write_alive("here")
         dispatchers = Dispatchers([here])
         device = await here.paired()
         stale = [asks(device, number, token="stale", **TWICE) for number in range(20)]
@@ -206,7 +206,7 @@ class TestKnownValues:
         assert await self.scripts(here) == before
 
     async def test_a_known_wrong_value_is_still_locked_out(self, here: Replica) -> None:
-        await here.store.write_alive("here")
+        await here.store.liveness.write_alive("here")
         dispatchers = Dispatchers([here])
         assert isinstance(
             await dispatchers.report_secret(right=False, value="stale"), SecretAccepted
@@ -215,7 +215,7 @@ class TestKnownValues:
         assert isinstance(await dispatchers.report_secret(right=False, value="stale"), LockedOut)
 
     async def test_a_known_wrong_device_token_clears_no_failures(self, here: Replica) -> None:
-        await here.store.write_alive("here")
+        await here.store.liveness.write_alive("here")
         dispatchers = Dispatchers([here])
         device = await here.paired()
         for number in range(3):

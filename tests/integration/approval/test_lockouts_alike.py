@@ -14,7 +14,6 @@ import pytest
 
 from services.approval.domain.authorization import OPERATOR
 from services.approval.domain.lockout import FAILURES_LIMIT, LOCK_MS
-from services.approval.requests.dispatcher import RequestDispatcher
 from services.approval.storage.keys import guard_key, wrong_values_key
 from services.gateway.handshake.outcome import Accepted
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST, REFERENCE, Profile
@@ -79,9 +78,7 @@ class Way:
 
     def __post_init__(self) -> None:
         server = self.replica
-        self._questions = RequestDispatcher(
-            server.admissions, server.methods, server.store, server.metrics, server.places
-        )
+        self._questions = server.dispatcher
 
     async def pair(self) -> None:
         """Pair the command line's device and store its token."""
@@ -109,13 +106,13 @@ class Way:
 
     async def _keep(self, held: dict[str, tuple[int, int, int]]) -> None:
         key = guard_key(REMOTE.address)
-        await self.replica.store._client.set(key, msgspec.msgpack.encode(held))
-        await self.replica.store._client.delete(wrong_values_key(REMOTE.address))
+        await self.replica.store.client.set(key, msgspec.msgpack.encode(held))
+        await self.replica.store.client.delete(wrong_values_key(REMOTE.address))
         self.replica.store.lockouts.known.clear()
 
     async def failures(self, name: str) -> int:
         """Return the address's number of failures in this class."""
-        value = await self.replica.store._client.get(guard_key(REMOTE.address))
+        value = await self.replica.store.client.get(guard_key(REMOTE.address))
         held = msgspec.msgpack.decode(value) if value else {}
         return int(held[name][0]) if name in held else 0
 
@@ -168,7 +165,7 @@ class Way:
 
 @pytest.fixture
 async def way(here: Replica) -> Way:
-    await here.store.write_alive("here")
+    await here.store.liveness.write_alive("here")
     way = Way(here)
     await way.pair()
     return way

@@ -28,7 +28,7 @@ ADMIN: Final = "admin-token"
 
 async def lock(replica: Replica, credential: str = SHARED_SECRET, address: str = ADDRESS) -> None:
     """Report ten wrong values from an address."""
-    await replica.store.write_alive("replica")
+    await replica.store.liveness.write_alive("replica")
     for number in range(FAILURES_LIMIT):
         await replica.store.lockouts.count(address, {credential: [f"stale {number}"]})
 
@@ -98,7 +98,7 @@ class TestLift:
         elsewhere: Operator,
         credential: str,
     ) -> None:
-        await there.store.write_alive("there")
+        await there.store.liveness.write_alive("there")
         await lock(here, credential)
         assert await fail(there, credential, "another") > 0
         lifted = (await elsewhere.call("DELETE", path(credential))).ok()["lifted"]
@@ -206,7 +206,7 @@ class TestLift:
         self, here: Replica, operator: Operator
     ) -> None:
         """Failures of another class at the same address, while one is locked and lifted."""
-        await here.store.write_alive("here")
+        await here.store.liveness.write_alive("here")
         for round_ in range(6):
             await lock_with(here, SHARED_SECRET, f"round {round_}")
             await here.store.lockouts.clear(ADDRESS, [DEVICE_TOKEN])

@@ -23,7 +23,7 @@ from services.approval.storage.keys import (
 from services.approval.storage.presence import APPROVALS, GATEWAYS, PRESENCE_VERSION, presence_key
 from services.approval.storage.repairs import HISTORIES_APART
 from shared.rpc.messages import BeatQuestion, Position, Seen
-from tests.integration.approval.plans import plan
+from tests.integration.approval.plans import plan, run
 from tests.integration.approval.replica import everything
 from tests.unit.approval.devices import Device
 
@@ -129,26 +129,26 @@ async def test_removing_a_device_is_done_as_a_whole_whatever_key_is_lost(
 async def test_a_heartbeat_after_head_and_log_disagree_makes_the_gateway_start_over(
     here: Replica, store: Store, key: str, harm: Harm
 ) -> None:
-    at = (await store.commit(plan(3))).change
-    assert not (await store.beat("gateway", beat(1, at))).resync
+    at = (await run(store, plan(3))).change
+    assert not (await store.heartbeats.answer("gateway", beat(1, at))).resync
     await harm(here.redis, key)
-    answer = await store.beat("gateway", beat(2, at))
+    answer = await store.heartbeats.answer("gateway", beat(2, at))
     assert answer.resync
     assert answer.head.number == BEYOND or key == CHANGES
-    assert not (await store.beat("gateway", beat(3, answer.head))).resync
+    assert not (await store.heartbeats.answer("gateway", beat(3, answer.head))).resync
     assert [entry.action for entry in await store.audit_log.newest(1)] == ["history-lost"]
 
 
 async def test_a_change_log_entry_that_cannot_be_read_begins_a_new_history(
     here: Replica, store: Store
 ) -> None:
-    first = (await store.commit(plan())).change
-    await store.commit(plan())
+    first = (await run(store, plan())).change
+    await run(store, plan())
     log = await here.redis.xrange(CHANGES)
     await here.redis.delete(CHANGES)
     await here.redis.xadd(CHANGES, log[0][1], id=log[0][0])
     await here.redis.xadd(CHANGES, {**log[1][1], b"body": b"garbage"}, id=log[1][0])
-    answer = await store.beat("gateway", beat(1, first))
+    answer = await store.heartbeats.answer("gateway", beat(1, first))
     assert answer.resync
     assert answer.head.number == BEYOND
 
@@ -156,7 +156,7 @@ async def test_a_change_log_entry_that_cannot_be_read_begins_a_new_history(
 async def test_two_replicas_that_meet_the_same_loss_begin_one_history(
     here: Replica, there: Replica
 ) -> None:
-    await here.store.commit(plan())
+    await here.ledger.run(plan())
     await here.redis.delete(HEAD)
     await here.store.repairs.repair(HEAD)
     await there.store.repairs.repair(HEAD)
@@ -166,37 +166,37 @@ async def test_two_replicas_that_meet_the_same_loss_begin_one_history(
 async def test_an_audit_log_of_another_type_is_dropped_once_and_history_goes_on(
     here: Replica, there: Replica
 ) -> None:
-    head = (await here.store.commit(plan())).change
+    head = (await here.ledger.run(plan())).change
     await as_list(here.redis, AUDIT)
     for replica in (here, there):  # both have found it before either repaired it
         await replica.store.repairs.repair(AUDIT, head.tag)
     assert (await here.store.load([]))[0] == head
-    assert (await there.store.commit(plan())).change.number == head.number + 1
+    assert (await there.ledger.run(plan())).change.number == head.number + 1
 
 
 async def test_an_audit_log_that_takes_no_more_numbers_is_named_and_nothing_is_done(
     here: Replica, store: Store, redis_server: RedisServer
 ) -> None:
-    await store.commit(plan())
+    await run(store, plan())
     await here.redis.xadd(AUDIT, {"entry": b"{}"}, id=f"{2**64 - 1}-0")
     before = await everything(redis_server.admin_url)
     with pytest.raises(StoreUnavailable, match="DEL latchkey:audit"):
-        await store.commit(plan())
+        await run(store, plan())
     assert await everything(redis_server.admin_url) == before
     health = Integrity(store, here.ledger, Metrics(), ttl_ms=TTL_MS, ready=lambda: True).health()
     assert not health.ok
     assert AUDIT in health.reason
     await here.redis.delete(AUDIT)
-    assert (await store.commit(plan())).outcome == "done"
+    assert (await run(store, plan())).outcome == "done"
     assert store.repairs.trouble == ""
 
 
 async def test_readiness_warns_of_a_lost_history_at_every_replica(
     here: Replica, there: Replica
 ) -> None:
-    await here.store.commit(plan())
+    await here.ledger.run(plan())
     await here.redis.delete(CHANGES)
-    await here.store.commit(plan())
+    await here.ledger.run(plan())
     for replica in (here, there):
         integrity = Integrity(
             replica.store, replica.ledger, Metrics(), ttl_ms=TTL_MS, ready=lambda: True
@@ -241,8 +241,8 @@ async def test_making_an_index_anew_brings_no_removed_device_back(
     attempt = plan(0)
     attempt.expect(f"latchkey:device:{device.device_id}", held[0].version)
     attempt.write("ZADD", PAIRED, 1, device.device_id)
-    assert (await here.store.commit(attempt)).outcome == "conflict"
-    await rebuild(here.store, TTL_MS)
+    assert (await here.ledger.run(attempt)).outcome == "conflict"
+    await rebuild(here.store, here.ledger, TTL_MS)
     assert await here.redis.zcard(PAIRED) == 0
 
 
@@ -269,21 +269,21 @@ async def test_a_full_address_whose_index_names_nobody_takes_new_requests(here: 
 async def test_no_presence_key_prevents_the_answer_to_a_heartbeat(
     here: Replica, store: Store, key: str, harm: Harm
 ) -> None:
-    at = (await store.commit(plan())).change
+    at = (await run(store, plan())).change
     await here.redis.zadd(PAIRED, {"device": 1})
     await harm(here.redis, key)
     seen = [Seen("device", "operator", "device-token", "203.0.113.9", 5)]
-    answer = await store.beat("gateway", beat(1, at, seen=seen))
+    answer = await store.heartbeats.answer("gateway", beat(1, at, seen=seen))
     assert (answer.head, answer.presence_at) == (at, 1)
-    assert (await store.beat("gateway", beat(2, at))).head == at
+    assert (await store.heartbeats.answer("gateway", beat(2, at))).head == at
 
 
 @pytest.mark.parametrize("harm", [as_text, as_list])
 async def test_the_list_of_approvals_is_begun_anew(here: Replica, store: Store, harm: Harm) -> None:
     await harm(here.redis, APPROVALS)
     with pytest.raises(StoreUnavailable):
-        await store.write_alive("a")
-    await store.write_alive("a")
+        await store.liveness.write_alive("a")
+    await store.liveness.write_alive("a")
     assert [approval.boot_id for approval in await store.presence.approvals()] == ["a"]
 
 
@@ -298,6 +298,6 @@ async def test_an_index_that_is_lost_again_while_it_is_made_anew_is_not_taken_fo
     await here.pair(Device.new())
     await here.store.repairs.indexed(token)
     assert (await here.store.repairs.look()).incomplete_index
-    await rebuild(here.store, TTL_MS)
+    await rebuild(here.store, here.ledger, TTL_MS)
     assert len((await operator.get("/v1/devices")).ok()["devices"]) == 3
     assert not (await here.store.repairs.look()).incomplete_index

@@ -118,10 +118,10 @@ class TestR13:
     ) -> None:
         joined = [Present(1, device.device_id, "operator", 5)]
         again = BeatQuestion(1, Position(), booted=False, builds_on=0, connections=1, joined=joined)
-        await here.store.beat("east", again)
+        await here.store.heartbeats.answer("east", again)
         east.held_at, east._beats = 1, 1
         await east.loses(1)
-        assert (await here.store.beat("east", again)).presence_at == 2
+        assert (await here.store.heartbeats.answer("east", again)).presence_at == 2
         assert await where(operator, device) == []
 
     async def test_from_the_start_forgets_what_was(
@@ -242,7 +242,7 @@ class TestSeen:
     ) -> None:
         await east.beat(seen=[Seen(device.device_id, "operator", "token", "", 0, "Old")])
         assert (await shown(operator, device))["displayName"] == "Old"
-        here.store.now_ms = lambda: 2**50  # type: ignore[method-assign]
+        here.store.now_ms = lambda: 2**50
         asked = await here.request(device.asks(("operator.admin",), name="New"))
         await here.registry.approve(OPERATOR, asked.request_id)
         assert (await shown(operator, device))["displayName"] == "New"

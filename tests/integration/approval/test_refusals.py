@@ -107,7 +107,7 @@ class TestWhatIsShown:
         await tell(here, report(paired, age_ms=5_000))
         seen = Seen(paired, "operator", "token", ADDRESS, 4_000)
         beat = BeatQuestion(1, Position(), booted=False, builds_on=0, connections=0, seen=[seen])
-        await here.store.beat("east", beat)
+        await here.store.heartbeats.answer("east", beat)
         shown = (await operator.get(f"/v1/devices/{paired}")).ok()["lastRefusal"]
         assert shown["past"]
         assert [item["past"] for item in await listed(operator)] == [True]

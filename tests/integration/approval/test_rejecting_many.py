@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.approval.api.operations import REJECT_LIMIT_REQUESTS
+from services.approval.api.parameters import REJECT_LIMIT_REQUESTS
 from services.approval.domain.authorization import OPERATOR
 from services.approval.domain.errors import NotAllowed
 from shared.protocol.scopes import ADMIN, PAIRING

@@ -96,14 +96,14 @@ class TestReplicas:
         last = BeatQuestion.__struct_fields__.index("lease_ms")
         older = decode_question(msgspec.msgpack.encode(fields[: last + 2]))
         assert isinstance(older, BeatQuestion)
-        await here.store.beat("older", older)
+        await here.store.heartbeats.answer("older", older)
         (gateway,) = await gateways(operator)
         assert gateway.keys() == {"bootId", "connections", "lastBeatAgoMs"}
 
     async def test_an_approval_tells_its_release_and_how_long_it_has_been_running(
         self, here: Replica, operator: Operator
     ) -> None:
-        await here.store.write_alive("first", uptime_s=7)
+        await here.store.liveness.write_alive("first", uptime_s=7)
         await here.redis.zadd(APPROVALS, {"older": await redis_ms(here)})
         first, older = (await operator.get("/v1/replicas")).ok()["approvals"]
         assert (first["version"], first["uptimeSeconds"]) == (VERSION, 7)
@@ -111,9 +111,9 @@ class TestReplicas:
         assert 0 < await here.redis.pttl(approval_key("first")) <= ALIVE_KEPT_MS
 
     async def test_approvals(self, here: Replica, there: Replica, operator: Operator) -> None:
-        await here.store.write_alive("first")
-        await there.store.write_alive("second")
-        await there.store.write_alive("second")
+        await here.store.liveness.write_alive("first")
+        await there.store.liveness.write_alive("second")
+        await there.store.liveness.write_alive("second")
         found = (await operator.get("/v1/replicas")).ok()["approvals"]
         assert [item["bootId"] for item in found] == ["first", "second"]
         assert all(0 <= item["lastAliveAgoMs"] < 5_000 for item in found)
@@ -122,20 +122,20 @@ class TestReplicas:
         self, redis_server: RedisServer, operator: Operator
     ) -> None:
         async with replica(redis_server.approval_url, FakeClock(wall_ms=1)) as lost:
-            await lost.store.write_alive("lost")
+            await lost.store.liveness.write_alive("lost")
         (approval,) = (await operator.get("/v1/replicas")).ok()["approvals"]
         assert approval["lastAliveAgoMs"] < 5_000
 
     async def test_a_silent_approval_vanishes(
         self, here: Replica, there: Replica, operator: Operator
     ) -> None:
-        await here.store.write_alive("first")
-        await there.store.write_alive("second")
+        await here.store.liveness.write_alive("first")
+        await there.store.liveness.write_alive("second")
         at = await redis_ms(here) - 2 * ALIVE_KEPT_MS
         await here.redis.zadd(APPROVALS, {"first": at})
         found = (await operator.get("/v1/replicas")).ok()["approvals"]
         assert [item["bootId"] for item in found] == ["second"]
-        await there.store.write_alive("second")
+        await there.store.liveness.write_alive("second")
         assert await here.redis.zrange(APPROVALS, 0, -1) == [b"second"]
 
 

@@ -13,7 +13,7 @@ from services.approval.metrics import Metrics
 from services.approval.registry.integrity import Integrity
 from services.approval.storage.keys import AUDIT, CHANGES, HEAD, PAIRED, device_key
 from shared.rpc.messages import BeatQuestion, Changed, Position
-from tests.integration.approval.plans import plan
+from tests.integration.approval.plans import plan, run
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ async def test_both_go_on_in_one_history_and_its_audit_log_is_whole(
     for _ in range(3):
         outcome, number = await commit_as_before(here, "approved")
         assert outcome == "done"
-        numbers += [number, (await store.commit(plan())).change.number]
+        numbers += [number, (await run(store, plan())).change.number]
     assert numbers == [1, 2, 3, 4, 5, 6]
     entries = await store.audit_log.read(0, 10)
     assert [(entry.id, entry.action) for entry in entries] == [
@@ -72,7 +72,7 @@ async def test_both_go_on_in_one_history_and_its_audit_log_is_whole(
     assert [entry.id for entry in await store.audit_log.newest(2)] == [5, 6]
     followed = await store.audit_log.follow(Position(3), 10)
     assert ([entry.id for entry in followed.entries], followed.lost) == ([4, 5, 6], False)
-    answer = await store.beat("gateway", BeatQuestion(1, Position(), True, 0, 0))
+    answer = await store.heartbeats.answer("gateway", BeatQuestion(1, Position(), True, 0, 0))
     assert not answer.resync
     assert [change.change.number for change in answer.changes] == numbers
 

@@ -39,7 +39,7 @@ FORGED: dict[str, dict[str, str | None]] = {
 
 @pytest.fixture
 async def browser(operator: Operator, here: Replica) -> Browser:
-    await here.store.write_alive("here")
+    await here.store.liveness.write_alive("here")
     entry = Browser(operator)
     (await entry.sign_in()).ok()
     return entry
@@ -47,7 +47,7 @@ async def browser(operator: Operator, here: Replica) -> Browser:
 
 @pytest.fixture
 async def elsewhere(there: Replica) -> AsyncIterator[Operator]:
-    await there.store.write_alive("there")
+    await there.store.liveness.write_alive("there")
     async with Operator(there) as operator:
         yield operator
 

@@ -27,8 +27,8 @@ from tests.unit.approval.devices import Device
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from services.approval.storage.store import Committed
     from services.approval.storage.transaction import TransactionPlan
+    from services.approval.storage.transaction_log import Committed
     from shared.rpc.messages import Call
     from tests.integration.approval.replica import Replica
 
@@ -53,14 +53,14 @@ class TestRaces:
         params = await params_for(here, method, target)
         asked = call(await socket(here, device, ADMIN), method, **params)
         before = len(await history(here))
-        commit = here.store.commit
+        commit = here.ledger.run
 
         async def overtaken(plan: TransactionPlan) -> Committed:
-            monkeypatch.setattr(here.store, "commit", commit)
+            monkeypatch.setattr(here.ledger, "run", commit)
             await ENDINGS[ending](there, device)
             return await commit(plan)
 
-        monkeypatch.setattr(here.store, "commit", overtaken)
+        monkeypatch.setattr(here.ledger, "run", overtaken)
         assert error(await outcome(here, asked)) == NO_PAIRING
         assert [change.action for change in (await history(here))[before:]] == [ending]
 

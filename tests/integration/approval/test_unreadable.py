@@ -18,9 +18,9 @@ from services.approval.storage.keys import (
     guard_key,
     refused_key,
     request_key,
+    seen_key,
     wrong_values_key,
 )
-from services.approval.storage.presence import seen_key
 from services.approval.storage.refusals import REFUSALS_VERSION, REFUSED_ADDRESSES, REFUSED_ROWS
 from shared.rpc.messages import Admitted, NeedsPairing, RefusalReport, decode_answer
 from tests.unit.approval.devices import Device

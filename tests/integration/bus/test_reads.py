@@ -50,8 +50,8 @@ async def test_many_at_once_share_a_connection_and_each_gets_its_own(
 async def test_a_cancelled_caller_leaves_others_their_answers(redis_server: RedisServer) -> None:
     async with reading(redis_server) as reads:
         await reads.mget(["latchkey:a"])
-        impatient = asyncio.create_task(reads.mget(["latchkey:none"]))
-        patient = asyncio.create_task(reads.mget(["latchkey:a"]))
+        impatient = asyncio.ensure_future(reads.mget(["latchkey:none"]))
+        patient = asyncio.ensure_future(reads.mget(["latchkey:a"]))
         await asyncio.sleep(0)
         impatient.cancel()
         assert await patient == [b"1"]

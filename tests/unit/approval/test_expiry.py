@@ -9,22 +9,21 @@ from typing import TYPE_CHECKING, Any
 from structlog.testing import capture_logs
 
 from services.approval.domain.errors import StoreUnavailable
-from services.approval.domain.records import Metadata, Pending, Record
+from services.approval.domain.records import Metadata, Pending, Record, VersionedRecord
 from services.approval.registry.expiry import (
     EXPIRED_PER_ROUND,
     ROUND_SECONDS,
     ROUNDS_APART_SECONDS,
     Expiry,
 )
-from services.approval.storage.store import Committed, VersionedRecord
-from services.approval.storage.transaction_log import TransactionLog
+from services.approval.storage.transaction_log import Committed
 from shared.rpc.messages import Position
 from tests.support.clock import FakeClock, run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.approval.storage.transaction import TransactionPlan
+    from services.approval.storage.transaction import Transaction
 
 TTL_MS = 60_000
 ROUND_TRIP_SECONDS = 0.024
@@ -55,7 +54,8 @@ class Store:
     async def load(self, device_ids: Sequence[str]) -> tuple[Position, list[VersionedRecord]]:
         return Position(), [VersionedRecord("1", self._record(id_)) for id_ in device_ids]
 
-    async def commit(self, plan: TransactionPlan) -> Committed:
+    async def commit(self, transaction: Transaction) -> Committed:
+        plan = transaction.plan
         self.commits += 1
         self.committing.set()
         await asyncio.sleep(self.round_trip_seconds)
@@ -84,7 +84,7 @@ def made(store: Store, clock: FakeClock, *, ready: bool = True, seed: int = 1) -
     given: Any = store  # only the part that is used
     return Expiry(
         given,
-        TransactionLog(given, lambda _change: None),
+        given,
         ttl_ms=TTL_MS,
         ready=lambda: ready,
         clock=clock,

@@ -29,6 +29,7 @@ class Store:
         self.away = False
         self.looks = 0
         self.has_replicas = False
+        self.liveness = self
 
     async def write_alive(self, _boot_id: str, *, uptime_s: int) -> None:
         if not next(self._writes):

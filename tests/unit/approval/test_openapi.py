@@ -10,7 +10,8 @@ import pytest
 
 from services.approval import problems
 from services.approval.api.openapi import describe
-from services.approval.api.operations import OPERATIONS, PARAMETERS, AuditQuery
+from services.approval.api.operations import OPERATIONS
+from services.approval.api.parameters import PARAMETERS, AuditQuery
 from services.approval.api.public import METRICS, PAGES, Description
 from services.approval.backup.records import KeptToken
 from services.approval.domain import errors, records

@@ -26,7 +26,7 @@ class Approval:
         self.counts = Counts()
         self.envelope = Envelope([SECRET], "approval")
         self.handled: list[list[Question]] = []
-        self.replies: Sequence[Reply] | Exception | None = None
+        self.replies: Sequence[Reply | asyncio.Future[Reply]] | Exception | None = None
         self.gate: asyncio.Event | None = None
         self.inboxes: dict[str, list[list[ItemAnswer]]] = defaultdict(list)
         self.responder = Responder(
@@ -38,7 +38,7 @@ class Approval:
         )
         self._gateways: dict[str, Envelope] = {}
 
-    async def handle(self, questions: list[Question]) -> Sequence[Reply]:
+    async def handle(self, questions: list[Question]) -> Sequence[Reply | asyncio.Future[Reply]]:
         self.handled.append(questions)
         if self.gate:
             await self.gate.wait()

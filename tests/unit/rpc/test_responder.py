@@ -170,9 +170,83 @@ class TestHandlersThatFail:
             started = clock.monotonic()
             approval.ask(1)
             await turns()
-            await asyncio.wait(approval.responder._tasks)
+            (message,) = approval.responder._open
+            await asyncio.wait(message.open)
+            await turns()
             assert clock.monotonic() - started == pytest.approx(HANDLE_SECONDS)
             assert approval.board.published == []
             assert approval.counts.of[counters.HANDLER_FAILURES,] == 1
 
         run_virtual(scenario)
+
+
+class TestLateReplies:
+    def test_they_do_not_hold_up_the_others_of_their_message(self) -> None:
+        async def scenario(_: FakeClock) -> None:
+            approval = Approval()
+            late: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+            approval.replies = [b"\xc2", late, b"\xc3"]
+            approval.ask(*range(3))
+            await turns()
+            assert approval.answers() == [[(0, "ok", False), (2, "ok", True)]]
+            assert approval.responder.in_flight == 3
+            late.set_result(b"\xc3")
+            await turns()
+            assert approval.answers()[1:] == [[(1, "ok", True)]]
+            assert approval.responder.in_flight == 0
+
+        run_virtual(scenario)
+
+    def test_one_that_fails_gives_no_answer(self) -> None:
+        async def scenario(_: FakeClock) -> None:
+            approval = Approval()
+            late: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+            approval.replies = [late, b"\xc3"]
+            approval.ask(1, 2)
+            await turns()
+            with capture_logs() as logs:
+                late.set_exception(RuntimeError("broken"))
+                await turns()
+            assert approval.answers() == [[(1, "ok", True)]]
+            assert [log["event"] for log in logs] == ["bus_handler_failed"]
+            assert approval.responder.in_flight == 0
+
+        run_virtual(scenario)
+
+    def test_each_message_has_its_own_time_under_one_timer(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            approval = Approval()
+            loop = asyncio.get_running_loop()
+            began = clock.monotonic()
+            ended: list[float] = []
+            for _ in range(3):
+                late: asyncio.Future[Reply] = loop.create_future()
+                late.add_done_callback(lambda _late: ended.append(clock.monotonic() - began))
+                approval.replies = [late]
+                approval.ask(1)
+                await asyncio.sleep(1)
+            await asyncio.sleep(HANDLE_SECONDS)
+            assert ended == pytest.approx([HANDLE_SECONDS, HANDLE_SECONDS + 1, HANDLE_SECONDS + 2])
+            assert approval.board.published == []
+            assert approval.counts.of[counters.HANDLER_FAILURES,] == 3
+            assert approval.responder.in_flight == 0
+
+        run_virtual(scenario)
+
+    def test_a_handler_that_fails_before_it_returns_is_no_harm(self) -> None:
+        async def scenario(_: FakeClock) -> None:
+            approval = Approval()
+            handle, approval.responder._handle = approval.responder._handle, _broken
+            approval.ask(1)
+            assert approval.counts.of[counters.HANDLER_FAILURES,] == 1
+            assert approval.responder.in_flight == 0
+            approval.responder._handle = handle
+            approval.ask("next")
+            await turns()
+            assert approval.answers() == [[(0, "ok", ["next", "gateway"])]]
+
+        run_virtual(scenario)
+
+
+def _broken(_questions: list[Question]) -> asyncio.Future[Sequence[Reply]]:
+    raise RuntimeError("broken")

@@ -20,7 +20,7 @@ from services.cli.invocation import typed
 from shared.device.handshake import Refused
 
 if TYPE_CHECKING:
-    from services.approval.schemas.devices import UpstreamSeen
+    from services.approval.schemas.replicas import UpstreamSeen
     from services.cli.client import ApprovalClient
     from services.cli.doctor.journey import Journey
 

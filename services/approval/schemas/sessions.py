@@ -1,0 +1,29 @@
+"""JSON objects about sessions of the operators' page. Pure."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from services.approval.domain.fields import Milliseconds  # noqa: TC001 (msgspec reads it)
+
+
+class OpenSession(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
+    """The caller is authenticated as an operator, by the admin token or a session of the page.
+
+    `gatewayUrl`: where devices connect (GATEWAY_PUBLIC_URL).
+    """
+
+    expires_at_ms: (
+        Annotated[Milliseconds, Meta(description="End of the session; absent without one.")]
+        | UnsetType
+    ) = UNSET
+    gateway_url: str | UnsetType = UNSET
+
+
+class EndedSession(msgspec.Struct, frozen=True):
+    """Whether there was a session; it has ended at every replica."""
+
+    ended: bool
