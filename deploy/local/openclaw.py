@@ -30,7 +30,7 @@ _FIXED: Final = {
 }
 _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TERM", "TMPDIR", "SSL_CERT_FILE", "TZ")
 _KEYS: Final = "_API_KEY"
-"""Ending of the environment variables with the keys of model providers."""
+"""Suffix of the environment variables that hold model providers' keys."""
 
 
 class OpenClaw:
@@ -48,7 +48,7 @@ class OpenClaw:
         return self._directory / "openclaw"
 
     def configure(self, secret: str, origins: Sequence[str]) -> None:
-        """Write what Latchkey needs into openclaw.json, which keeps everything else.
+        """Write the settings that Latchkey needs into openclaw.json, and keep all others.
 
         Raises OpenClawUnusable.
         """

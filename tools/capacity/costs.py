@@ -19,7 +19,7 @@ class Costs:
     admission_approval_us: float
     admission_redis_us: float
     refusal_gateway_us: float
-    """A client that is told to come back, with its proof checked."""
+    """A client that is asked to retry, with its proof checked."""
     beat_approval_us: float
     """A heartbeat with its presence; too high, because it includes the process's idle cost."""
     beat_redis_us: float

@@ -1,4 +1,4 @@
-"""The explain of a broken promise: the promise, the device, the replica and the events."""
+"""The explanation of a broken promise: the promise, the device, the replica and the events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LINES_LIMIT: Final = 60
 
 
 def explain(seen: Observed, violation: Violation) -> str:
-    """Return the explain as lines of text, with times in seconds from the start of the fault."""
+    """Return the explanation as lines of text, with times in seconds from the start of the fault."""
     who = f", device {violation.device}" if violation.device else ""
     where = f", {violation.replica}" if violation.replica else ""
     of = f" of {seen.case}" if seen.case else ""

@@ -176,7 +176,7 @@ def _doubled_decisions(seen: Observed) -> Iterator[Violation]:
 def _revoke(seen: Observed) -> tuple[float | None, list[Violation]]:
     """Return the time from the revocation's response to the last close, and the violations.
 
-    A paused replica cannot close anything: its sockets count from when it continues. It must not
+    A paused replica cannot close anything, so its sockets count from when it resumes. It must not
     serve them then, either.
     """
     revoke = seen.revoke

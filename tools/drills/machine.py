@@ -1,6 +1,6 @@
 """Stalls of the machine, which no drill can prevent.
 
-Long stalls appear in the explain of a violation; an affected case may be repeated.
+Long stalls appear in the explanation of a violation; an affected case may be repeated.
 """
 
 from __future__ import annotations

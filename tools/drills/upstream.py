@@ -1,4 +1,4 @@
-"""The upstream of relayed sessions: a process that stands for OpenClaw and can be killed."""
+"""The upstream of relayed sessions: a stub of OpenClaw, in a process that can be killed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ END_SECONDS: Final = 10.0
 
 
 class Upstream:
-    """One such process. It forgets which devices it has paired whenever it ends."""
+    """One such process. Its paired devices are forgotten when it ends."""
 
     def __init__(self, directory: Path) -> None:
         self._reservation = Reservation()
@@ -59,26 +59,26 @@ class Upstream:
         self._end(signal.SIGKILL)
 
     def terminate(self) -> None:
-        """End it as a deployment does."""
+        """Terminate it as a deployment does."""
         self._end(signal.SIGTERM)
 
     def pause(self) -> None:
-        """Stop it without ending it."""
+        """Pause it."""
         self._send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it continue."""
+        """Resume it."""
         self._send(signal.SIGCONT)
 
     def bring_back(self) -> None:
-        """Make sure that it runs, whether it is paused, ended or running."""
+        """Make sure that it runs, whether it is paused, stopped or running."""
         if self._process is None or self._process.poll() is not None:
             self.start()
         else:
             self.resume()
 
     def close(self) -> None:
-        """End it for good."""
+        """Stop it permanently."""
         if self._process is not None and self._process.poll() is None:
             self.kill9()
 

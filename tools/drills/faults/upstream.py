@@ -1,4 +1,4 @@
-"""An upstream that is killed, restarted, away or does not answer, behind relayed sessions."""
+"""An upstream of relayed sessions that is killed, restarted, absent or unresponsive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tools.drills.fault_context import FaultContext
 
 RELAYED_CODES: Final = frozenset({1012, 1013})
-"""How a session may end with the upstream: both ask the client to come back."""
+"""Close codes of sessions that end with the upstream; both ask the client to reconnect."""
 
 
 async def kill_upstream(context: FaultContext, _case: str) -> None:
@@ -27,7 +27,7 @@ async def restart_upstream(context: FaultContext, _case: str) -> None:
 
 
 async def keep_upstream_away(context: FaultContext, _case: str) -> None:
-    """Have no upstream for longer than a lease: pairing and revoking go on without it."""
+    """Have no upstream for longer than a lease; pairing and revoking work without it."""
     await _away(context, kill_it=True, seconds=BEYOND_LEASE_SECONDS)
 
 

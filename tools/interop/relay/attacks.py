@@ -1,4 +1,4 @@
-"""What a client with few rights, or none, tries through the relay and past it."""
+"""Attacks by clients with few rights or none, through the relay and around it."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _SPELLINGS: Final = (
     '{"type":"req","id":"x","\\u006dethod":"device.pair.list","params":{}}',
     '{"type":"req","id":"x","method":"d\\u0065vice.pair.list","params":{}}',
 )
-"""Ways to write a method that is served here."""
+"""Spellings of a method that the gateway itself serves."""
 _FOREIGN: Final = "https://elsewhere.example"
 
 
 class AttackScenario:
-    """Somebody whose device may only read, and somebody without any."""
+    """An attacker whose device may only read, and one without a device."""
 
     def __init__(self, setup: Setup, _browser: Browser) -> None:
         self._setup = setup
 
     async def reads_only(self) -> Facts:
-        """Change the upstream's configuration with a device that may only read."""
+        """Try to change the upstream's configuration with a device that may only read."""
         client = await self._setup.joined(0, CLI.with_scopes("operator.read"), "198.51.100.20")
         answer = await client.call("config.set", {"raw": "{}", "baseHash": "0"})
         read = await client.call("sessions.list", {})
@@ -48,9 +48,9 @@ class AttackScenario:
         )
 
     async def spelled(self) -> Facts:
-        """Ask for the devices in other spellings: only our list ever comes.
+        """Ask for the devices in other spellings: only Latchkey's list is returned.
 
-        One device is in it that the upstream does not know, because it has never connected.
+        It contains a device that the upstream does not know, because it has never connected.
         """
         setup = self._setup
         profile = CLI.with_scopes("operator.read", "operator.pairing")
@@ -115,7 +115,7 @@ class AttackScenario:
         return (getattr(outcome, "detail_code", "admitted"),)
 
     async def straight(self) -> Facts:
-        """Connect to the upstream itself: without headers, and with names that are guessed."""
+        """Connect to the upstream itself, without headers and with guessed header names."""
         names = header_names(SECRET)
         found = []
         for headers in (

@@ -1,4 +1,4 @@
-"""The cases in order, and what is expected of each."""
+"""The cases in order, with their expected results."""
 
 from __future__ import annotations
 

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 AT_ONCE_SECONDS: Final = 1.0
 GONE_SECONDS: Final = 10.0
-"""How long the upstream may take to forget a device: gateways spread their calls."""
+"""Maximum time until a device is removed upstream; gateways spread their calls."""
 FIRST_SECONDS: Final = 40.0
-"""How long the first answer may take: the upstream loads its agent for it."""
+"""Maximum time for the first answer, for which the upstream loads its agent."""
 BACK_SECONDS: Final = 5.0
-"""For how long a page that was shut out is watched: it tries again every second or so."""
+"""How long to watch a page of a removed device; it retries about every second."""
 HINT_SECONDS: Final = 1.0
-"""How long a button's hint may take to fade."""
+"""Maximum time for a button's tooltip to fade."""
 _DONE: Final = "output tokens"
 _COMPOSER: Final = 'textarea[aria-label="Chat composer"]'
 _SEND: Final = "button.chat-send-btn--send"
@@ -45,13 +45,13 @@ class ChatScenario:
         self._devices: list[str] = []
 
     async def opened(self) -> Facts:
-        """Open one browser at each gateway, and approve both."""
+        """Open a browser at each gateway, and approve both."""
         for number in range(2):
             await self._open(number)
         return "Connected", "Connected"
 
     async def streamed(self) -> Facts:
-        """Send a message: all but the last word of the answer is seen before that is sent."""
+        """Send a message; the answer appears word by word, before its last word is sent."""
         provider, (page, other) = self._setup.provider, self._pages
         provider.answer = "Every word comes by itself, up to the very last."
         provider.hold()
@@ -87,7 +87,7 @@ class ChatScenario:
         return ("all of it",)
 
     async def revoked(self) -> Facts:
-        """Remove the second browser's device in the middle of an answer that it is shown."""
+        """Remove the second browser's device while it receives an answer."""
         setup, (page, other) = self._setup, self._pages
         device, gateway = self._devices[1], setup.gateways[1]
         if device not in await setup.present_upstream():
@@ -138,12 +138,12 @@ class ChatScenario:
         await self._say(page, "And when I remove a device?")
         await page.see("approval again.$", seconds=20)
         await page.see(_DONE, seconds=20)
-        await page.click(_COMPOSER)  # away from the button, which shows a hint
+        await page.click(_COMPOSER)  # away from the button, which shows a tooltip
         await asyncio.sleep(HINT_SECONDS)
         await page.picture(path)
 
     async def _open(self, number: int) -> Page:
-        """Open a browser at a gateway, have it approved, and show the chat."""
+        """Open a browser at a gateway, approve it, and show the chat."""
         setup = self._setup
         site = setup.gateways[number].url
         url = f"{site}/chat#token={setup.stack.gateway_token}"

@@ -1,4 +1,4 @@
-"""Mistakes in the upstream's configuration, and the problems that gateways must find."""
+"""Mistakes in the upstream's configuration, and the problems that gateways must report."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Gateway = dict[str, Any]
 
 
 class Mistake(NamedTuple):
-    """One mistake: its name, how it changes the right `gateway` settings, and what is found."""
+    """A mistake: name, change to the correct `gateway` settings, and expected findings."""
 
     name: str
     spoil: Callable[[Gateway], Any]
     found: str
 
 
-# The upstream takes these up without a restart.
+# The upstream applies these without a restart.
 MISTAKES: Final = (
     Mistake(
         "another user header",

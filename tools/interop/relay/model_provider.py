@@ -1,4 +1,4 @@
-"""A stub of a model provider: OpenAI's chat completions, streamed word by word."""
+"""A stub model provider: OpenAI's chat completions, streamed word by word."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MODEL: Final = "parrot-1"
 PROVIDER: Final = "stub"
 KEY: Final = "key-of-the-stub-provider"
 WORD_SECONDS: Final = 0.03
-"""Pause between two words, so that an answer arrives in many pieces."""
+"""Pause between words, so that an answer arrives in many pieces."""
 HELD_SECONDS: Final = 60.0
-"""How long a held answer waits to go on, at most."""
+"""Maximum time that a held answer waits."""
 
 
 class ModelProvider:
@@ -37,12 +37,12 @@ class ModelProvider:
         self._go_on.clear()
 
     def go_on(self) -> None:
-        """Send last words."""
+        """Send the last words of held answers."""
         self._go_on.set()
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What belongs into openclaw.json, beside `gateway`."""
+        """The settings for openclaw.json, apart from `gateway`."""
         model = {
             "id": MODEL,
             "name": "Parrot",
@@ -116,7 +116,7 @@ async def _send(
 
 @asynccontextmanager
 async def model_provider() -> AsyncIterator[ModelProvider]:
-    """Serve one on a free loopback port."""
+    """Serve a model provider on a free loopback port."""
     provider = ModelProvider()
     app = web.Application()
     app.router.add_post("/v1/chat/completions", provider.complete)

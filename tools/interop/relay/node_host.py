@@ -19,7 +19,7 @@ STOP_SECONDS: Final = 10.0
 
 
 class NodeHost:
-    """A node host. It keeps its identity over restarts, at whatever gateway."""
+    """A node host. It keeps its identity across restarts and gateways."""
 
     def __init__(self, home: Path, name: str, gateway_token: str) -> None:
         home.mkdir(parents=True)
@@ -39,7 +39,7 @@ class NodeHost:
 
     @property
     def runs(self) -> bool:
-        """Whether the program runs."""
+        """Whether the program is running."""
         return self._process is not None and self._process.returncode is None
 
     async def start(self, port: int) -> None:
@@ -56,11 +56,11 @@ class NodeHost:
             )
 
     def said(self) -> str:
-        """Return what it has printed, in all of its runs."""
+        """Return the output of all its runs."""
         return self._log.read_text(errors="replace")
 
     async def stop(self) -> None:
-        """End it, with its children."""
+        """Stop it and its child processes."""
         process = self._process
         if process is None:
             return

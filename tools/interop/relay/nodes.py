@@ -1,4 +1,4 @@
-"""Two node hosts, each at another gateway, and a command line that uses them."""
+"""Two node hosts at different gateways, and a command line that uses them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from tools.interop.ui.browser import Browser
 
 START_SECONDS: Final = 40.0
-"""How long a node host may take to load and connect."""
+"""Maximum time for a node host to load and connect."""
 BACK_SECONDS: Final = 5.0
-"""For how long a node that was removed is watched: it tries again every second or so."""
+"""How long to watch a removed node; it retries about every second."""
 NODE_CLIENT: Final = "node-host"
 _PROGRAM: Final = "sh"
 
@@ -40,7 +40,7 @@ class NodeScenario:
         self._ids: list[str] = []
 
     async def paired(self) -> Facts:
-        """Run both, approve both, and run them again."""
+        """Start both, approve both, and start them again."""
         setup = self._setup
         await self._start()
         for host in self._hosts:
@@ -57,7 +57,7 @@ class NodeScenario:
         )
 
     async def approved(self) -> Facts:
-        """Approve what they can do, by the command line at alternating gateways."""
+        """Approve their capabilities, with the command line at alternating gateways."""
         pending = json.loads((await self._command("nodes", "pending")).out)
         for request in pending:
             await self._command("nodes", "approve", request["requestId"])
@@ -79,7 +79,7 @@ class NodeScenario:
         return (f"{sum(found)} of {len(found)} found",)
 
     async def removed(self) -> Facts:
-        """Remove the first: it is shut out everywhere, and stays so when it is run again."""
+        """Remove the first: no gateway admits it, even after a restart."""
         setup, node, host = self._setup, self._ids[0], self._hosts[0]
         await self._command("nodes", "remove", "--node", node)
         await until(lambda: self._request(host.name), "it asks for approval again")

@@ -1,4 +1,4 @@
-"""The command line of an owner, who approves whatever it asks for, at alternating gateways."""
+"""An owner's command line at alternating gateways; the owner approves all its requests."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from tools.interop.relay.setup import Setup
 
 APPROVALS_MOST: Final = 4
-"""How often a command may have to be approved: once for the device, then for further scopes."""
+"""Maximum approvals for one command: the device, then further scopes."""
 _ITSELF: Final = ("cli", "gateway-client")
-"""The client ids of its connections: `nodes approve` makes some as a program."""
+"""The client ids of its connections; `nodes approve` also connects as a program."""
 
 
 class OwnersCommand:
@@ -31,8 +31,8 @@ class OwnersCommand:
         self._has_device = False
 
     async def __call__(self, *command: str, gateway: int | None = None) -> Ran:
-        """Run a command, as often as it needs an approval. Raises Unexpected if it fails."""
-        if not self._has_device:  # only some commands make one
+        """Run a command, again after each approval it needs. Raises Unexpected if it fails."""
+        if not self._has_device:  # only some commands make a request
             self._has_device = True
             await self("cron", "list")
         ran = await self._run(command, gateway)
@@ -51,7 +51,7 @@ class OwnersCommand:
         return await program(*command)
 
     async def _approve(self) -> bool:
-        """Approve what its device asks for; False where it asks for nothing."""
+        """Approve its device's request; returns False if there is none."""
         operator = self._setup.operator
         asked = [request for request in await operator.pending() if request["clientId"] in _ITSELF]
         for request in asked:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SECRET: Final = "upstream-secret-of-32-characters"
 ORIGIN: Final = "https://chat.example"
 RELOAD_SECONDS: Final = 20.0
-"""How long the upstream may take to take up a change of its configuration."""
+"""Maximum time for the upstream to apply a change of its configuration."""
 _CONFIG: Final = "/control-ui-config.json"
 _SCRIPT: Final = re.compile(r"assets/[\w.-]+\.js")
 
@@ -81,13 +81,13 @@ class RelayScenario:
         return "Approve this browser", "names the request"
 
     async def approved(self) -> Facts:
-        """Approve it over HTTP without touching the page: the upstream's approval follows."""
+        """Approve it over HTTP without touching the page; the upstream approves it next."""
         status = await self._latchkey.approve((await self._request())["requestId"])
         await self._shown.see(CONNECTED, seconds=20)
         return f"HTTP {status}", "Connected by itself"
 
     async def reloaded(self) -> Facts:
-        """Open it again without the gateway token, so that only the device token is left."""
+        """Open it again without the gateway token, with only the device token."""
         so_far = len(self._shown.admissions)
         await self._shown.go("about:blank")
         await self._shown.go(f"{self._site}/")
@@ -96,7 +96,7 @@ class RelayScenario:
         return ("Connected",)
 
     async def token_over_http(self) -> Facts:
-        """Read the dashboard's configuration with the device token, then without, then another."""
+        """Read the dashboard's configuration with the device token, none, and another one."""
         token = self._device_token()
         statuses = [
             await self._status(headers)
@@ -110,7 +110,7 @@ class RelayScenario:
         return named, *(f"HTTP {status}" for status in statuses)
 
     async def assets(self) -> Facts:
-        """Load a script of the dashboard, compressed, then once more if it changed."""
+        """Load a script of the dashboard, compressed, then conditionally."""
         async with aiohttp.ClientSession(auto_decompress=False) as http:
             async with http.get(f"{self._site}/", headers={"Accept-Encoding": "identity"}) as page:
                 found = _SCRIPT.search(await page.text())
@@ -174,7 +174,7 @@ class RelayScenario:
         await self._write(right_settings(self._site))
         return tuple(await self._found("")) or ("no problem",)
 
-    # What they are made of.
+    # The secrets from which they are derived.
 
     @property
     def _shown(self) -> Page:
@@ -212,7 +212,7 @@ class RelayScenario:
         await asyncio.to_thread(file.write_text, text)
 
     async def _found(self, expected: str) -> list[str]:
-        """Examine until exactly this is found, or the time is over."""
+        """Examine until exactly this is found, or the time is up."""
         found: list[str] = []
         wanted = [expected] if expected else []
         try:

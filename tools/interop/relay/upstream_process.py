@@ -1,4 +1,4 @@
-"""A real OpenClaw gateway as the upstream: it can be ended, killed and started again."""
+"""A real OpenClaw gateway as the upstream, which can be stopped, killed and restarted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STOP_SECONDS: Final = 30.0
 
 
 class UpstreamProcess:
-    """One gateway with a fixed port and its own state, which it keeps over restarts."""
+    """One gateway with a fixed port, and state that survives restarts."""
 
     def __init__(self, home: Path) -> None:
         home.mkdir(parents=True)
@@ -63,21 +63,21 @@ class UpstreamProcess:
             await self.until_ready()
 
     async def until_ready(self) -> None:
-        """Wait until it decides on connects. Raises Unexpected."""
+        """Wait until it answers connects. Raises Unexpected."""
         assert self._process is not None
         gateway = RealGateway(PROTOCOL, self.port, self._environ, self.log)
         await until_ready(gateway, self._process)
 
     async def end(self) -> None:
-        """End it as a service manager does: it says goodbye to its clients."""
+        """Stop it as a service manager does; it closes its clients properly."""
         await self._signal(signal.SIGTERM)
 
     async def kill(self) -> None:
-        """End it without any goodbye."""
+        """Kill it; its clients are cut off."""
         await self._signal(signal.SIGKILL)
 
     async def close(self) -> None:
-        """End it for good, with its children."""
+        """Stop it permanently, with its child processes."""
         if self._process is not None:
             await self._signal(signal.SIGKILL)
         self._reservation.release()
