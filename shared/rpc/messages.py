@@ -43,7 +43,7 @@ class AuthorizeDevice(msgspec.Struct, tag="admission", array_like=True, frozen=T
     """Ask whether a device may connect; the gateway has verified its key.
 
     `call_id` is the connection's id. It stays the same over all attempts, so that an attempt finds
-    what an earlier one wrote; a question that is asked anew (ASKED_ANEW) is another call.
+    what an earlier one wrote; a question that is asked again (ASKED_ANEW) is another call.
 
     `method` is `token` (the gateway token was right) or `device-token`. For `device-token`,
     `candidate` is to be verified, and `candidate_field` says where it was in `auth`. A candidate
@@ -184,7 +184,7 @@ class RefusalReport(msgspec.Struct, array_like=True, frozen=True):
 
 
 class UpstreamState(msgspec.Struct, array_like=True, frozen=True):
-    """How a gateway finds the upstream: whether it answers, its release, why not, for how long.
+    """A gateway's view of its upstream: whether it answers, its release, why not, for how long.
 
     `problems` are codes of what is wrong with it, its configuration included.
     """
@@ -237,8 +237,8 @@ class Leaving(msgspec.Struct, tag="leaving", array_like=True, frozen=True):
 class TokenCheck(msgspec.Struct, tag="token-check", array_like=True, frozen=True):
     """The question of a plain HTTP request: whether this is the device's token of a role.
 
-    `token` is as it was derived, without the device id. A wrong one is counted like one that comes
-    over a WebSocket. After `not_after_ms` (store's clock; 0: not known) nothing is counted for it.
+    `token` is as it was derived, without the device id. A wrong one is counted like one on a
+    WebSocket. After `not_after_ms` (store's clock; 0: not known) nothing is counted for it.
     """
 
     call_id: str
@@ -308,7 +308,7 @@ class SecretAccepted(msgspec.Struct, tag="clear", array_like=True, frozen=True):
 
 
 class TokenHolder(msgspec.Struct, tag="token-holder", array_like=True, frozen=True):
-    """The checked token is in order, as of `change`; its scopes, sorted."""
+    """The checked token is valid, as of `change`; its scopes, sorted."""
 
     change: Position
     scopes: list[str]
@@ -367,7 +367,7 @@ class Changed(msgspec.Struct, tag="changed", array_like=True, frozen=True):
 
 
 class Addresses(msgspec.Struct, tag="addresses", array_like=True, frozen=True):
-    """News: devices were admitted or approved from these addresses (limit keys)."""
+    """Event: devices were admitted or approved from these addresses (limit keys)."""
 
     keys: list[str]
 

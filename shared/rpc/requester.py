@@ -282,7 +282,7 @@ class Requester:
         return batch
 
     def _start(self, questions: list[OpenQuestion], deadline: float) -> None:
-        """Ask the next responder in time; without one, `retry` says how to go on."""
+        """Ask the next responder in time; without one, `retry` decides."""
         batch = self._batch(questions, deadline)
         in_time = self._clock.monotonic() < deadline
         responder = self._responders.choose() if in_time else None

@@ -1,4 +1,4 @@
-"""How questions go on after a failed attempt: another responder, a pause, or the end."""
+"""What happens to questions after a failed attempt: another responder, a pause, or the end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _log: Final = structlog.get_logger(__name__)
 
 
 class RetryPolicy:
-    """Decides how batches of questions go on, with one timer for each batch.
+    """Decides how batches of questions continue, with one timer for each batch.
 
     When a responder is slow, the batch goes to the next one; when all have been asked, once more to
     those that were not busy; after that, late answers are awaited until the deadline. If nothing is
@@ -125,7 +125,7 @@ class RetryPolicy:
     def unheard(
         self, batch: Batch, attempt: int, responder: str, error: BaseException | None
     ) -> None:
-        """Go on after a message that was not published (`error`), or reached no subscriber."""
+        """Continue after a message that was not published (`error`), or reached no subscriber."""
         if error is not None:
             if not isinstance(error, Unavailable):
                 _log.error("bus_publish_failed", exc_info=error)
@@ -140,7 +140,7 @@ class RetryPolicy:
             self.advance(batch)
 
     def timed_out(self, batch: Batch) -> None:
-        """Go on after the time of a try, or of a pause."""
+        """Continue after the time of an attempt, or of a pause."""
         batch.timer = None
         responder = batch.responder
         if responder is None:

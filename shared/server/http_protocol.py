@@ -58,17 +58,17 @@ class TrackedRequestHandler(web.RequestHandler):
             self.abort()
 
     def forward_flow_control(self, protocol: asyncio.Protocol) -> None:
-        """Tell this protocol, too, when the peer does not take what it is sent."""
+        """Also notify this protocol when the peer stops or resumes reading."""
         self._flow = protocol
 
     def pause_writing(self) -> None:
-        """Note that the peer does not take what it is sent."""
+        """Note that the peer has stopped reading."""
         super().pause_writing()
         if self._flow is not None:
             self._flow.pause_writing()
 
     def resume_writing(self) -> None:
-        """Note that the peer takes more again."""
+        """Note that the peer reads again."""
         super().resume_writing()
         if self._flow is not None:
             self._flow.resume_writing()

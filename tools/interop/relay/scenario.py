@@ -174,7 +174,7 @@ class RelayScenario:
         await self._write(right_settings(self._site))
         return tuple(await self._found("")) or ("no problem",)
 
-    # The secrets from which they are derived.
+    # Helpers of the cases.
 
     @property
     def _shown(self) -> Page:
