@@ -47,7 +47,7 @@ def _sections() -> Iterator[tuple[str, list[Cause]]]:
 def _causes(rows: Iterable[Cause]) -> str:
     return table(
         ("cause", "what you see", "what it means", "what to do"),
-        [(code(one.id), one.seen, *one.filled({})) for one in rows],
+        [(code(row.id), row.seen, *row.filled({})) for row in rows],
     )
 
 
@@ -55,7 +55,7 @@ def _reasons() -> str:
     return table(
         ("reason", "what it means", "what to do", "cause"),
         [
-            (code(one.code), one.title, one.remedy, code(one.cause) if one.cause else "")
-            for one in REASONS.values()
+            (code(item.code), item.title, item.remedy, code(item.cause) if item.cause else "")
+            for item in REASONS.values()
         ],
     )

@@ -25,15 +25,15 @@ def command() -> str:
         section("Subcommands", table(("command", "does"), _commands(latchkey, "latchkey"))),
         section(
             "Exit codes",
-            table(("code", "when"), [(str(int(one)), one.meaning) for one in Exit]),
+            table(("code", "when"), [(str(int(item)), item.meaning) for item in Exit]),
         ),
     )
 
 
 def _commands(group: click.Group, name: str) -> Iterator[tuple[str, str]]:
-    for word, one in sorted(group.commands.items()):
+    for word, item in sorted(group.commands.items()):
         full = f"{name} {word}"
-        if isinstance(one, click.Group):
-            yield from _commands(one, full)
+        if isinstance(item, click.Group):
+            yield from _commands(item, full)
         else:
-            yield code(full), one.get_short_help_str(_LIMIT_CHARACTERS)
+            yield code(full), item.get_short_help_str(_LIMIT_CHARACTERS)

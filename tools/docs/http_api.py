@@ -9,7 +9,7 @@ from tools.docs.markdown import code, page, section, table
 
 def http_api() -> str:
     """Return the page of the HTTP API."""
-    calls = [(code(f"{one.method} {one.path}"), one.summary) for one in OPERATIONS]
+    calls = [(code(f"{item.method} {item.path}"), item.summary) for item in OPERATIONS]
     kinds = [value for value in vars(problems).values() if isinstance(value, problems.Kind)]
     rows = [(str(kind.status), code(kind.name), kind.title) for kind in kinds]
     return page(

@@ -37,7 +37,7 @@ def settings() -> str:
 
 
 def _settings(declared: Iterable[AnySetting]) -> str:
-    rows = [(code(one.name), one.shown_default, one.values, one.meaning) for one in declared]
+    rows = [(code(item.name), item.shown_default, item.values, item.meaning) for item in declared]
     return table(("setting", "default", "values", "meaning"), rows)
 
 
@@ -75,4 +75,4 @@ def log_events() -> str:
 
 
 def _events(declared: Iterable[LogEvent]) -> str:
-    return table(("event", "meaning"), [(code(one.name), one.meaning) for one in declared])
+    return table(("event", "meaning"), [(code(item.name), item.meaning) for item in declared])

@@ -62,7 +62,7 @@ class AttackScenario:
         for frame in _SPELLINGS:
             await client.send_text(frame)
             payload = (await client.next_stray()).payload or {}
-            ids = {one["deviceId"] for one in payload.get("paired", [])}
+            ids = {item["deviceId"] for item in payload.get("paired", [])}
             ours = stays_away.device_id in ids
             found.append(either(ours, "our list", f"{frame} is answered {payload}"))
         return once(found)
@@ -71,8 +71,8 @@ class AttackScenario:
         """Connect through a gateway with headers that name the relay's user and rights."""
         setup = self._setup
         names = header_names(SECRET)
-        one = await setup.device(0, CLI.with_scopes("operator.read"), "198.51.100.22")
-        one.headers = {
+        entry = await setup.device(0, CLI.with_scopes("operator.read"), "198.51.100.22")
+        entry.headers = {
             names.user: RELAY_USER,
             names.required: "1",
             SCOPES_HEADER: "operator.admin",
@@ -80,7 +80,7 @@ class AttackScenario:
             "X-Real-IP": "127.0.0.1",
             "Tailscale-User-Login": "owner",
         }
-        client = await one.connect_when_ready(setup.gateways[0])
+        client = await entry.connect_when_ready(setup.gateways[0])
         setup.ending.push_async_callback(client.close)
         answer = await client.call("config.set", {"raw": "{}", "baseHash": "0"})
         without = DeviceClient(
@@ -88,7 +88,7 @@ class AttackScenario:
             None,
             CLI.with_scopes("operator.admin"),
             token=setup.stack.gateway_token,
-            headers={"X-Forwarded-For": "198.51.100.22", **one.headers},
+            headers={"X-Forwarded-For": "198.51.100.22", **entry.headers},
         )
         async with without:
             outcome = await without.connect()
@@ -101,14 +101,14 @@ class AttackScenario:
     async def foreign(self) -> Facts:
         """Connect as a page of another origin."""
         setup = self._setup
-        one = Relayed(setup.stack, profile=CONTROL_UI, address="198.51.100.23")
+        entry = Relayed(setup.stack, profile=CONTROL_UI, address="198.51.100.23")
         client = DeviceClient(
             setup.gateways[0].ws_url,
-            one.key,
+            entry.key,
             CONTROL_UI,
             token=setup.stack.gateway_token,
             origin=_FOREIGN,
-            headers={"X-Forwarded-For": one.address},
+            headers={"X-Forwarded-For": entry.address},
         )
         async with client:
             outcome = await client.connect()

@@ -38,10 +38,10 @@ def test_a_changed_page_is_stale_until_it_is_written_again(
         settings.read_text().replace("`LEASE_SECONDS` | `10`", "`LEASE_SECONDS` | `11`")
     )
     assert check(pages) == 1
-    told = capsys.readouterr().err
-    assert "settings.md" in told
-    assert "make docs" in told
-    assert "metrics.md" not in told
+    received = capsys.readouterr().err
+    assert "settings.md" in received
+    assert "make docs" in received
+    assert "metrics.md" not in received
     write(pages)
     assert check(pages) == 0
 
