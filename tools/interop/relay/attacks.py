@@ -71,8 +71,8 @@ class AttackScenario:
         """Connect through a gateway with headers that name the relay's user and rights."""
         setup = self._setup
         names = header_names(SECRET)
-        entry = await setup.device(0, CLI.with_scopes("operator.read"), "198.51.100.22")
-        entry.headers = {
+        attacker = await setup.device(0, CLI.with_scopes("operator.read"), "198.51.100.22")
+        attacker.headers = {
             names.user: RELAY_USER,
             names.required: "1",
             SCOPES_HEADER: "operator.admin",
@@ -80,7 +80,7 @@ class AttackScenario:
             "X-Real-IP": "127.0.0.1",
             "Tailscale-User-Login": "owner",
         }
-        client = await entry.connect_when_ready(setup.gateways[0])
+        client = await attacker.connect_when_ready(setup.gateways[0])
         setup.ending.push_async_callback(client.close)
         answer = await client.call("config.set", {"raw": "{}", "baseHash": "0"})
         without = DeviceClient(
@@ -88,7 +88,7 @@ class AttackScenario:
             None,
             CLI.with_scopes("operator.admin"),
             token=setup.stack.gateway_token,
-            headers={"X-Forwarded-For": "198.51.100.22", **entry.headers},
+            headers={"X-Forwarded-For": "198.51.100.22", **attacker.headers},
         )
         async with without:
             outcome = await without.connect()
@@ -101,14 +101,14 @@ class AttackScenario:
     async def foreign(self) -> Facts:
         """Connect as a page of another origin."""
         setup = self._setup
-        entry = Relayed(setup.stack, profile=CONTROL_UI, address="198.51.100.23")
+        attacker = Relayed(setup.stack, profile=CONTROL_UI, address="198.51.100.23")
         client = DeviceClient(
             setup.gateways[0].ws_url,
-            entry.key,
+            attacker.key,
             CONTROL_UI,
             token=setup.stack.gateway_token,
             origin=_FOREIGN,
-            headers={"X-Forwarded-For": entry.address},
+            headers={"X-Forwarded-For": attacker.address},
         )
         async with client:
             outcome = await client.connect()
