@@ -49,10 +49,9 @@ class Reads:
             await self._connection.close()
 
     def _get(self, connection: Connection, keys: Sequence[str]) -> asyncio.Future[Values]:
-        reading = connection.get(pack("MGET", *keys))
         if self._watch is None:
             self._watch_until(asyncio.get_running_loop().time() + self._timeout_seconds)
-        return reading
+        return connection.get(pack("MGET", *keys))
 
     async def _connect_and_get(self, keys: Sequence[str]) -> Values:
         async with self._connecting:

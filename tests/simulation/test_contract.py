@@ -15,7 +15,8 @@ from services.approval.storage.keys import call_key
 from services.approval.storage.store import Store
 from services.approval.storage.transaction import Transaction, TransactionPlan
 from shared.bus.redis_bus import make_client
-from shared.rpc.messages import BeatQuestion, Changed, Position, Present, RefusalReport, Seen
+from shared.rpc.messages import BeatQuestion, Changed, Position
+from shared.rpc.reports import Present, RefusalReport, Seen
 from shared.version import VERSION
 from tests.integration.approval.plans import run
 from tests.simulation.client import RedisClient

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from services.approval.domain.errors import RequestOver
+from services.approval.domain.errors import RequestOver, UnknownRole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -220,3 +220,11 @@ def open_request(
     if pending.expired(now_ms, ttl_ms):
         raise RequestOver(EXPIRED)
     return record, pending
+
+
+def active_token(pairing: Pairing, role: str) -> Token:
+    """Return the token of a role; raises UnknownRole if there is none that is active."""
+    token = pairing.tokens.get(role)
+    if token is None or not token.active:
+        raise UnknownRole
+    return token

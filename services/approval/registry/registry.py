@@ -33,6 +33,7 @@ from services.approval.domain.records import (
     PENDING,
     REJECTED,
     Token,
+    active_token,
     holds_request,
     open_request,
 )
@@ -96,7 +97,9 @@ class Registry(Queries):
             if not authorization.can_see(caller, note.device_id):
                 raise NotAllowed
             if note.state == APPROVED and caller.kind == "operator":
-                before = self._approved_before(note, held)
+                if held.record is None or held.record.pairing is None:
+                    raise RequestOver(note.state)
+                before = paired(held.record)
                 return await self._confirm(caller, held, note.device_id, before)
             entry = self._entry(caller)
             record, pending = self._open_request(request_id, note, held, entry)
@@ -218,7 +221,7 @@ class Registry(Queries):
         async def once(caller: Caller) -> Token | None:
             authorization.require_manage(caller, device_id, None)
             held, record, pairing = await self._paired(device_id)
-            token = _active_token(pairing, role)
+            token = active_token(pairing, role)
             wanted = token.scopes if scopes is None else scopes
             authorization.require_token(caller, device_id, role, token.scopes, wanted)
             outside = first_uncovered(pairing.scopes, wanted, role)
@@ -326,11 +329,6 @@ class Registry(Queries):
             raise UnreadableRecord(device_key(note.device_id))
         return open_request(request_id, note, held.record, now_ms=entry.now_ms, ttl_ms=self._ttl_ms)
 
-    def _approved_before(self, note: RequestNote, held: VersionedRecord) -> Paired:
-        if held.record is None or held.record.pairing is None:
-            raise RequestOver(note.state)
-        return paired(held.record)
-
     async def _commit(self, caller: Caller, entry: Transaction, result: _Result) -> _Result | None:
         """Commit; return None on a conflict, after which everything must be read again."""
         if caller.call_id:
@@ -402,10 +400,3 @@ def _source(caller: Caller, device_id: str) -> Source | None:
     """Return the source of a device's change to itself; None for a decision about another."""
     own = caller.has_record and caller.device_id == device_id
     return device_source(device_id) if own else None
-
-
-def _active_token(pairing: Pairing, role: str) -> Token:
-    token = pairing.tokens.get(role)
-    if token is None or not token.active:
-        raise UnknownRole
-    return token

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from services.approval.requests.write_limiter import WriteLimiter
     from services.approval.storage.store import Store
     from shared.rpc.messages import Question as AnyQuestion
-    from shared.rpc.messages import RefusalReport
+    from shared.rpc.reports import RefusalReport
     from shared.rpc.responder import Question, Reply
 
     Replies = list[Reply | asyncio.Future[Reply]]

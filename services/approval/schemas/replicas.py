@@ -11,7 +11,7 @@ from services.approval.domain.fields import Count  # noqa: TC001 (msgspec reads 
 
 if TYPE_CHECKING:
     from services.approval.registry.queries import Replicas
-    from shared.rpc.messages import UpstreamState
+    from shared.rpc.reports import UpstreamState
 
 Version = Annotated[str, Meta(description="Release; absent if the replica does not report it.")]
 Uptime = Annotated[

@@ -18,7 +18,8 @@ from services.approval.storage.reaching import reaching_redis
 from shared.addresses import is_loopback
 from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS
 from shared.protocol.platforms import VERSIONED_CLIENTS
-from shared.rpc.messages import DEVICE_TOKEN, UpstreamState
+from shared.rpc.messages import DEVICE_TOKEN
+from shared.rpc.reports import UpstreamState
 from shared.version import VERSION
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from shared.rpc.messages import BeatQuestion, Position, Seen
+    from shared.rpc.messages import BeatQuestion, Position
+    from shared.rpc.reports import Seen
 
 GATEWAYS: Final = "latchkey:gateways"
 """Sorted set: boot ids of gateways by when their presence expires, ms."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from shared.rpc.messages import RefusalReport
+    from shared.rpc.reports import RefusalReport
 
 REFUSED_ADDRESSES: Final = "latchkey:refused:addresses"
 """Sorted set: addresses of refused unknown clients, by their last attempt, ms."""

@@ -23,7 +23,8 @@ from shared.protocol.limits import (
     TICK_SECONDS,
 )
 from shared.protocol.scopes import PAIRING, READ, covers
-from shared.rpc.messages import EVERY_ROLE, Present
+from shared.rpc.messages import EVERY_ROLE
+from shared.rpc.reports import Present
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from services.gateway.relay.upstream import Upstream
     from services.gateway.relay.upstream_pairing import UpstreamPairing
     from shared.clock import Clock
-    from shared.rpc.messages import UpstreamState
+    from shared.rpc.reports import UpstreamState
 
 RETRY_KNOWN_MS: Final = 100
 """Retry delay once the address is known: by then, the upstream's challenge has arrived."""

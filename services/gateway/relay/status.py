@@ -11,7 +11,7 @@ import structlog
 
 from services.gateway import log_events
 from shared.observability.health import Health
-from shared.rpc.messages import UpstreamState
+from shared.rpc.reports import UpstreamState
 from shared.upstream import NO_OPENCLAW, PREAUTH_LIMIT, UNREACHABLE
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS
 from shared.protocol.platforms import VERSIONED_CLIENTS
-from shared.rpc.messages import Seen
+from shared.rpc.reports import Seen
 
 if TYPE_CHECKING:
     from services.gateway.handshake.outcome import Session

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from services.gateway.replication.last_seen import LastSeen
 
 if TYPE_CHECKING:
-    from shared.rpc.messages import Present
+    from shared.rpc.reports import Present
 
 JOINED_PER_BEAT: Final = 1000
 """The most joined connections that one heartbeat reports; the rest wait for the next one."""

@@ -14,7 +14,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
 from shared.addresses import limit_key
-from shared.rpc.messages import RefusalReport
+from shared.rpc.reports import RefusalReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

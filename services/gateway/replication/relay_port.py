@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.rpc.messages import UpstreamState
+    from shared.rpc.reports import UpstreamState
 
 
 class RelayPort(Protocol):

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shared.rpc.messages import (
-    BeatAnswer,
-    BeatQuestion,
-    Position,
-    Present,
-)
+from shared.rpc.messages import BeatAnswer, BeatQuestion, Position
+from shared.rpc.reports import Present
 
 if TYPE_CHECKING:
     from tests.integration.approval.operator import Operator

@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shared.rpc.messages import (
-    BeatAnswer,
-    RefusalReport,
-    decode_beat_answer,
-)
+from shared.rpc.messages import BeatAnswer, decode_beat_answer
+from shared.rpc.reports import RefusalReport
 from shared.rpc.responder import Question
 
 if TYPE_CHECKING:

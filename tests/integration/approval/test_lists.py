@@ -12,7 +12,8 @@ from services.approval.domain.errors import NotAllowed
 from services.approval.domain.listing import Wanted, WantedRequests
 from services.approval.registry.queries import SEARCHED_AT_ONCE
 from shared.protocol.scopes import PAIRING
-from shared.rpc.messages import BeatQuestion, Position, Seen
+from shared.rpc.messages import BeatQuestion, Position
+from shared.rpc.reports import Seen
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:

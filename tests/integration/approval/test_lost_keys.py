@@ -22,7 +22,8 @@ from services.approval.storage.keys import (
 )
 from services.approval.storage.presence import APPROVALS, GATEWAYS, PRESENCE_VERSION, presence_key
 from services.approval.storage.repairs import HISTORIES_APART
-from shared.rpc.messages import BeatQuestion, Position, Seen
+from shared.rpc.messages import BeatQuestion, Position
+from shared.rpc.reports import Seen
 from tests.integration.approval.plans import plan, run
 from tests.integration.approval.replica import everything
 from tests.unit.approval.devices import Device

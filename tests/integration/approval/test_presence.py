@@ -9,12 +9,8 @@ from services.approval.storage.presence import (
     GATEWAYS,
     presence_key,
 )
-from shared.rpc.messages import (
-    BeatQuestion,
-    Position,
-    Present,
-    Seen,
-)
+from shared.rpc.messages import BeatQuestion, Position
+from shared.rpc.reports import Present, Seen
 from tests.integration.approval.heartbeats import Gateway, gateways, redis_ms
 from tests.integration.approval.replica import everything
 from tests.unit.approval.devices import Device

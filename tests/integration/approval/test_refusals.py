@@ -9,12 +9,8 @@ import pytest
 from services.approval.domain.authorization import OPERATOR
 from services.approval.domain.errors import NotAllowed
 from services.approval.registry.queries import WantedRefusals
-from shared.rpc.messages import (
-    BeatQuestion,
-    Position,
-    Seen,
-    encode,
-)
+from shared.rpc.messages import BeatQuestion, Position, encode
+from shared.rpc.reports import Seen
 from tests.integration.approval.refusal_reports import (
     ADDRESS,
     beaten,

@@ -22,7 +22,8 @@ from services.approval.storage.keys import (
     wrong_values_key,
 )
 from services.approval.storage.refusals import REFUSALS_VERSION, REFUSED_ADDRESSES, REFUSED_ROWS
-from shared.rpc.messages import Admitted, NeedsPairing, RefusalReport, decode_answer
+from shared.rpc.messages import Admitted, NeedsPairing, decode_answer
+from shared.rpc.reports import RefusalReport
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:

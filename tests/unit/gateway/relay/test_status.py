@@ -9,7 +9,7 @@ import pytest
 from services.gateway.relay.examiner import Examiner
 from services.gateway.relay.status import CROWDED_SECONDS, Status
 from services.gateway.relay.upstream import Upstream, UpstreamAddress
-from shared.rpc.messages import UpstreamState
+from shared.rpc.reports import UpstreamState
 from shared.upstream import PREAUTH_LIMIT, UNREACHABLE
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from services.gateway.handshake.outcome import Session
 from services.gateway.replication.last_seen import REPORTED_LIMIT_BEATS, LastSeen
-from shared.rpc.messages import ClientInfo, Seen
+from shared.rpc.messages import ClientInfo
+from shared.rpc.reports import Seen
 
 CLI = ClientInfo("cli", "cli", "1", "linux", "Linux")
 Told = list[tuple[str, int]]

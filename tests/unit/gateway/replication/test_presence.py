@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.gateway.replication.presence import REPORTED_LIMIT_BEATS, Presence
-from shared.rpc.messages import Present
+from shared.rpc.reports import Present
 
 PART = 2
 DEVICE = "d" * 64

@@ -16,13 +16,8 @@ from shared.device.profile import CLI, CLI_3, CONTROL_UI
 from shared.protocol import refusals
 from shared.protocol.limits import SIGNED_AT_SKEW_MS
 from shared.protocol.refusals import Refusal
-from shared.rpc.messages import (
-    Denied,
-    LockedOut,
-    NeedsPairing,
-    RefusalReport,
-    TooManyPending,
-)
+from shared.rpc.messages import Denied, LockedOut, NeedsPairing, TooManyPending
+from shared.rpc.reports import RefusalReport
 from tests.support.attempts import (
     CLEAR,
     NOW_MS,
