@@ -21,9 +21,11 @@ def listening(world: World) -> Iterator[None]:
     """End the run at a logged exception; restore the logging configuration afterwards."""
 
     def hear(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+        given = event.get("exc_info")
+        error = given if isinstance(given, BaseException) else sys.exc_info()[1]
         # A handler that takes longer than it may, on a slow line, is logged and left alone.
-        if event.get("exc_info") is not None and not isinstance(sys.exc_info()[1], TimeoutError):
-            world.trouble("a service", f"{event['event']}\n{traceback.format_exc()}")
+        if given is not None and not isinstance(error, TimeoutError):
+            world.trouble("a service", f"{event['event']}\n{_traceback(error)}")
         raise structlog.DropEvent
 
     before = structlog.get_config()
@@ -36,3 +38,7 @@ def listening(world: World) -> Iterator[None]:
         yield
     finally:
         structlog.configure(**before)
+
+
+def _traceback(error: BaseException | None) -> str:
+    return "".join(traceback.format_exception(error)) if error is not None else "no exception"
