@@ -41,7 +41,7 @@ class Driver:
         self._asked: dict[int, asyncio.Future[Event]] = {}
         self._ended = False
 
-    async def ask(self, do: str, **rest: Any) -> Any:
+    async def ask(self, do: str, *, within: float = WAIT_SECONDS, **rest: Any) -> Any:
         """Send a command and return its answer. Raises Unexpected."""
         if self._ended:
             raise Unexpected("the driver has ended")
@@ -50,7 +50,7 @@ class Driver:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"id": number, "do": do, **rest}).encode() + b"\n")
         try:
-            answer = await asyncio.wait_for(future, WAIT_SECONDS)
+            answer = await asyncio.wait_for(future, within)
         except TimeoutError:
             raise Unexpected(f"no answer to {do}") from None
         finally:

@@ -17,9 +17,10 @@ from services.gateway.relay import rewriting
 from services.gateway.relay.connect_response import Refused, is_covered, read_connect_response
 from services.gateway.relay.headers import CLIENT_USER, COMMAND_USER
 from services.gateway.relay.opening import OPEN_SECONDS
+from services.gateway.relay.relay import RETRY_AWAY_MS
 from services.gateway.relay.rewriting import Route
 from services.gateway.session.handler import SessionHandler
-from services.gateway.websocket.frame_parser import BINARY
+from services.gateway.websocket.frame_parser import BINARY, TEXT
 from services.gateway.websocket.frames import text_frame_parts
 from shared.protocol import refusals
 from shared.protocol.closing import CloseCode
@@ -145,6 +146,12 @@ class RelayHandler(SessionHandler):
 
     def _on_first_frame(self, handshake: Handshake, opcode: int, payload: bytes) -> None:
         self._connect = payload
+        if self._stage is Stage.OPENING and opcode == TEXT:
+            frame_id = rewriting.premature_connect(payload)
+            if frame_id is not None:
+                handshake.frame_id = frame_id
+                self._end_handshake(refusals.starting(RETRY_AWAY_MS))
+                return
         super()._on_first_frame(handshake, opcode, payload)
 
     def _admit(

@@ -15,6 +15,7 @@ import msgspec
 from services.gateway.methods.dispatcher import MethodCall
 from shared.protocol.closing import CloseCode
 from shared.protocol.frames import encode
+from shared.protocol.limits import PREAUTH_FRAME_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -111,6 +112,23 @@ def route_of(frame: bytes) -> Route:
     if method.startswith(_OURS):
         return Route.HERE
     return Route.REMOVES_NODE if method == _NODE_REMOVE else Route.UPSTREAM
+
+
+def premature_connect(frame: bytes) -> str | None:
+    """Return the id of a `connect` that a device sent before it had a challenge, or None.
+
+    The dashboard waits 750 ms for a challenge, then connects with an empty nonce. An upstream may
+    take longer than that to open a socket, which is no fault of the client.
+    """
+    if len(frame) > PREAUTH_FRAME_LIMIT_BYTES:
+        return None
+    try:
+        request = _raw_object(frame)
+        if "device" not in _raw_object(request["params"]) or _text(request["method"]) != "connect":
+            return None
+        return _text(request["id"])
+    except (msgspec.MsgspecError, KeyError, RecursionError, UnicodeDecodeError):
+        return None
 
 
 def upstream_connect(frame: bytes) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from shared.device.handshake import Admitted
+from shared.device.handshake import Admitted, Challenge, Refused, connect_request
 from shared.upstream import CLIENT_USER, RELAY_USER, header_names
 from tests.e2e.metrics import metric
 from tests.e2e.relay.devices import CLIENTS, RelayedDevice, new_device
@@ -337,6 +337,21 @@ class TestOutage:
         upstream.silent = False
         client, _admitted = await known.connect_when_ready(stack.gateways[0])
         await client.close()
+
+    async def test_a_dashboard_that_does_not_wait_for_a_slow_upstream_is_told_to_retry(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
+    ) -> None:
+        device, client, _session = await joined(stack, operator, upstream)
+        await client.close()
+        upstream.silent = True
+        client = device.client(stack.gateways[0])
+        await client.open()
+        frame = connect_request(Challenge("", 0), device.key, device.profile, client.credentials)
+        refused = await client.handshake(frame)
+        assert isinstance(refused, Refused)
+        assert (refused.code, refused.details["reason"]) == ("UNAVAILABLE", "startup-sidecars")
+        assert refused.close is not None
+        assert refused.close.code == 1013
 
     async def test_a_clock_that_is_wrong_is_reported_and_refuses_nobody(
         self, start_stack: StartStack

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 AT_ONCE_SECONDS: Final = 1.0
 GONE_SECONDS: Final = 10.0
 """Maximum time until a device is removed upstream; gateways spread their calls."""
-FIRST_SECONDS: Final = 40.0
+FIRST_SECONDS: Final = 60.0
 """Maximum time for the first answer, for which the upstream loads its agent."""
 BACK_SECONDS: Final = 5.0
 """How long to watch a page of a removed device; it retries about every second."""

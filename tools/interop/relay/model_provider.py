@@ -17,7 +17,7 @@ PROVIDER: Final = "stub"
 KEY: Final = "key-of-the-stub-provider"
 WORD_SECONDS: Final = 0.03
 """Pause between words, so that an answer arrives in many pieces."""
-HELD_SECONDS: Final = 60.0
+HELD_SECONDS: Final = 90.0
 """Maximum time that a held answer waits."""
 
 

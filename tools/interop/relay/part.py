@@ -15,14 +15,17 @@ from tools.interop.doctor.gateway import TOKEN_AUTH, real_gateway
 from tools.interop.facts import Unexpected
 from tools.interop.latchkey import running
 from tools.interop.plan import Plan, Report
-from tools.interop.relay import attacks, chat, command_line, nodes
+from tools.interop.relay import attacks, chat, command_line, limits, nodes, outages, strangers
 from tools.interop.relay.attacks import AttackScenario
 from tools.interop.relay.cases import RELAYED
 from tools.interop.relay.chat import ChatScenario
 from tools.interop.relay.command_line import CommandLineScenario
+from tools.interop.relay.limits import LimitScenario
 from tools.interop.relay.nodes import NodeScenario
+from tools.interop.relay.outages import OutageScenario
 from tools.interop.relay.scenario import ORIGIN, SECRET, RelayScenario, examined, right_settings
 from tools.interop.relay.setup import set_up
+from tools.interop.relay.strangers import StrangerScenario
 from tools.interop.ui.browser import browsing
 from tools.interop.ui.part import NO_CHROMIUM
 from tools.support.chromium import find_chromium
@@ -43,6 +46,9 @@ _GROUPS: Final[tuple[tuple[str, type[Any], tuple[Case[Any], ...]], ...]] = (
     ("nodes", NodeScenario, nodes.CASES),
     ("attacks", AttackScenario, attacks.CASES),
     ("cli", CommandLineScenario, command_line.CASES),
+    ("limits", LimitScenario, limits.CASES),
+    ("strangers", StrangerScenario, strangers.CASES),
+    ("outages", OutageScenario, outages.CASES),
 )
 """Stories that are told one after the other: what they are about, and their cases."""
 _MIX: Final = "a token of its own beside"
@@ -90,6 +96,7 @@ async def _run_groups(setup: Setup, browser: Browser, groups: list[list[Row]]) -
             scenario = scenario_type(replace(setup, ending=ending), browser)
             for row, case in zip(rows, cases, strict=True):
                 await run_case(row, case, scenario)
+        await setup.clear()
 
 
 async def _take_picture(setup: Setup, browser: Browser, path: Path) -> None:

@@ -98,15 +98,22 @@ class Setup:
         """Return the address of a gateway."""
         return Entry(self.gateways[number].ws_url, self.stack.gateway_token)
 
-    async def request_of(self, client_id: str) -> dict[str, Any]:
+    async def request_of(self, client_id: str, *, seconds: float = WAIT_SECONDS) -> dict[str, Any]:
         """Wait for a request of this client. Raises Unexpected."""
 
         async def found() -> dict[str, Any] | None:
             pending = await self.operator.pending()
             return next((request for request in pending if request["clientId"] == client_id), None)
 
-        request: dict[str, Any] = await until(found, f"a request of {client_id}")
+        request: dict[str, Any] = await until(found, f"a request of {client_id}", seconds=seconds)
         return request
+
+    async def clear(self) -> None:
+        """Reject all requests, and remove all devices."""
+        for request in await self.operator.pending():
+            await self.operator.call("POST", f"requests/{request['requestId']}/reject")
+        for device_id in await self.operator.devices():
+            await self.operator.remove(device_id)
 
     async def device(self, gateway: int, profile: Profile, address: str) -> Relayed:
         """Return a new device that is approved, and was connected once."""

@@ -61,6 +61,7 @@ class Page:
         try:
             await self._driver.ask(
                 "see",
+                within=seconds + WAIT_SECONDS,
                 page=self._number,
                 selector=selector,
                 pattern=pattern,
