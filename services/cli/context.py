@@ -15,7 +15,7 @@ from services.cli.client import ApprovalClient
 from services.cli.config import Config
 from services.cli.errors import CommandError, Misused, NotConfirmed
 from services.cli.exits import Exit
-from services.cli.output import Output
+from services.cli.text.output import Output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

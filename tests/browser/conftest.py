@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 GATEWAY_URL = "wss://gateway.example"
 

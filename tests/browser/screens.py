@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser, BrowserContext, Locator, Page
 
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 MISSING: Final = (
     "make browser needs Chromium, and there is none on PATH or where CHROMIUM points.\n"

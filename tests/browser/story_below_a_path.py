@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 NGINX: Final = """
 daemon off; pid {directory}/nginx.pid; error_log {directory}/error.log; worker_processes 1;

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
     from shared.device.profile import Profile
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 AXE: Final = Path(__file__).parent / "node_modules/axe-core/axe.min.js"

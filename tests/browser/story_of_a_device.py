@@ -17,7 +17,7 @@ from tools.support.actors import SimulatedDevice
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 APPEARS_SECONDS = 1.0
 KITCHEN = replace(CLI, display_name="Kitchen laptop")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.load_runs import ADMITTED, SYSTEM, churned, soaked
-from tools.load.page import as_page
+from tools.load.client.verdicts import Kind, Outcome
 from tools.load.plan import Plan, Scenario
-from tools.load.report import make_report
-from tools.load.verdicts import Kind, Outcome
+from tools.load.report.page import as_page
+from tools.load.report.report import make_report
 
 if TYPE_CHECKING:
     from pathlib import Path

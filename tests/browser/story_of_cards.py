@@ -16,7 +16,7 @@ from tools.support.actors import Operator, SimulatedDevice
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 ADMIN = ("operator.read", "operator.admin")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser
 
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 HERE = "shared-secret 127.0.0.1"
 

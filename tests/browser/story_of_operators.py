@@ -20,7 +20,7 @@ from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 HOSTILE = "<img src=x onerror=document.title='owned'> \u202egnp.exe \x1b[31mred\x1b[0m\nsecond line"
 

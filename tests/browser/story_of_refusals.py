@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
     from shared.device.handshake import Challenge
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 MARKUP = "<img src=x onerror=alert(1)>\u202e Kitchen"
 SMALL = {"width": 390, "height": 844}

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from shared.device.handshake import Close
     from shared.device.profile import Profile
     from tools.support.actors import SimulatedDevice
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 READ: Final = "operator.read"
 WRITE: Final = "operator.write"

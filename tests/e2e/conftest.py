@@ -14,7 +14,7 @@ from tools.support.actors import Operator
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from tools.support.waiting import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 
 def redis_client(url: str) -> redis_asyncio.Redis:

@@ -11,7 +11,7 @@ from tools.support import metrics
 from tools.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
-    from tools.support.service import ServiceProcess
+    from tools.support.processes.service import ServiceProcess
 
 
 async def metric(service: ServiceProcess, name: str) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import redis as redis_py
 
 if TYPE_CHECKING:
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 
 def admin(stack: Stack) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,8 +17,8 @@ from tools.support.actors import Operator, SimulatedDevice, log_lines, pair
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 ROUNDS = 2
 READ_SECONDS = 20.0

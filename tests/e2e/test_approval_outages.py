@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from shared.device.handshake import Refused
     from tests.conftest import StartStack
     from tests.e2e.callers import Callers
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 RETRY_BOUNDS_MS = range(500, 5_001)
 MARGIN_SECONDS = 12.0

@@ -11,7 +11,7 @@ from tools.support.actors import Operator, SimulatedDevice, pair
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 ABOVE: Final = 20
 

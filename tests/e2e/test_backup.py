@@ -12,7 +12,7 @@ from shared.device.handshake import Admitted
 from shared.device.profile import CLI, CLI_3, NODE_HOST
 from tests.e2e.terminal import Terminal
 from tools.support.actors import Operator, SimulatedDevice, pair, wait_for_log
-from tools.support.stack import Stack
+from tools.support.processes.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path

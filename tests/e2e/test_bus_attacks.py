@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 BOMB: Final = b"\x91" * 200_000 + b"\xc0"
 """msgpack: deeply nested arrays."""

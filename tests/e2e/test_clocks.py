@@ -11,7 +11,7 @@ import pytest
 from shared.device.handshake import Challenge
 from shared.device.profile import CLI, CLI_3, NODE_HOST
 from tools.support.actors import Operator, SimulatedDevice, pair
-from tools.support.stack import Stack
+from tools.support.processes.stack import Stack
 from tools.support.waiting import POLL_SECONDS
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from tools.support.waiting import until
 if TYPE_CHECKING:
     from tests.conftest import StartStack
     from tests.e2e.terminal import Terminal
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Refused
 from shared.device.identity import DeviceKey
 from tools.support.actors import Operator, pair
-from tools.support.process_table import peak_memory_bytes
+from tools.support.processes.process_table import peak_memory_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tests.conftest import StartStack
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 FAILURES_LIMIT: Final = 10
 GUESSES: Final = 1_000

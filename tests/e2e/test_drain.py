@@ -16,7 +16,7 @@ from tools.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 DRAIN_SECONDS = 4.0
 SOCKETS = 12

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.conftest import StartStack
     from tests.e2e.callers import Callers
     from tools.support.actors import Reply
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 CLOSED_SECONDS = 5.0
 """Time limit for closing a removed device's socket, with reserve for a loaded machine."""

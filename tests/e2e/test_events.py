@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tests.conftest import StartStack
     from tests.e2e.callers import Caller
     from tests.support.raw_socket import RawSocket
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 BEAT_SECONDS: Final = 0.3
 SOON_SECONDS: Final = 5.0

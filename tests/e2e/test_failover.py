@@ -9,16 +9,16 @@ import pytest
 from shared.device.profile import CLI
 from tests.support.failover import fail_over
 from tools.support.actors import Operator, SimulatedDevice
-from tools.support.fault_proxy import FaultProxy
-from tools.support.redis import RedisServer
-from tools.support.stack import Stack
+from tools.support.processes.redis import RedisServer
+from tools.support.processes.stack import Stack
+from tools.support.proxies.faults import FaultProxy
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tools.support.service import ServiceProcess
+    from tools.support.processes.service import ServiceProcess
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tools.support.actors import SimulatedDevice
-from tools.support.stack import Stack
+from tools.support.processes.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,8 +24,8 @@ from tools.support.waiting import until
 if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 LINE_MAX_CHARACTERS = 400
 HEALTH = b'{"type":"req","id":"1","method":"health"}'

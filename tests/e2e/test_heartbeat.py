@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import StartStack
     from tools.support.actors import SimulatedDevice
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 BEAT_SECONDS: Final = 0.3
 LEASE_SECONDS: Final = 4.0

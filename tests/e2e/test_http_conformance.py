@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import StartStack
-    from tools.support.redis import RedisServer
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.redis import RedisServer
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 LINE_MAX_CHARACTERS = 300
 PORTS = ["gateway", "approval", "gateway ops"]

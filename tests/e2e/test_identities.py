@@ -16,7 +16,7 @@ from tools.support.actors import Operator, SimulatedDevice, pair
 if TYPE_CHECKING:
     from tests.conftest import StartStack
     from tests.e2e.callers import Caller
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 pytestmark = pytest.mark.usefixtures("no_lockouts")
 

@@ -20,14 +20,14 @@ from aiohttp.test_utils import TestServer
 from deploy.local.places import ROOT
 from deploy.local.run_file import run_file
 from tests.support.stub_gateway import Socket, stub_gateway
-from tools.support.process_table import alive, descendants
+from tools.support.processes.process_table import alive, descendants
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 
 TLS = Path(__file__).parents[1] / "integration" / "bus" / "tls"

@@ -21,7 +21,7 @@ from tools.support.actors import Operator, SimulatedDevice, pair
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 DEVICES: Final = 14
 LOCKED_OUT: Final = "AUTH_RATE_LIMITED"

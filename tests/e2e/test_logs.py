@@ -21,8 +21,8 @@ from tools.support.waiting import until
 if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 PUBLIC_URL = "https://approve.example"
 REQUIRED = {"timestamp", "level", "event", "service", "replica"}

@@ -14,7 +14,7 @@ from tools.support.actors import Operator, pair
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 LEASE_SECONDS: Final = 4.0
 MARGIN_SECONDS: Final = 2.0

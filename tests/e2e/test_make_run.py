@@ -19,14 +19,14 @@ import pytest
 from deploy.local.places import ROOT
 from deploy.local.ports import HOST, Reservation
 from deploy.local.readiness import ask_ready
-from tools.support.process_table import Process, alive, descendants
+from tools.support.processes.process_table import Process, alive, descendants
 from tools.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 # On a machine without Redis the first of these fetches one.
 pytestmark = pytest.mark.timeout(180)

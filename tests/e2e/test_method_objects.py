@@ -43,7 +43,7 @@ from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS
 if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
     from tests.e2e.callers import Caller, Callers
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 LEASE_SECONDS: Final = 20.0
 MARGIN_SECONDS: Final = 3.0

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import StartStack
     from tests.e2e.callers import Caller, Callers
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
     Situation = Callable[[Caller], Awaitable[dict[str, Any]]]
 

@@ -31,7 +31,7 @@ from tools.support.actors import SimulatedDevice, pair
 if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 CLOSED_SECONDS: Final = 5.0
 """Time limit for closing a removed device's socket, with reserve for a loaded machine."""

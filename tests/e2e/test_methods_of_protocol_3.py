@@ -26,7 +26,7 @@ from tools.support.actors import SimulatedDevice, pair
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 LABEL: Final = "Kitchen Mac 2"
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import StartStack
     from tests.support.msgpack_peer import Opened
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 
 def name(message: type) -> str:

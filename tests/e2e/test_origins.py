@@ -20,8 +20,8 @@ from tools.support.actors import wait_for_log
 if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shared.rpc.messages import BeatQuestion, ReportSecret
     from shared.rpc.responder import Reply
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 ADDRESS: Final = "127.0.0.1"
 

@@ -25,7 +25,7 @@ from tools.support.waiting import WAIT_SECONDS
 if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 APPROVAL_PUBLIC_URL = "https://approve.example"
 PROFILES = [CLI, CLI_3, NODE_HOST, NODE_HOST_3, CONTROL_UI, CONTROL_UI_3, REFERENCE]

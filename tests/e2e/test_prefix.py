@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 INDEX = b"""<!doctype html>
 <html><head><script>first()</script><link rel="stylesheet" href="./assets/app-BBBBBBBB.css">

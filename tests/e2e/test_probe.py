@@ -11,7 +11,7 @@ from shared.observability.probe import probe
 from tools.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 COMMAND = [sys.executable, "-m", "shared.observability.probe"]
 

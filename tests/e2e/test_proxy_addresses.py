@@ -18,8 +18,8 @@ from tools.support.metrics import metric
 if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 PEER = "127.0.0.1"
 """The address of these tests, which act as the trusted proxy."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shared.device.handshake import Refused
     from tests.conftest import StartStack
     from tests.e2e.callers import Callers
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 LEASE_SECONDS = 60
 """Longer than any outage here, so that connections stay open."""

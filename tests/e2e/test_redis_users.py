@@ -12,7 +12,7 @@ import pytest
 from services.approval.backup.format import read
 from tests.support.redis_kinds import KINDS, binary_of
 from tools.support.actors import Operator, SimulatedDevice, pair
-from tools.support.stack import Stack
+from tools.support.processes.stack import Stack
 from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from shared.device.handshake import Challenge
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 BEAT_SECONDS: Final = 0.5
 SOON_SECONDS: Final = 2 * BEAT_SECONDS + 4

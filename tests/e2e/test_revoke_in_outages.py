@@ -13,7 +13,7 @@ from shared.bus.channels import NEWS, inbox_channel
 from shared.device.handshake import Close
 from tests.e2e.redis_admin import cut
 from tools.support.actors import Operator, log_lines, pair
-from tools.support.fault_proxy import FaultProxy
+from tools.support.proxies.faults import FaultProxy
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from shared.device.client import DeviceClient
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 BEAT_SECONDS: Final = 0.3
 LEASE_SECONDS: Final = 4.0

@@ -13,7 +13,7 @@ from tools.support.actors import SimulatedDevice, wait_for_log
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from shared.device.handshake import Refused
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from tools.support.actors import pair
-from tools.support.fault_proxy import FaultProxy
+from tools.support.proxies.faults import FaultProxy
 from tools.support.waiting import until
 
 if TYPE_CHECKING:

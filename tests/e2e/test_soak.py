@@ -15,7 +15,7 @@ from tools.support.waiting import POLL_SECONDS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 DEVICES = 2
 ROLES = ("gateway", "approval")

@@ -9,8 +9,8 @@ import pytest
 
 from deploy.local.errors import ChildDied
 from deploy.local.readiness import ask_ready
-from tools.support.process_table import alive, descendants
-from tools.support.stack import Stack
+from tools.support.processes.process_table import alive, descendants
+from tools.support.processes.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path

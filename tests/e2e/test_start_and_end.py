@@ -23,8 +23,8 @@ from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3
 from tests.support.raw_socket import RawSocket
 from tools.support.actors import Operator, SimulatedDevice, log_lines, pair
-from tools.support.processes import Processes
-from tools.support.stack import Stack
+from tools.support.processes.processes import Processes
+from tools.support.processes.stack import Stack
 from tools.support.waiting import until, wait_until
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import StartStack
-    from tools.support.service import ServiceProcess
+    from tools.support.processes.service import ServiceProcess
 
 SETTINGS_EXIT = 78
 SECRET = "a secret value that must never be printed anywhere"

@@ -15,7 +15,7 @@ from tools.support.actors import Operator, SimulatedDevice
 if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 PAIRING = "operator.pairing"
 WRONG_TOKENS = 12

@@ -35,7 +35,7 @@ from tests.unit.approval.devices import Device
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 HERE: Final = Path(__file__).parent
 CASES_PER_OPERATION: Final = 10

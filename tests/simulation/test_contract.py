@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from services.approval.storage.refusals import Entry as RefusalEntry
     from tests.simulation.commands import Ask
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 METADATA = Metadata("cli", "cli", "linux")
 TOKEN = Token("id", ("operator.read",), 5)

@@ -30,7 +30,7 @@ from tests.simulation.test_contract import AtOnce
 from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 ADDRESS: Final = "203.0.113.7"
 KEYS: Final = [guard_key(ADDRESS), wrong_values_key(ADDRESS), LOCKOUTS]

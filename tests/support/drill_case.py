@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from tools.drills.fault import Back, Fault, Hits, Promise
-from tools.drills.grants import Grants
-from tools.drills.observed import Approval, Attempt, Entry, Observed, Revoke, Session
+from tools.drills.judging.observed import Approval, Attempt, Entry, Observed, Revoke, Session
+from tools.drills.load.grants import Grants
 
 BEGAN: Final = 100.0
 OVER: Final = 102.0

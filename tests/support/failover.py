@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tools.support.fault_proxy import FaultProxy
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
+    from tools.support.proxies.faults import FaultProxy
 
 
 def fail_over(old: RedisServer, new: RedisServer, proxy: FaultProxy) -> None:

@@ -11,7 +11,7 @@ from tests.support.attempts import to_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tools.support.service import ServiceProcess
+    from tools.support.processes.service import ServiceProcess
 
 CLOSED_SECONDS: Final = 10.0
 

@@ -6,16 +6,16 @@ from array import array
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tools.load.leftovers import Leftover
-from tools.load.messages import Ended, Progress
+from tools.load.client.target import read_target
+from tools.load.client.verdicts import Kind, Outcome
 from tools.load.plan import Phase, Plan, Scenario
-from tools.load.processes import Sample, Watch, Watched
 from tools.load.recording import PhaseRecord, Recording
 from tools.load.scenarios import Run
-from tools.load.subject import SystemUnderTest
-from tools.load.tally import Delta
-from tools.load.target import read_target
-from tools.load.verdicts import Kind, Outcome
+from tools.load.server.leftovers import Leftover
+from tools.load.server.processes import Sample, Watch, Watched
+from tools.load.server.subject import SystemUnderTest
+from tools.load.workers.messages import Ended, Progress
+from tools.load.workers.tally import Delta
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from deploy.local.redis_binary import RedisBinary, Wheel, fetch_redis, find_redis
-from tools.support.redis import redis_binary
+from deploy.local.redis.binary import RedisBinary, Wheel, fetch_redis, find_redis
+from tools.support.processes.redis import redis_binary
 
 
 def _kinds() -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from services.approval import log_events as approval_events
 from services.gateway import log_events as gateway_events
 from tools.capacity.costs import MEASURED
 from tools.capacity.tables import sizes_table, storms_table
-from tools.drills import settings as drill_settings
 from tools.drills.faults import ALL as FAULTS
-from tools.drills.table import HEADINGS
+from tools.drills.judging.table import HEADINGS
+from tools.drills.stack import settings as drill_settings
 
 ROOT = Path(__file__).parents[2]
 

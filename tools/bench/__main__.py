@@ -23,12 +23,12 @@ from tools.bench.questions import questions
 from tools.bench.relay.rows import relayed
 from tools.bench.subjects import BARE, VERIFYING, bare, cores, pin
 from tools.bench.table import churn_table, latency_table
-from tools.load.approval import ApprovalError
-from tools.load.dialer import Unreachable, raise_descriptor_limit
-from tools.load.machine import OtherPrograms, busy_text
-from tools.load.pairing import PairingError, new_identities
+from tools.load.client.dialer import Unreachable, raise_descriptor_limit
 from tools.load.plan import REFUSAL_DEVICES, Plan, Scenario
-from tools.load.workers import WorkersError
+from tools.load.server.approval import ApprovalError
+from tools.load.server.machine import OtherPrograms, busy_text
+from tools.load.server.pairing import PairingError, new_identities
+from tools.load.workers.processes import WorkersError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from aiohttp import WSMsgType, web
 from shared.protocol.connect import ConnectParams
 from shared.protocol.frames import RequestFrame
 from shared.protocol.signing import decode_public_key, signature_holds
-from tools.load.dialer import raise_descriptor_limit
+from tools.load.client.dialer import raise_descriptor_limit
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tools.bench.measuring import paired
 from tools.bench.subjects import latchkey, pin
-from tools.support.stack import Stack
+from tools.support.processes.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from tools.load.approval import Approval
+from tools.load.client.dialer import Dialer, loopback_sources
+from tools.load.client.verdicts import Kind
 from tools.load.coordinator import Stage
-from tools.load.dialer import Dialer, loopback_sources
-from tools.load.display import Display
 from tools.load.options import MAX_SOURCES
-from tools.load.pairing import Caller, new_identities, pair
 from tools.load.plan import Phase, Plan, Scenario, sources_for
-from tools.load.report import make_report
+from tools.load.report.display import Display
+from tools.load.report.report import make_report
+from tools.load.report.text import describe
 from tools.load.scenarios import run
-from tools.load.text import describe
-from tools.load.verdicts import Kind
+from tools.load.server.approval import Approval
+from tools.load.server.pairing import Caller, new_identities, pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tools.bench.subjects import Subject
-    from tools.load.devices import Identity
-    from tools.load.report import Report
+    from tools.load.client.devices import Identity
+    from tools.load.report.report import Report
 
 WARM_UP_SECONDS: Final = 1.0
 MAX_IN_FLIGHT: Final = 4096

@@ -20,7 +20,7 @@ from tools.bench.cpu import cpu_seconds, pin
 from tools.bench.table import plain_table, spread
 from tools.support.pairing import PROFILE, pair_all
 from tools.support.peers import FakeGateway
-from tools.support.stack import Stack
+from tools.support.processes.stack import Stack
 from tools.support.waiting import until
 
 if TYPE_CHECKING:

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Final
 
 from tools.bench.bare import VERIFY
 from tools.bench.cpu import pin as pin_process
-from tools.load.pairing import new_identities
-from tools.load.processes import Watched
-from tools.load.subject import SystemUnderTest
-from tools.load.target import read_target
-from tools.support.process_table import descendants
+from tools.load.client.target import read_target
+from tools.load.server.pairing import new_identities
+from tools.load.server.processes import Watched
+from tools.load.server.subject import SystemUnderTest
+from tools.support.processes.process_table import descendants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tools.load.devices import Identity
-    from tools.support.stack import Stack
+    from tools.load.client.devices import Identity
+    from tools.support.processes.stack import Stack
 
 BARE: Final = "bare aiohttp + uvloop"
 VERIFYING: Final = "the same, verifying Ed25519"

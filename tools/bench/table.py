@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
-from tools.load.notes import SATURATED
+from tools.load.report.notes import SATURATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -33,9 +33,9 @@ from shared.rpc.messages import Changed, Position, encode
 from tools.bench.measuring import paired, reported
 from tools.bench.subjects import latchkey
 from tools.load.plan import Phase, Plan, Scenario, sources_for
-from tools.load.text import describe
+from tools.load.report.text import describe
 from tools.support.pairing import PROFILE, pair_all
-from tools.support.stack import Stack
+from tools.support.processes.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

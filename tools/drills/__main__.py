@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.local.errors import RunError, file_problem
-from tools.drills import exits
 from tools.drills.faults import ALL
-from tools.drills.haproxy import find_haproxy
-from tools.drills.report import as_json, settings_line
+from tools.drills.judging import exits
+from tools.drills.judging.report import as_json, settings_line
+from tools.drills.judging.table import LEGEND, Row, table, totals
 from tools.drills.rounds import run_round
-from tools.drills.table import LEGEND, Row, table, totals
+from tools.drills.stack.haproxy import find_haproxy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

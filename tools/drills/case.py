@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Final
 
 from deploy.local.errors import RunError
 from tools.drills.fault_context import FaultContext
-from tools.drills.judge import BOUND_SECONDS, judge
-from tools.drills.new_devices import NewDevices
-from tools.drills.observed import ONCE, Observed
-from tools.drills.revoked_device import RevokedDevice
-from tools.drills.settings import BACK_SECONDS, CASE_SECONDS
+from tools.drills.judging.judge import BOUND_SECONDS, judge
+from tools.drills.judging.observed import ONCE, Observed
+from tools.drills.load.new_devices import NewDevices
+from tools.drills.load.revoked_device import RevokedDevice
+from tools.drills.stack.settings import BACK_SECONDS, CASE_SECONDS
 
 if TYPE_CHECKING:
     from tools.drills.fault import Fault
-    from tools.drills.judge import Verdict
-    from tools.drills.load import Load
-    from tools.drills.load_context import LoadContext
+    from tools.drills.judging.judge import Verdict
+    from tools.drills.load.context import LoadContext
+    from tools.drills.load.load import Load
 
 AS_USUAL_SECONDS: Final = 0.5
 _DID_NOT_COME_BACK: Final = (AssertionError, TimeoutError, RunError)

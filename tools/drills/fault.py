@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tools.drills.fault_context import FaultContext
-    from tools.drills.stack import DrillStack
+    from tools.drills.stack.stack import DrillStack
 
 
 class Hits(Enum):

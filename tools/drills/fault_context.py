@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from tools.drills.observed import Frozen, Mark
+from tools.drills.judging.observed import Frozen, Mark
 
 if TYPE_CHECKING:
-    from tools.drills.load import Load
-    from tools.drills.load_context import LoadContext
-    from tools.drills.revoked_device import RevokedDevice
+    from tools.drills.load.context import LoadContext
+    from tools.drills.load.load import Load
+    from tools.drills.load.revoked_device import RevokedDevice
 
 
 class FaultContext:

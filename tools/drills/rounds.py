@@ -8,16 +8,16 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from tools.drills.case import drill
-from tools.drills.explanation import explain
-from tools.drills.grants import Grants
-from tools.drills.judge import is_disturbed
-from tools.drills.load import Load
-from tools.drills.load_context import LoadContext
-from tools.drills.machine import watch_loop, watch_redis
-from tools.drills.observed import Observed
-from tools.drills.operator_api import OperatorApi
-from tools.drills.settings import ROUND_SECONDS
-from tools.drills.stack import DrillStack
+from tools.drills.judging.explanation import explain
+from tools.drills.judging.judge import is_disturbed
+from tools.drills.judging.observed import Observed
+from tools.drills.load.context import LoadContext
+from tools.drills.load.grants import Grants
+from tools.drills.load.load import Load
+from tools.drills.load.operator_api import OperatorApi
+from tools.drills.stack.machine import watch_loop, watch_redis
+from tools.drills.stack.settings import ROUND_SECONDS
+from tools.drills.stack.stack import DrillStack
 
 AGAIN_LIMIT: Final = 2
 """How often a case is repeated because the machine stalled."""
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tools.drills.table import Row
+    from tools.drills.judging.table import Row
 
 
 async def run_round(number: int, rows: Sequence[Row], directory: Path) -> None:

@@ -13,35 +13,35 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from deploy.local.errors import RunError, file_problem
-from tools.load.approval import Approval, ApprovalError
-from tools.load.command import read_command
-from tools.load.coordinator import Stage
-from tools.load.dialer import (
+from tools.load.client.dialer import (
     Dialer,
     Unreachable,
     has_sources,
     loopback_sources,
     raise_descriptor_limit,
 )
-from tools.load.display import Display
+from tools.load.command import read_command
+from tools.load.coordinator import Stage
 from tools.load.options import UsageError
-from tools.load.page import as_page
-from tools.load.pairing import Caller, PairingError, forgotten, new_identities, pair
-from tools.load.precheck import require_approval_of
-from tools.load.report import make_report
+from tools.load.report.display import Display
+from tools.load.report.page import as_page
+from tools.load.report.report import make_report
+from tools.load.report.text import as_text
 from tools.load.scenarios import run
-from tools.load.subject import NoSystemError, system
-from tools.load.text import as_text
-from tools.load.workers import WorkersError
+from tools.load.server.approval import Approval, ApprovalError
+from tools.load.server.pairing import Caller, PairingError, forgotten, new_identities, pair
+from tools.load.server.precheck import require_approval_of
+from tools.load.server.subject import NoSystemError, system
+from tools.load.workers.processes import WorkersError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tools.load.devices import Identity
+    from tools.load.client.devices import Identity
     from tools.load.plan import Plan
     from tools.load.scenarios import Run
-    from tools.load.subject import SystemUnderTest
+    from tools.load.server.subject import SystemUnderTest
 
 
 class Exit(IntEnum):

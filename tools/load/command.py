@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from shared.running import find_run
 from shared.typed_address import AddressError, approval_address, gateway_address
+from tools.load.client.target import BadTarget, read_target
 from tools.load.options import MAX_SOURCES, REMOTE, RUNNING, UsageError, make_parser
 from tools.load.plan import (
     MAX_OPEN_IN_FLIGHT,
@@ -20,8 +21,7 @@ from tools.load.plan import (
     ramp,
     sources_for,
 )
-from tools.load.subject import secrets_file
-from tools.load.target import BadTarget, read_target
+from tools.load.server.subject import secrets_file
 
 if TYPE_CHECKING:
     import argparse

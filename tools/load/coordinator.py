@@ -8,22 +8,22 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tools.load.dialer import loopback_sources
-from tools.load.machine import OtherPrograms
-from tools.load.messages import Go, Job, Progress
+from tools.load.client.dialer import loopback_sources
 from tools.load.plan import Hold, holds
-from tools.load.processes import Watch
 from tools.load.recording import PhaseRecord, Recording
-from tools.load.workers import Workers
+from tools.load.server.machine import OtherPrograms
+from tools.load.server.processes import Watch
+from tools.load.workers.messages import Go, Job, Progress
+from tools.load.workers.processes import Workers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from tools.load.approval import Approval
-    from tools.load.devices import Identity
-    from tools.load.display import Display
+    from tools.load.client.devices import Identity
     from tools.load.plan import Plan
-    from tools.load.subject import SystemUnderTest
+    from tools.load.report.display import Display
+    from tools.load.server.approval import Approval
+    from tools.load.server.subject import SystemUnderTest
 
 TICK_SECONDS: Final = 0.5
 BEGIN_IN_SECONDS: Final = 0.3

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tools.load.histogram import Histogram
-from tools.load.tally import Tally
-from tools.load.verdicts import Kind
+from tools.load.client.verdicts import Kind
+from tools.load.report.histogram import Histogram
+from tools.load.workers.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tools.load.messages import Ended, Progress
+    from tools.load.workers.messages import Ended, Progress
 
 
 @dataclass(slots=True)

@@ -7,27 +7,27 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from tools.load.approval import ApprovalError
+from tools.load.client.devices import PROFILE
+from tools.load.client.verdicts import Kind
 from tools.load.coordinator import Coordinator
-from tools.load.devices import PROFILE
-from tools.load.leftovers import after_load, before_load
-from tools.load.messages import ComeBack, Stop
-from tools.load.observing import observing
-from tools.load.pairing import AT_ONCE, first_of
 from tools.load.plan import Drop, Scenario
 from tools.load.recording import PhaseRecord
-from tools.load.verdicts import Kind
+from tools.load.server.approval import ApprovalError
+from tools.load.server.leftovers import after_load, before_load
+from tools.load.server.observing import observing
+from tools.load.server.pairing import AT_ONCE, first_of
+from tools.load.workers.messages import ComeBack, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tools.load.approval import Approval
+    from tools.load.client.devices import Identity
     from tools.load.coordinator import Stage
-    from tools.load.devices import Identity
-    from tools.load.leftovers import Leftover
     from tools.load.plan import Phase
-    from tools.load.processes import Watch
     from tools.load.recording import Recording
+    from tools.load.server.approval import Approval
+    from tools.load.server.leftovers import Leftover
+    from tools.load.server.processes import Watch
 
 OPEN_SECONDS: Final = 180.0
 SETTLE_SECONDS: Final = 1.0

@@ -16,8 +16,8 @@ from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
 
 if TYPE_CHECKING:
     from shared.device.profile import Profile
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 OUTCOME_SECONDS = 15.0
 RECOVERY_SECONDS = 10.0

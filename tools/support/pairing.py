@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared.device.identity import DeviceKey
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 
 def pair_all(stack: Stack, keys: Sequence[DeviceKey]) -> None:

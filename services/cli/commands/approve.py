@@ -10,14 +10,14 @@ import click
 import msgspec
 from msgspec import UNSET
 
-from services.cli import rows as showing
 from services.cli.context import Context, with_context
 from services.cli.errors import ApiError, CommandError, Misused
 from services.cli.exits import Exit
 from services.cli.invocation import Command, typed
 from services.cli.resolve import limit_key_typed, request_named
+from services.cli.text import rows as showing
+from services.cli.text.words import replica_name
 from services.cli.wait_online import WAIT_SECONDS, Online, asks_again, until_online
-from services.cli.words import replica_name
 
 if TYPE_CHECKING:
     from services.approval.schemas import devices

@@ -10,7 +10,7 @@ import click
 from services.approval.schemas.history import AuditPage
 from services.cli.context import Context, with_context
 from services.cli.invocation import Command
-from services.cli.words import beginning, moment, safe
+from services.cli.text.words import beginning, moment, safe
 
 if TYPE_CHECKING:
     from services.approval.domain.audit import AuditEntry

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from services.cli import rows
 from services.cli.commands.approve import approve, reject
 from services.cli.commands.watch import watch
 from services.cli.commands.why import why
@@ -17,7 +16,8 @@ from services.cli.context import Context, with_context
 from services.cli.errors import Misused
 from services.cli.invocation import Command, Group, typed
 from services.cli.resolve import device_named, matches_id, role_of
-from services.cli.words import safe
+from services.cli.text import rows
+from services.cli.text.words import safe
 from shared.protocol.limits import LABEL_LIMIT_CHARACTERS
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from services.approval.schemas.lockouts import Lockouts
 from services.cli.context import Context, with_context
 from services.cli.errors import ApiError, Misused
 from services.cli.invocation import Command, Group, typed
-from services.cli.words import length, moment, safe
+from services.cli.text.words import length, moment, safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

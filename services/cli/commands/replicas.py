@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from services.cli.context import Context, with_context
 from services.cli.invocation import Command
-from services.cli.words import length, replica_name
+from services.cli.text.words import length, replica_name
 
 if TYPE_CHECKING:
     from services.approval.schemas.replicas import ApprovalAlive, GatewayAlive

@@ -15,15 +15,15 @@ from services.cli.doctor.upstream_causes import BY_ID, REFUSES, UNREACHABLE
 from services.cli.errors import Misused
 from services.cli.exits import Exit
 from services.cli.invocation import Command, Group, command_name
+from services.cli.text.words import escaped, safe
 from services.cli.upstream_config import as_commands, as_json5, preauth_limit, upstream_config
-from services.cli.words import escaped, safe
 from shared.settings import origin_of
 from shared.upstream import UPSTREAM_SECRET_MIN_CHARACTERS
 
 if TYPE_CHECKING:
     from services.approval.schemas.replicas import UpstreamSeen
     from services.cli.doctor.cause import Cause
-    from services.cli.output import Output
+    from services.cli.text.output import Output
 
 PASSWORD_BYTES: Final = 24
 _LOOPBACK: Final = "127.0.0.1/32"

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
-from services.cli import refusal_words, rows
 from services.cli.context import Context, with_context
 from services.cli.errors import ApiError
 from services.cli.invocation import Command, typed
 from services.cli.resolve import matches_id
+from services.cli.text import refusals as refusal_words
+from services.cli.text import rows
 
 if TYPE_CHECKING:
     from services.approval.schemas import devices as objects

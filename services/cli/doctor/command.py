@@ -17,12 +17,12 @@ from services.cli.doctor.walk import Walk, is_well, walk
 from services.cli.errors import Misused
 from services.cli.exits import Exit
 from services.cli.invocation import Command, typed
-from services.cli.words import escaped
+from services.cli.text.words import escaped
 from shared.device.opening import Timeouts
 from shared.device.state import StateError
 
 if TYPE_CHECKING:
-    from services.cli.output import Output
+    from services.cli.text.output import Output
 
 SHOWN_CHARACTERS: Final = 600
 _MARKS: Final = {State.OK: "ok", State.NOTE: "--", State.WARNING: "!!", State.WRONG: "XX"}

@@ -9,7 +9,7 @@ from services.cli.doctor.checks.upstream import warnings_of_upstream
 from services.cli.doctor.checks.websocket import why_closed
 from services.cli.doctor.journey import Wrong
 from services.cli.doctor.product import Kind
-from services.cli.words import length
+from services.cli.text.words import length
 from shared.device.handshake import Refused
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 WRONG: Final = "w" * 32
 """No token that the stack knows."""

@@ -22,8 +22,8 @@ from tools.support.waiting import until
 from tools.support.walking import findings_of, stopped_by, warned_of
 
 if TYPE_CHECKING:
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("no_lockouts")

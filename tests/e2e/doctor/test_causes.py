@@ -18,14 +18,14 @@ from shared.device.profile import CLI
 from shared.device.state import DeviceState
 from tests.e2e.doctor.conftest import WRONG
 from tools.support.actors import Operator, SimulatedDevice
-from tools.support.proxy import Faults, proxy
+from tools.support.proxies.websocket import Faults, proxy
 from tools.support.waiting import POLL_SECONDS
 from tools.support.walking import HASTY, findings_of, stopped_by, warned_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 REPORTED_SECONDS = 20.0
 """The time until a gateway has reported refusals with its heartbeat."""

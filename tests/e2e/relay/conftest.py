@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import StartStack
     from tests.support.stub_upstream import StubUpstream
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 
 @pytest.fixture(scope="module")

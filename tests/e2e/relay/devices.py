@@ -11,8 +11,8 @@ from shared.device.profile import CLI
 from tools.support.actors import SimulatedDevice
 
 if TYPE_CHECKING:
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 CLIENTS: Final[list[DeviceClient]] = []
 """All clients created here, for tests to close."""

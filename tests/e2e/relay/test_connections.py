@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from shared.device.client import DeviceClient
     from tests.conftest import StartStack
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
     from tools.support.stub_openclaw import Session, StubOpenClaw
 
 NAMES: Final = header_names(SECRET)

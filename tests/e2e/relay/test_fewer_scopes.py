@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import StartStack
     from tests.e2e.relay.devices import RelayedDevice
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
     from tools.support.stub_openclaw import StubOpenClaw
 
 READ: Final = "operator.read"

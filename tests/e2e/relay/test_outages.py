@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from tests.conftest import StartStack
     from tests.support.stub_upstream import StubUpstream
     from tools.support.actors import Operator
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 
 TLS: Final = Path(__file__).parents[2] / "integration" / "bus" / "tls"

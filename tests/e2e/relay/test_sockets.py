@@ -15,8 +15,8 @@ from tests.support.stub_upstream import LARGE
 if TYPE_CHECKING:
     from tests.support.stub_upstream import StubUpstream
     from tools.support.actors import Operator
-    from tools.support.service import ServiceProcess
-    from tools.support.stack import Stack
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
 
 
 pytestmark = pytest.mark.usefixtures("no_lockouts")

@@ -10,7 +10,7 @@ from tools.support.actors import SimulatedDevice
 
 if TYPE_CHECKING:
     from tools.support.actors import Operator
-    from tools.support.stack import Stack
+    from tools.support.processes.stack import Stack
 
 SECRET: Final = "the-upstream-secret-of-these-tests"
 OLDER_SECRET: Final = "the-one-before-the-upstream-secret"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from services.approval.storage.store import Store
     from tests.support.clock import FakeClock
     from tests.unit.approval.devices import Device
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 
 @pytest.fixture

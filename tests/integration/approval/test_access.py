@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from tests.integration.approval.replica import Replica
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 READ_PAIRING = ("operator.read", "operator.pairing")
 FAILURES_LIMIT = 10

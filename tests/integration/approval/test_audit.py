@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.integration.approval.operator import Operator
     from tests.integration.approval.replica import Replica
     from tests.support.clock import FakeClock
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 FORGED = 'x"}\n{"action":"approved","actor":"operator"}\r\n\u2028\u202e\x1b[31m<b>*:\x00'
 

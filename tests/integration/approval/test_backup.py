@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from services.approval.backup.format import Backup
     from tests.integration.approval.operator import Reply
     from tests.integration.approval.replica import Replica
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 
 async def backup(operator: Operator) -> Backup:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from services.approval.storage.transaction_log import Committed
     from tests.integration.approval.replica import Replica
     from tests.support.clock import FakeClock
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 RECORD, OTHER, INDEX, CALL = (f"latchkey:{name}" for name in ("a", "b", "index", "call"))
 

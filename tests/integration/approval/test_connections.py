@@ -20,7 +20,7 @@ from shared.server.http_protocol import note_request
 from shared.server.sockets import open_sockets
 from tests.support.clock import FakeClock
 from tests.support.raw_socket import RawSocket
-from tools.support.stack import Stack
+from tools.support.processes.stack import Stack
 from tools.support.waiting import until
 
 if TYPE_CHECKING:

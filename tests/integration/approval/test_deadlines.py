@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from shared.rpc.messages import AuthorizeDevice, Call
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
     Writing = AuthorizeDevice | ReportSecret | TokenCheck | Call
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.integration.approval.operator import Operator
     from tests.integration.approval.replica import Replica
     from tests.support.clock import FakeClock
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 READ_PAIRING = ("operator.read", "operator.pairing")
 UNKNOWN = "0" * 64

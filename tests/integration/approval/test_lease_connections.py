@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 TAKEN_SECONDS = 0.2
 """The time limit for obtaining a connection in these tests."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.integration.approval.operator import Operator
     from tests.support.clock import FakeClock
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 FLOOD = "203.0.113.9"
 VICTIM = "198.51.100.1"

@@ -25,7 +25,7 @@ from tests.integration.approval.guessing import (
 from tests.integration.approval.replica import Replica, everything
 
 if TYPE_CHECKING:
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 
 class TestScript:

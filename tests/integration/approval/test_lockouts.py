@@ -39,7 +39,7 @@ from tests.integration.approval.replica import Replica, replica
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 
 class TestGuessesAreCountedAcrossReplicas:

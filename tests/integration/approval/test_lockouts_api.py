@@ -19,7 +19,7 @@ from tests.unit.approval.devices import Device
 if TYPE_CHECKING:
     from tests.integration.approval.operator import Operator
     from tests.integration.approval.replica import Replica
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 ADDRESS: Final = "203.0.113.7"
 NETWORK: Final = "2001:db8:0:7::/64"

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from services.approval.storage.store import Store
     from tests.integration.approval.operator import Operator
     from tests.integration.approval.replica import Replica
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
     Harm = Callable[[Redis, str], Awaitable[Any]]
 

@@ -18,7 +18,7 @@ from tests.unit.approval.devices import Device
 if TYPE_CHECKING:
     from tests.integration.approval.operator import Operator
     from tests.integration.approval.replica import Replica
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 
 async def shown(operator: Operator, device: Device) -> dict[str, Any]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.integration.approval.replica import Replica
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 JSON = {**BEARER, "Content-Type": "application/json"}
 DEVICE = "0" * 64

@@ -12,7 +12,7 @@ from shared.rpc.messages import Result
 from tests.integration.approval.operator import path_of
 from tests.integration.approval.sockets import call, history, outcome, socket
 from tests.unit.approval.devices import READ, Device
-from tools.support.redis import RedisServer
+from tools.support.processes.redis import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

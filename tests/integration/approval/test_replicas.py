@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.integration.approval.operator import Operator
     from tests.integration.approval.replica import Replica
     from tests.unit.approval.devices import Device
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 
 class TestReplicas:

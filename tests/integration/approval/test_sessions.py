@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.integration.approval.replica import Replica
     from tests.support.clock import FakeClock
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 WRONG = {"Authorization": "Bearer " + "x" * 40}
 FAILURES_LIMIT = 10

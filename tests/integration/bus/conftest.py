@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 
 @pytest.fixture

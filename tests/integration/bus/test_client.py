@@ -14,7 +14,7 @@ from shared.bus.redis_bus import make_client
 from tests.integration.bus.members import until_holds
 
 if TYPE_CHECKING:
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 
 async def test_it_reads_and_writes_what_approval_may(redis_server: RedisServer) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 
 def run(server: RedisServer, test: Callable[[Redis], Coroutine[Any, Any, None]]) -> None:

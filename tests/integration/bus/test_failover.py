@@ -20,8 +20,8 @@ from shared.redis.reads import Reads
 from tests.integration.bus.members import Approval, Gateway, announced, member, until_heard
 from tests.support.clock import FakeClock
 from tests.support.failover import fail_over
-from tools.support.fault_proxy import FaultProxy
-from tools.support.redis import RedisServer
+from tools.support.processes.redis import RedisServer
+from tools.support.proxies.faults import FaultProxy
 from tools.support.waiting import until
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from shared.bus import counters
 from shared.bus.channels import NEWS
 from shared.bus.errors import Unavailable
 from tests.integration.bus.members import Member, member, until_heard
-from tools.support.fault_proxy import FaultProxy
+from tools.support.proxies.faults import FaultProxy
 from tools.support.waiting import WAIT_SECONDS, until
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 
 class TestLostConnections:

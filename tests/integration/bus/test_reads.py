@@ -16,7 +16,7 @@ from tools.support.waiting import WAIT_SECONDS
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 
 @asynccontextmanager

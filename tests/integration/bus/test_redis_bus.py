@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from shared.bus.envelope import Opened
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 
 class TestPublishing:

@@ -15,7 +15,7 @@ from tools.support.waiting import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 
 @asynccontextmanager

@@ -11,13 +11,13 @@ import pytest
 from shared.bus.channels import NEWS
 from shared.bus.redis_bus import make_client
 from tests.integration.bus.members import Member, member, until_heard
-from tools.support.fault_proxy import FaultProxy
+from tools.support.proxies.faults import FaultProxy
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 # Made for these tests and good for nothing else; valid for a hundred years.
 CERTIFICATE: Final = Path(__file__).parent / "tls" / "certificate.pem"

@@ -7,15 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from deploy.local.services import gateway_program
-from tools.support.processes import Processes
-from tools.support.service import ServiceProcess
+from tools.support.processes.processes import Processes
+from tools.support.processes.service import ServiceProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from deploy.local.program import Program
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 BUS_SECRET: Final = "the bus secret of these tests: long enough"
 GATEWAY_TOKEN: Final = "the gateway token of these tests: long enough"

@@ -18,8 +18,8 @@ from tools.support.peers import FakeApproval
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
-    from tools.support.redis import RedisServer
-    from tools.support.service import ServiceProcess
+    from tools.support.processes.redis import RedisServer
+    from tools.support.processes.service import ServiceProcess
 
 DESCRIPTORS = 64
 PAUSES = 3

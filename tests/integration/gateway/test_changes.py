@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.rpc.messages import Answer, AuthorizeDevice
-    from tools.support.redis import RedisServer
-    from tools.support.service import ServiceProcess
+    from tools.support.processes.redis import RedisServer
+    from tools.support.processes.service import ServiceProcess
 
 GOOD = Credentials(token=GATEWAY_TOKEN)
 SELDOM = "20"

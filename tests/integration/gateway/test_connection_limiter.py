@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n"
 GOOD = Credentials(token=TOKEN)

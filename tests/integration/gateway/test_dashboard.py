@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tools.support.redis import RedisServer
-    from tools.support.service import ServiceProcess
+    from tools.support.processes.redis import RedisServer
+    from tools.support.processes.service import ServiceProcess
 
 SECRET: Final = b"root:x:0:0: what nobody may read"
 SCRIPT: Final = b"export const answer = 42;\n" * 100

@@ -21,14 +21,14 @@ from shared.rpc.messages import BOOTSTRAP_TOKEN, SHARED_SECRET
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
 from tests.support.raw_socket import BINARY, CONTINUATION, PING, RSV1, Gone, RawSocket, frame_bytes
 from tools.support.peers import FakeApproval
-from tools.support.process_table import peak_memory_bytes
+from tools.support.processes.process_table import peak_memory_bytes
 from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from tools.support.redis import RedisServer
-    from tools.support.service import ServiceProcess
+    from tools.support.processes.redis import RedisServer
+    from tools.support.processes.service import ServiceProcess
 
 pytestmark = pytest.mark.xdist_group("gateway floods")
 

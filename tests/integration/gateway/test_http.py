@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tools.support.redis import RedisServer
-    from tools.support.service import ServiceProcess
+    from tools.support.processes.redis import RedisServer
+    from tools.support.processes.service import ServiceProcess
 
 LIVE = {"ok": True, "status": "live"}
 PAGES = ["/", "/livez", "/healthz", "/health", "/readyz", "/ready", "/metrics"]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from services.gateway.connections.hub import Hub
     from shared.rpc.messages import Answer, AuthorizeDevice
-    from tools.support.redis import RedisServer
+    from tools.support.processes.redis import RedisServer
 
 ROUNDS = 36
 TRANSPORT = "TCPTransport"

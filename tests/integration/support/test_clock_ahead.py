@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 from shared.device.client import DeviceClient
 from shared.device.handshake import Challenge
 from tools.support.actors import pair
-from tools.support.stack import Stack
+from tools.support.processes.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tools.support.service import ServiceProcess
+    from tools.support.processes.service import ServiceProcess
 
 AHEAD_SECONDS: Final = (600.0, -600.0, 0.0)
 NEAR_SECONDS: Final = 60.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import pytest
 
-from tools.support.fault_proxy import HOST, FaultProxy, Way
+from tools.support.proxies.faults import HOST, FaultProxy, Way
 from tools.support.waiting import WAIT_SECONDS, until
 
 if TYPE_CHECKING:

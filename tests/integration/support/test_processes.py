@@ -14,8 +14,8 @@ import pytest
 from deploy.local.errors import ChildDied
 from deploy.local.places import ROOT
 from deploy.local.program import Program
-from tools.support.process_table import alive, descendants
-from tools.support.processes import Child, Processes
+from tools.support.processes.process_table import alive, descendants
+from tools.support.processes.processes import Child, Processes
 from tools.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class TestNothingIsLeft:
             "import sys, signal\n"
             "from pathlib import Path\n"
             "from deploy.local.program import Program\n"
-            "from tools.support.processes import Processes\n"
+            "from tools.support.processes.processes import Processes\n"
             "processes = Processes()\n"
             "program = Program('stub', [sys.executable, '-c', sys.argv[1]], {}, Path(sys.argv[2]))\n"
             "processes.start(program)\n"

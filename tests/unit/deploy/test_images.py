@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deploy.local.places import REDIS_CONF, REDIS_USERS, ROOT
-from deploy.local.redis_server import PASSWORDS, access_list
+from deploy.local.redis.server import PASSWORDS, access_list
 
 if TYPE_CHECKING:
     from pathlib import Path

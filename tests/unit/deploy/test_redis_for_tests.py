@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deploy.local.ports import HOST
-from tools.support.process_table import alive, descendants
-from tools.support.redis import RedisServer
+from tools.support.processes.process_table import alive, descendants
+from tools.support.processes.redis import RedisServer
 
 if TYPE_CHECKING:
     from pathlib import Path

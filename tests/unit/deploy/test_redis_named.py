@@ -8,7 +8,7 @@ import pytest
 
 from deploy.local.errors import RedisSilent
 from deploy.local.ports import HOST
-from deploy.local.redis_named import require_answer
+from deploy.local.redis.named import require_answer
 
 
 def test_somebody_answers() -> None:

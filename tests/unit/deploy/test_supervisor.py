@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from deploy.local.places import ROOT
-from tools.support.process_table import alive, descendants
+from tools.support.processes.process_table import alive, descendants
 from tools.support.waiting import wait_until
 
 if TYPE_CHECKING:

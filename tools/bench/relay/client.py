@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING, Final, cast
 
 from services.gateway.websocket.frames import frame_header
-from tools.load.devices import LoadDevice
-from tools.load.dialer import Dialer, loopback_sources
-from tools.load.verdicts import Broken, read_answer, read_challenge
-from tools.load.wire import (
+from tools.load.client.devices import LoadDevice
+from tools.load.client.dialer import Dialer, loopback_sources
+from tools.load.client.verdicts import Broken, read_answer, read_challenge
+from tools.load.client.wire import (
     CLOSE,
     HEAD_END,
     PING,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tools.bench.relay.proxies import Relaying
-    from tools.load.session import Session
+    from tools.load.client.session import Session
 
 SOURCES: Final = 16
 JOIN_SECONDS: Final = 60.0

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Final
 from tools.bench.cpu import cpu_seconds, pin
 from tools.bench.measuring import paired
 from tools.bench.subjects import latchkey
-from tools.load.pairing import new_identities
-from tools.load.target import read_target
-from tools.support.process_table import descendants
-from tools.support.stack import Stack
+from tools.load.client.target import read_target
+from tools.load.server.pairing import new_identities
+from tools.support.processes.process_table import descendants
+from tools.support.processes.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tools.load.devices import Identity
-    from tools.load.target import Target
+    from tools.load.client.devices import Identity
+    from tools.load.client.target import Target
 
 DIRECT: Final = "no proxy"
 HAPROXY: Final = "HAProxy"

@@ -22,7 +22,7 @@ from tools.bench.relay.client import join, left, request_of
 from tools.bench.relay.proxies import LATCHKEY, direct, haproxy, nginx, relay, upstream
 from tools.bench.relay.upstream import DEAF, FLOOD
 from tools.bench.table import plain_table, spread
-from tools.load.wire import TEXT
+from tools.load.client.wire import TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -18,8 +18,8 @@ from typing import Final, cast
 import uvloop
 
 from services.gateway.websocket.frames import frame_header, text_frame
-from tools.load.dialer import raise_descriptor_limit
-from tools.load.wire import CLOSE, HEAD_END, PING, PONG, TEXT
+from tools.load.client.dialer import raise_descriptor_limit
+from tools.load.client.wire import CLOSE, HEAD_END, PING, PONG, TEXT
 
 FLOOD: Final = b'{"mode":"flood"'
 """Beginning of the frame that asks for frames without end."""

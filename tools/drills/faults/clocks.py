@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 from shared.device.client import DeviceClient
 from shared.device.handshake import Challenge
 from tools.drills.fault import Fault, Promise
-from tools.drills.settings import MOMENT_SECONDS
+from tools.drills.stack.settings import MOMENT_SECONDS
 
 if TYPE_CHECKING:
     from tools.drills.fault_context import FaultContext
-    from tools.drills.stack import DrillStack
-    from tools.support.service import ServiceProcess
+    from tools.drills.stack.stack import DrillStack
+    from tools.support.processes.service import ServiceProcess
 
 TEN_MINUTES: Final = 600.0
 AHEAD: Final = {

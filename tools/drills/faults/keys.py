@@ -18,7 +18,7 @@ from services.approval.storage.keys import (
 )
 from services.approval.storage.presence import APPROVALS, GATEWAYS, PRESENCE_VERSION, presence_key
 from tools.drills.fault import Back, Fault, Hits, Promise
-from tools.drills.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
+from tools.drills.stack.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
 
 if TYPE_CHECKING:
     from tools.drills.fault_context import FaultContext

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from tools.drills.fault import Back, Fault, Hits, Promise
 from tools.drills.faults.services import EACH_APPROVAL, EACH_GATEWAY
-from tools.drills.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
-from tools.support.fault_proxy import Way
+from tools.drills.stack.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
+from tools.support.proxies.faults import Way
 
 if TYPE_CHECKING:
     from tools.drills.fault_context import FaultContext

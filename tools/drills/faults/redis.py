@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from shared.bus.channels import NEWS
 from tools.drills.fault import Back, Fault, Hits, Promise
-from tools.drills.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
+from tools.drills.stack.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

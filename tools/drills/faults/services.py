@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from tools.drills.fault import Fault, Hits, Promise
-from tools.drills.settings import APPROVALS, BEYOND_LEASE_SECONDS, GATEWAYS, MOMENT_SECONDS
+from tools.drills.stack.settings import APPROVALS, BEYOND_LEASE_SECONDS, GATEWAYS, MOMENT_SECONDS
 
 if TYPE_CHECKING:
     from tools.drills.fault_context import FaultContext

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tools.drills.fault import Back, Fault, Hits, Promise
 from tools.drills.faults.services import EACH_GATEWAY, kill, terminate
-from tools.drills.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
+from tools.drills.stack.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
 
 if TYPE_CHECKING:
     from tools.drills.fault_context import FaultContext

@@ -15,8 +15,8 @@ from shared.device.identity import DeviceKey
 from shared.device.state import DeviceState, load
 from tools.interop.doctor.gateway import TOKEN, RealGateway
 from tools.interop.facts import Facts, Unexpected, either
-from tools.support.balancer import balancer
-from tools.support.proxy import Faults, proxy
+from tools.support.proxies.balancer import balancer
+from tools.support.proxies.websocket import Faults, proxy
 from tools.support.walking import findings_of
 
 if TYPE_CHECKING:

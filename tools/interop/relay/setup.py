@@ -19,7 +19,7 @@ from tools.interop.facts import Unexpected
 from tools.interop.relay.model_provider import model_provider
 from tools.interop.relay.upstream_process import UpstreamProcess
 from tools.support.actors import Operator, SimulatedDevice
-from tools.support.stack import Stack
+from tools.support.processes.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from shared.device.profile import Profile
     from tools.interop.relay.model_provider import ModelProvider
-    from tools.support.service import ServiceProcess
+    from tools.support.processes.service import ServiceProcess
 
 SECRET: Final = "upstream-secret-of-32-characters"
 WAIT_SECONDS: Final = 20.0

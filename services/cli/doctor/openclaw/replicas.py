@@ -13,7 +13,7 @@ from services.cli.doctor.checks.backend import disagreement
 from services.cli.doctor.checks.connections import PROBE, connect, repeat, shared_secrets
 from services.cli.doctor.journey import Wrong
 from services.cli.doctor.openclaw.processes import processes, sighting, state_directory
-from services.cli.words import length
+from services.cli.text.words import length
 from shared.device.handshake import Admitted
 
 if TYPE_CHECKING:

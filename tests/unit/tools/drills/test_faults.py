@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.approval.storage import keys, presence
 from tools.drills.faults import ALL
-from tools.drills.settings import APPROVALS, GATEWAYS
+from tools.drills.stack.settings import APPROVALS, GATEWAYS
 
 
 def test_each_fault_has_a_name_of_its_own() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tools.drills.grants import Grants
+from tools.drills.load.grants import Grants
 
 
 @pytest.fixture

@@ -25,17 +25,17 @@ from tests.support.drill_case import (
     fault,
     good_case,
 )
-from tools.drills.exits import HELD, VIOLATED, exit_of
-from tools.drills.explanation import explain
-from tools.drills.judge import BOUND_SECONDS, RETURNS, STALL_SECONDS, is_disturbed, judge
-from tools.drills.observed import Approval, Attempt, Entry, Frozen, Session
-from tools.drills.settings import BACK_SECONDS, LEASE_SECONDS
-from tools.drills.table import Row, table
+from tools.drills.judging.exits import HELD, VIOLATED, exit_of
+from tools.drills.judging.explanation import explain
+from tools.drills.judging.judge import BOUND_SECONDS, RETURNS, STALL_SECONDS, is_disturbed, judge
+from tools.drills.judging.observed import Approval, Attempt, Entry, Frozen, Session
+from tools.drills.judging.table import Row, table
+from tools.drills.stack.settings import BACK_SECONDS, LEASE_SECONDS
 
 if TYPE_CHECKING:
     from tools.drills.fault import Promise
-    from tools.drills.judge import Verdict, Violation
-    from tools.drills.observed import Observed
+    from tools.drills.judging.judge import Verdict, Violation
+    from tools.drills.judging.observed import Observed
 
 
 def judged(seen: Observed, promise: Promise = KEPT) -> Verdict:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from tests.support.stub_gateway import Socket, stub_gateway
-from tools.load.churn import NOT_STARTED, Churn
-from tools.load.devices import Identity, LoadDevice
-from tools.load.dialer import Dialer, loopback_sources
-from tools.load.messages import Job
+from tools.load.client.devices import Identity, LoadDevice
+from tools.load.client.dialer import Dialer, loopback_sources
+from tools.load.client.target import read_target
+from tools.load.client.verdicts import Kind, Outcome
 from tools.load.plan import Phase
-from tools.load.tally import Tally
-from tools.load.target import read_target
-from tools.load.verdicts import Kind, Outcome
+from tools.load.workers.churn import NOT_STARTED, Churn
+from tools.load.workers.messages import Job
+from tools.load.workers.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -7,7 +7,7 @@ import pytest
 
 from shared.device.handshake import Challenge, Credentials, connect_request
 from shared.device.identity import DeviceKey
-from tools.load.devices import PROFILE, REQUEST_ID, Identity, LoadDevice
+from tools.load.client.devices import PROFILE, REQUEST_ID, Identity, LoadDevice
 
 SEED = b"\x31" * 32
 TOKEN = "gateway-token-of-32-characters-00"

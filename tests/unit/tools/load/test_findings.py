@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from tests.support.load_runs import ADMITTED, churned, held, soaked
-from tools.load.findings import findings
-from tools.load.leftovers import Leftover
-from tools.load.messages import Ended
+from tools.load.client.verdicts import Kind, Outcome
 from tools.load.plan import Plan, Scenario
-from tools.load.processes import Watched
-from tools.load.verdicts import Kind, Outcome
+from tools.load.report.findings import findings
+from tools.load.server.leftovers import Leftover
+from tools.load.server.processes import Watched
+from tools.load.workers.messages import Ended
 
 CLOSED = Plan(scenario=Scenario.CLOSED)
 REFUSALS = Plan(scenario=Scenario.REFUSALS)

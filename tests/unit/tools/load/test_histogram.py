@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tools.load.histogram import MAX_US, Histogram
+from tools.load.report.histogram import MAX_US, Histogram
 
 
 def filled(*values: int) -> Histogram:

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tools.load import leftovers
-from tools.load.leftovers import STEADY_OBSERVATIONS, Leftover, after_load, before_load
+from tools.load.server import leftovers
+from tools.load.server.leftovers import STEADY_OBSERVATIONS, Leftover, after_load, before_load
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tools.load.leftovers import Counts
+    from tools.load.server.leftovers import Counts
 
 FILES = ("gateway", "descriptors")
 TASKS = ("gateway", "tasks")

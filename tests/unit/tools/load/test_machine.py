@@ -9,7 +9,11 @@ import time
 import pytest
 
 from tests.support.load_runs import ADMITTED, SYSTEM, churned
-from tools.load.machine import (
+from tools.load.plan import Plan, Scenario
+from tools.load.report.page import as_page
+from tools.load.report.report import make_report
+from tools.load.report.text import as_text
+from tools.load.server.machine import (
     BUSY_CORES,
     OtherPrograms,
     Used,
@@ -17,10 +21,6 @@ from tools.load.machine import (
     others,
     process_seconds,
 )
-from tools.load.page import as_page
-from tools.load.plan import Plan, Scenario
-from tools.load.report import make_report
-from tools.load.text import as_text
 from tools.support.waiting import wait_until
 
 SPIN = "while True: pass"

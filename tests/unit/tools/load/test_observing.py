@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from tools.load.observing import observing
-from tools.load.processes import Watched
-from tools.load.subject import SystemUnderTest
-from tools.load.target import read_target
+from tools.load.client.target import read_target
+from tools.load.server.observing import observing
+from tools.load.server.processes import Watched
+from tools.load.server.subject import SystemUnderTest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

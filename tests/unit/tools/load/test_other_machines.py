@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tools.load.client.target import BadTarget, is_loopback, read_target
 from tools.load.command import read_command
 from tools.load.options import UsageError
-from tools.load.target import BadTarget, is_loopback, read_target
 
 REMOTE = ["--url", "wss://gateway.example", "--approval-url", "https://approval.example"]
 

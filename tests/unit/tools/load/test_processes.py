@@ -4,10 +4,10 @@ import os
 import socket
 
 from tests.support.load_runs import watched
-from tools.load.processes import Watch, Watched, find_servers, sample
 from tools.load.recording import PhaseRecord
-from tools.load.servers import server_points, server_uses
-from tools.load.tally import Tally
+from tools.load.server.processes import Watch, Watched, find_servers, sample
+from tools.load.server.servers import server_points, server_uses
+from tools.load.workers.tally import Tally
 
 
 def test_a_process_has_memory_descriptors_and_threads() -> None:

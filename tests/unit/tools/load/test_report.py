@@ -6,13 +6,13 @@ import re
 import pytest
 
 from tests.support.load_runs import ADMITTED, SYSTEM, churned, held, soaked
-from tools.load.leftovers import Leftover
-from tools.load.messages import Ended
-from tools.load.page import as_page
+from tools.load.client.verdicts import Kind, Outcome
 from tools.load.plan import Plan, Scenario
-from tools.load.report import Report, make_report
-from tools.load.text import as_text
-from tools.load.verdicts import Kind, Outcome
+from tools.load.report.page import as_page
+from tools.load.report.report import Report, make_report
+from tools.load.report.text import as_text
+from tools.load.server.leftovers import Leftover
+from tools.load.workers.messages import Ended
 
 STRANGE = Outcome(Kind.FAILED, "HTTP 503 <b>Too many</b>")
 CLOSED = Plan(scenario=Scenario.CLOSED)

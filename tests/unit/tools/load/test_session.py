@@ -6,10 +6,18 @@ import msgspec
 import pytest
 
 from tests.support.server_frames import accepting, server_frame
-from tools.load.devices import Identity, LoadDevice
-from tools.load.session import Session
-from tools.load.verdicts import Kind, Outcome
-from tools.load.wire import CLOSE, PING, PONG, TEXT, close_frame, control_frame, upgrade_request
+from tools.load.client.devices import Identity, LoadDevice
+from tools.load.client.session import Session
+from tools.load.client.verdicts import Kind, Outcome
+from tools.load.client.wire import (
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    close_frame,
+    control_frame,
+    upgrade_request,
+)
 
 UPGRADE = upgrade_request("gateway.example", "/")
 CHALLENGE = server_frame(

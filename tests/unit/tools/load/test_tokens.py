@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tools.load.plan import Plan, Scenario
-from tools.load.subject import NoSystemError, given
+from tools.load.server.subject import NoSystemError, given
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from tools.load.verdicts import Answer, Broken, Kind, Outcome, judge, read_answer, read_challenge
+from tools.load.client.verdicts import (
+    Answer,
+    Broken,
+    Kind,
+    Outcome,
+    judge,
+    read_answer,
+    read_challenge,
+)
 
 HELLO = {"type": "res", "id": "1", "ok": True, "payload": {"type": "hello-ok", "auth": {}}}
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.raw_socket import frame_bytes
 from tests.support.server_frames import accepting, server_frame
-from tools.load.wire import (
+from tools.load.client.wire import (
     FRAME_LIMIT_BYTES,
     PING,
     TEXT,

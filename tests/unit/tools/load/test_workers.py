@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tools.load.messages import Done, Job, Trouble
-from tools.load.target import read_target
-from tools.load.workers import Workers, WorkersError
+from tools.load.client.target import read_target
+from tools.load.workers.messages import Done, Job, Trouble
+from tools.load.workers.processes import Workers, WorkersError
 
 
 def crew_of(workers: int) -> Workers:

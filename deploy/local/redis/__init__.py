@@ -1,0 +1,1 @@
+"""The Redis of `make run`: found, fetched, configured and checked."""

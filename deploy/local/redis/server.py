@@ -1,0 +1,108 @@
+"""Configure a local Redis for Latchkey: durable, with one user per service."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from deploy.local.errors import RedisTooOld
+from deploy.local.places import REDIS_6_USERS, REDIS_CONF, REDIS_USERS
+from deploy.local.ports import HOST
+from deploy.local.program import Program
+from deploy.local.redis.call import RedisCallError, call_redis
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from deploy.local.redis.binary import RedisBinary, Version
+
+GATEWAY_PASSWORD: Final = "REDIS_GATEWAY_PASSWORD"  # noqa: S105  the name of a setting
+APPROVAL_PASSWORD: Final = "REDIS_APPROVAL_PASSWORD"  # noqa: S105  the name of a setting
+PASSWORDS: Final = (GATEWAY_PASSWORD, APPROVAL_PASSWORD)
+OWNER_ONLY: Final = 0o600
+_SEVEN: Final = (7, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRedis:
+    """A Redis to start: its binary, port and data directory.
+
+    `passwords` maps the names in PASSWORDS to values; `more_users` are additional ACL lines.
+    """
+
+    binary: RedisBinary
+    port: int
+    directory: Path
+    passwords: Mapping[str, str]
+    more_users: str = ""
+
+    @property
+    def gateway_url(self) -> str:
+        """The gateways' Redis URL."""
+        return self.url("gateway", self.passwords[GATEWAY_PASSWORD])
+
+    @property
+    def approval_url(self) -> str:
+        """Approval's Redis URL."""
+        return self.url("approval", self.passwords[APPROVAL_PASSWORD])
+
+    def url(self, user: str, password: str) -> str:
+        """Return a user's URL for database 0."""
+        return f"redis://{user}:{password}@{HOST}:{self.port}/0"
+
+    def program(self, log: Path) -> Program:
+        """Write the ACL file and return the program to start. Raises RedisTooOld."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._require_new_enough()
+        users = self.directory / "users.acl"
+        with os.fdopen(os.open(users, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY), "w") as f:
+            template = users_for(self.binary.version).read_text()
+            f.write(access_list(template, self.passwords) + self.more_users)
+        return Program(
+            name="redis",
+            command=[
+                str(self.binary.path),
+                str(REDIS_CONF),
+                *("--bind", HOST),
+                *("--port", str(self.port)),
+                *("--dir", str(self.directory)),
+                *("--aclfile", str(users)),
+            ],
+            env={},
+            log=log,
+        )
+
+    def trouble(self) -> str:
+        """Return why Redis does not answer approval's user, or an empty string."""
+        try:
+            call_redis(self.port, "approval", self.passwords[APPROVAL_PASSWORD], "PING")
+        except RedisCallError as error:
+            return str(error)
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        return ""
+
+    def _require_new_enough(self) -> None:
+        # Redis 7 keeps its append-only files in this directory, which Redis 6 ignores.
+        written_by_newer = (self.directory / "appendonlydir").exists()
+        if written_by_newer and self.binary.version < _SEVEN:
+            raise RedisTooOld(self.directory, self.binary.version)
+
+
+def users_for(version: Version) -> Path:
+    """Return the ACL template for a version: 6.2 does not support selectors."""
+    return REDIS_USERS if version >= _SEVEN else REDIS_6_USERS
+
+
+def access_list(template: str, passwords: Mapping[str, str]) -> str:
+    """Return a template without comments, with the hash for each @NAME_SHA256@."""
+    lines = [line for line in template.splitlines() if line and not line.startswith("#")]
+    return re.sub(
+        r"@(\w+)_SHA256@",
+        lambda found: hashlib.sha256(passwords[found[1]].encode()).hexdigest(),
+        "".join(f"{line}\n" for line in lines),
+    )

@@ -1,0 +1,1 @@
+"""Text for people: words, rows, tables."""

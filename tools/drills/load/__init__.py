@@ -1,0 +1,1 @@
+"""The devices and operators of a drill."""

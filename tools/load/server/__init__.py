@@ -1,0 +1,1 @@
+"""The servers under load: addresses, pairing, and what they use."""

@@ -1,0 +1,1 @@
+"""Worker processes: what each does, and how the coordinator talks to them."""

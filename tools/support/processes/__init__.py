@@ -1,0 +1,1 @@
+"""Real processes: Redis, services and whole stacks."""
