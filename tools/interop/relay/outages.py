@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tools.interop.relay.setup import Setup
     from tools.interop.ui.browser import Browser, Page
-    from tools.support.service import ServiceProcess
+    from tools.support.processes.service import ServiceProcess
 
 BACK_SECONDS: Final = 60.0
 """How long everything may take to be back, the boot of the upstream included."""
