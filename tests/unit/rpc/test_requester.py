@@ -10,7 +10,7 @@ from shared.bus import counters
 from shared.bus.envelope import VERSION, Envelope
 from shared.bus.errors import Rejected, Unavailable
 from shared.rpc.codec import BATCH_LIMIT_BYTES, BODY_LIMIT_BYTES, QUESTIONS_PER_MESSAGE, encode
-from shared.rpc.requester import QUESTIONS_IN_FLIGHT_LIMIT
+from shared.rpc.requester import DEADLINE_SECONDS, QUESTIONS_IN_FLIGHT_LIMIT
 from tests.support.clock import FakeClock, outcome, run_virtual, turns
 from tests.unit.rpc.fake_bus import SECRET, Approval, Gateway, reasons
 
@@ -225,5 +225,18 @@ class TestRollingDeployment:
             Approval(gateway.board, "new").join()
             gateway.responders.seen("new")
             assert await gateway.ask(1) == [1, "new"]
+
+        run_virtual(scenario)
+
+
+class TestLate:
+    def test_a_question_whose_time_is_over_before_it_is_sent_is_not_sent(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=1)
+            future = gateway.requester.submit(encode(1))
+            clock.advance(DEADLINE_SECONDS)
+            gateway.responders.seen("approval-0")
+            assert reasons([await outcome(future)]) == {("no-responder", "approval"): 1}
+            assert gateway.questions_published() == []
 
         run_virtual(scenario)
