@@ -139,7 +139,7 @@ LEASE_MS: Final = 10_000
 """How long to keep the presence of a gateway that does not specify its lease."""
 
 
-class BeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
+class HeartbeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
     """A gateway's heartbeat: its connections, and a query for the changes since `applied`.
 
     `booted` is False until an answer has given the head of the history. `builds_on` is the
@@ -188,7 +188,7 @@ class TokenCheck(msgspec.Struct, tag="token-check", array_like=True, frozen=True
     not_after_ms: int = 0
 
 
-Question = AuthorizeDevice | ReportSecret | BeatQuestion | Call | Leaving | TokenCheck
+Question = AuthorizeDevice | ReportSecret | HeartbeatQuestion | Call | Leaving | TokenCheck
 
 
 class Admitted(msgspec.Struct, tag="admitted", array_like=True, frozen=True):
@@ -311,7 +311,7 @@ class Addresses(msgspec.Struct, tag="addresses", array_like=True, frozen=True):
     keys: list[str]
 
 
-class BeatAnswer(msgspec.Struct, tag="beat-answer", array_like=True, frozen=True):
+class HeartbeatAnswer(msgspec.Struct, tag="beat-answer", array_like=True, frozen=True):
     """The answer to a heartbeat, read in one step after the gateway's presence was written.
 
     `changes` directly follow the gateway's position, in order; their number is limited, so `head`
@@ -342,7 +342,7 @@ SHARED_SECRET: Final = "shared-secret"  # noqa: S105 (the name of a credential c
 DEVICE_TOKEN: Final = "device-token"  # noqa: S105 (the name of a credential class)
 BOOTSTRAP_TOKEN: Final = "bootstrap-token"  # noqa: S105 (the name of a credential class)
 
-encode: Final[Callable[[Question | Answer | Outcome | BeatAnswer | News], bytes]] = (
+encode: Final[Callable[[Question | Answer | Outcome | HeartbeatAnswer | News], bytes]] = (
     msgspec.msgpack.Encoder().encode
 )
 """Encode a question, an answer or an event."""
@@ -352,7 +352,7 @@ decode_answer: Final = msgspec.msgpack.Decoder(Answer).decode
 """Decode an answer; raises msgspec.DecodeError."""
 decode_outcome: Final = msgspec.msgpack.Decoder(Outcome).decode
 """Decode the outcome of a call; raises msgspec.DecodeError."""
-decode_beat_answer: Final = msgspec.msgpack.Decoder(BeatAnswer).decode
+decode_heartbeat_answer: Final = msgspec.msgpack.Decoder(HeartbeatAnswer).decode
 """Decode the answer to a heartbeat; raises msgspec.DecodeError."""
 decode_news: Final = msgspec.msgpack.Decoder(News).decode
 """Decode an event; raises msgspec.DecodeError."""

@@ -37,7 +37,7 @@ def name(message: type) -> str:
 
 
 AUTHORIZE: Final = name(messages.AuthorizeDevice)
-HEARTBEAT: Final = name(messages.BeatQuestion)
+HEARTBEAT: Final = name(messages.HeartbeatQuestion)
 UNCHANGED: Final = [0, ""]
 """A position: number and tag. This one is before the first change."""
 
@@ -209,7 +209,7 @@ class TestWriting:
             if question[0] == HEARTBEAT:
                 _, beat_id, _applied, *_ = question
                 now_ms = int(time.time() * 1000)
-                return [name(messages.BeatAnswer), beat_id, UNCHANGED, now_ms, beat_id]
+                return [name(messages.HeartbeatAnswer), beat_id, UNCHANGED, now_ms, beat_id]
             if question[0] == AUTHORIZE:
                 assert question[2] == device.device_id
                 issued_at_ms = int(time.time() * 1000)

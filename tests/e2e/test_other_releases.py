@@ -19,7 +19,7 @@ from tools.support.peers import DEVICE_TOKEN, FakeApproval, FakeGateway
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
-    from shared.rpc.messages import BeatQuestion, ReportSecret
+    from shared.rpc.messages import HeartbeatQuestion, ReportSecret
     from shared.rpc.responder import Reply
     from tests.conftest import StartStack
     from tools.support.processes.stack import Stack
@@ -49,7 +49,7 @@ async def head_of(stack: Stack) -> Position:
 class NewerApproval(FakeApproval):
     """An approval of a later release: its answers and events have unknown fields."""
 
-    async def _reply(self, asked: AuthorizeDevice | ReportSecret | BeatQuestion) -> Reply:
+    async def _reply(self, asked: AuthorizeDevice | ReportSecret | HeartbeatQuestion) -> Reply:
         reply = await super()._reply(asked)
         assert isinstance(reply, bytes)
         return with_more(reply)

@@ -11,13 +11,13 @@ from shared.rpc.messages import EVERY_ROLE
 from tests.simulation.watched import WatchedReplica
 
 if TYPE_CHECKING:
-    from shared.rpc.messages import BeatAnswer, Changed, Position
+    from shared.rpc.messages import Changed, HeartbeatAnswer, Position
 
 
 class CreditsTheNewest(WatchedReplica):
     """R1: the lease runs from the newest heartbeat, whichever was answered."""
 
-    def on_answer(self, answer: BeatAnswer) -> list[Effect]:
+    def on_answer(self, answer: HeartbeatAnswer) -> list[Effect]:
         if answer.beat_id not in self._sent:
             return []
         self._sent[answer.beat_id] = self._sent[self._last_id]
@@ -27,7 +27,7 @@ class CreditsTheNewest(WatchedReplica):
 class TakesOldAnswers(WatchedReplica):
     """R1: an answer to a heartbeat older than the newest answered one is accepted."""
 
-    def on_answer(self, answer: BeatAnswer) -> list[Effect]:
+    def on_answer(self, answer: HeartbeatAnswer) -> list[Effect]:
         sent = dict(self._sent)
         self._newest_answered = 0
         effects = super().on_answer(answer)
@@ -40,7 +40,7 @@ class TakesOldAnswers(WatchedReplica):
 class RenewsAnyway(WatchedReplica):
     """R4: an answer renews the lease although not all of it was applied."""
 
-    def on_answer(self, answer: BeatAnswer) -> list[Effect]:
+    def on_answer(self, answer: HeartbeatAnswer) -> list[Effect]:
         sent = self._sent.get(answer.beat_id)
         effects = super().on_answer(answer)
         if sent is not None:
@@ -94,7 +94,7 @@ class TrustsTheSweep(WatchedReplica):
         self._flag = left > 0
         return left
 
-    def on_answer(self, answer: BeatAnswer) -> list[Effect]:
+    def on_answer(self, answer: HeartbeatAnswer) -> list[Effect]:
         effects = super().on_answer(answer)
         self._flag = self._flag or self._leased_from + 10 > self._clock.monotonic()
         return effects
@@ -131,7 +131,7 @@ class ClosesTheRemovedOnly(WatchedReplica):
     def on_event(self, news: Changed) -> list[Effect]:
         return super().on_event(self._milder(news))
 
-    def on_answer(self, answer: BeatAnswer) -> list[Effect]:
+    def on_answer(self, answer: HeartbeatAnswer) -> list[Effect]:
         changes = [self._milder(change) for change in answer.changes]
         return super().on_answer(msgspec.structs.replace(answer, changes=changes))
 

@@ -15,7 +15,7 @@ from services.approval.storage.keys import call_key
 from services.approval.storage.store import Store
 from services.approval.storage.transaction import Transaction, TransactionPlan
 from shared.bus.redis_bus import make_client
-from shared.rpc.messages import BeatQuestion, Changed, Position
+from shared.rpc.messages import Changed, HeartbeatQuestion, Position
 from shared.rpc.reports import Present, RefusalReport, Seen
 from shared.version import VERSION
 from tests.integration.approval.plans import run
@@ -90,9 +90,9 @@ def record(device_id: str, *, paired_at: int = 0, request_id: str = "") -> Recor
     return Record(device_id, "key", pairing, pending(request_id) if request_id else None)
 
 
-def beat(beat_id: int, applied: Position, **more: Any) -> BeatQuestion:
+def beat(beat_id: int, applied: Position, **more: Any) -> HeartbeatQuestion:
     given = {"booted": True, "builds_on": 0, "connections": 0, **more}
-    return BeatQuestion(beat_id=beat_id, applied=applied, **given)
+    return HeartbeatQuestion(beat_id=beat_id, applied=applied, **given)
 
 
 async def put(store: Store, item: Record) -> Position:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from shared.bus.errors import Unavailable
     from shared.rpc.messages import (
         Answer,
-        BeatAnswer,
         Call,
         Changed,
+        HeartbeatAnswer,
         Outcome,
         Position,
         ReportSecret,
@@ -92,7 +92,7 @@ class WatchedReplica(Replica):
         if len(self._memory) < before:
             self.count("R10")
 
-    def on_answer(self, answer: BeatAnswer) -> list[Effect]:
+    def on_answer(self, answer: HeartbeatAnswer) -> list[Effect]:
         """Handle an answer; its applied changes count as received."""
         before = self.applied.number
         went = self._went.pop(answer.beat_id, None)

@@ -22,9 +22,9 @@ from shared.rpc.messages import (
     Alive,
     Answer,
     AuthorizeDevice,
-    BeatAnswer,
-    BeatQuestion,
     Changed,
+    HeartbeatAnswer,
+    HeartbeatQuestion,
     NeedsPairing,
     Position,
     ReportSecret,
@@ -117,7 +117,7 @@ class FakeApproval(_Peer):
         """Start of its history: the store's head, beside real approvals."""
         self.asked: list[AuthorizeDevice] = []
         self.knocks: list[ReportSecret] = []
-        self.beats: list[BeatQuestion] = []
+        self.beats: list[HeartbeatQuestion] = []
         self.history: list[Changed] = []
         self.messages = 0
         """Messages of questions, not counting heartbeats."""
@@ -174,14 +174,14 @@ class FakeApproval(_Peer):
 
     async def _handle(self, questions: Sequence[Question]) -> list[Reply]:
         asked = [decode_question(question.body) for question in questions]
-        if all(isinstance(request, BeatQuestion) for request in asked):
+        if all(isinstance(request, HeartbeatQuestion) for request in asked):
             self.routine += 2
         else:
             self.messages += 1
         return [await self._reply(request) for request in asked]
 
-    async def _reply(self, asked: AuthorizeDevice | ReportSecret | BeatQuestion) -> Reply:
-        if isinstance(asked, BeatQuestion):
+    async def _reply(self, asked: AuthorizeDevice | ReportSecret | HeartbeatQuestion) -> Reply:
+        if isinstance(asked, HeartbeatQuestion):
             self.beats.append(asked)
             history = [self.base, *(change.change for change in self.history)]
             known = asked.booted and asked.applied in history
@@ -189,7 +189,7 @@ class FakeApproval(_Peer):
                 change for change in self.history if change.change.number > asked.applied.number
             ]
             return encode(
-                BeatAnswer(
+                HeartbeatAnswer(
                     asked.beat_id,
                     self.head,
                     SystemClock().wall_ms(),

@@ -13,9 +13,9 @@ from services.approval import log_events
 from services.approval.domain.errors import StoreUnavailable, TooLate
 from shared.rpc.messages import (
     AuthorizeDevice,
-    BeatAnswer,
-    BeatQuestion,
     Call,
+    HeartbeatAnswer,
+    HeartbeatQuestion,
     Leaving,
     Position,
     ReportSecret,
@@ -85,7 +85,7 @@ class RequestDispatcher:
         replies: Replies = [None] * len(questions)
         for place, one in enumerate(decoded):
             sender = questions[place].sender
-            if isinstance(one, BeatQuestion | Leaving):
+            if isinstance(one, HeartbeatQuestion | Leaving):
                 replies[place] = asyncio.ensure_future(self._answer(sender, one))
             elif one is None or isinstance(one, AuthorizeDevice):
                 continue
@@ -109,7 +109,7 @@ class RequestDispatcher:
         return decoded
 
     async def _answer(
-        self, gateway: str, one: BeatQuestion | ReportSecret | Call | Leaving | TokenCheck
+        self, gateway: str, one: HeartbeatQuestion | ReportSecret | Call | Leaving | TokenCheck
     ) -> Reply:
         try:
             if isinstance(one, Call):
@@ -135,7 +135,7 @@ class RequestDispatcher:
         self._metrics.beats.inc()
         return encode(answer)
 
-    async def _with_addresses(self, answer: BeatAnswer, after_ms: int) -> BeatAnswer:
+    async def _with_addresses(self, answer: HeartbeatAnswer, after_ms: int) -> HeartbeatAnswer:
         """Add addresses for a gateway that relays; without them the answer is as good."""
         book = self._store.addresses
         book.note_relaying()

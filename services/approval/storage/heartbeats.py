@@ -16,13 +16,13 @@ from services.approval.storage.presence import (
 )
 from services.approval.storage.reaching import reaching_redis
 from services.approval.storage.repairs import REPAIRS_LIMIT, script
-from shared.rpc.messages import BeatAnswer
+from shared.rpc.messages import HeartbeatAnswer
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from services.approval.storage.repairs import Repairs
-    from shared.rpc.messages import BeatQuestion
+    from shared.rpc.messages import HeartbeatQuestion
 
 BEAT_CHANGES_LIMIT: Final = 256
 """Max. changes in one answer to a heartbeat (R4)."""
@@ -37,7 +37,7 @@ class Heartbeats:
         self._repairs = repairs
         self._script = client.register_script(script("beat.lua"))
 
-    async def answer(self, gateway: str, beat: BeatQuestion) -> BeatAnswer:
+    async def answer(self, gateway: str, beat: HeartbeatQuestion) -> HeartbeatAnswer:
         """Write a gateway's presence and read the changes it has missed, atomically.
 
         If head and change log are inconsistent, a new history starts, which the answer reflects.
@@ -54,7 +54,7 @@ class Heartbeats:
             except UnreadableLog:
                 await self._repairs.repair(CHANGES, newest.tag, "unreadable")
                 continue
-            return BeatAnswer(
+            return HeartbeatAnswer(
                 beat_id=beat.beat_id,
                 head=newest,
                 now_ms=now_ms,
@@ -66,7 +66,7 @@ class Heartbeats:
         message = "head and change log are inconsistent, and a repair did not help"
         raise StoreUnavailable(message)
 
-    async def _run(self, gateway: str, beat: BeatQuestion) -> list[Any]:
+    async def _run(self, gateway: str, beat: HeartbeatQuestion) -> list[Any]:
         async with reaching_redis():
             found: list[Any] = await self._script(
                 keys=[

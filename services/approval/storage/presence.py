@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from shared.rpc.messages import BeatQuestion, Position
+    from shared.rpc.messages import HeartbeatQuestion, Position
     from shared.rpc.reports import Seen
 
 GATEWAYS: Final = "latchkey:gateways"
@@ -254,7 +254,7 @@ def encode_process(uptime_s: int) -> bytes:
     return _encode(ReplicaProcess(VERSION, uptime_s))
 
 
-def beat_arguments(beat: BeatQuestion) -> list[str | int | bytes]:
+def beat_arguments(beat: HeartbeatQuestion) -> list[str | int | bytes]:
     """Return the arguments of beat.lua about presence and sightings."""
     return [
         len(beat.joined),

@@ -20,7 +20,7 @@ from services.gateway.replication.replica import (
 )
 from shared.bus.errors import Unavailable
 from shared.clock import remote_offset_ms
-from shared.rpc.messages import BeatQuestion, Leaving, decode_beat_answer, encode
+from shared.rpc.messages import HeartbeatQuestion, Leaving, decode_heartbeat_answer, encode
 from shared.version import VERSION
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Heartbeat:
         beat_id = self._replica.next_heartbeat()
         sent_at = self._clock.monotonic()
         builds_on, joined, left = self._presence.delta(beat_id)
-        question = BeatQuestion(
+        question = HeartbeatQuestion(
             beat_id=beat_id,
             applied=self._replica.applied,
             booted=self._replica.booted,
@@ -156,7 +156,7 @@ class Heartbeat:
             self._metrics.beats.labels("unanswered").inc()
             return
         try:
-            beat_answer = decode_beat_answer(answer.result())
+            beat_answer = decode_heartbeat_answer(answer.result())
         except (msgspec.MsgspecError, RecursionError):
             self._metrics.beats.labels("malformed").inc()
             return

@@ -16,7 +16,7 @@ from shared.rpc.messages import Position
 
 if TYPE_CHECKING:
     from shared.clock import Clock
-    from shared.rpc.messages import BeatAnswer, Changed
+    from shared.rpc.messages import Changed, HeartbeatAnswer
 
 REMEMBERED_CHANGES: Final = 4096
 """How many changes are remembered; an answer older than all of them must be asked for again."""
@@ -157,7 +157,7 @@ class Replica:
         self._remember(event)
         return [*_closing(event), SYNC_NOW]
 
-    def on_answer(self, answer: BeatAnswer) -> list[Effect]:
+    def on_answer(self, answer: HeartbeatAnswer) -> list[Effect]:
         """Handle the answer to a heartbeat (R1, R4, R5, R8, R10)."""
         sent = self._sent.pop(answer.beat_id, None)
         if sent is None or answer.beat_id < self._newest_answered:
@@ -230,7 +230,7 @@ class Replica:
                 self._floor = Position(change.number, tag)
         self._index()
 
-    def _resync(self, answer: BeatAnswer) -> list[Effect]:
+    def _resync(self, answer: HeartbeatAnswer) -> list[Effect]:
         until = self._leased_from + self._lease_seconds
         first = not self.booted
         self.booted = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shared.rpc.messages import BeatAnswer, BeatQuestion, Position
+from shared.rpc.messages import HeartbeatAnswer, HeartbeatQuestion, Position
 from shared.rpc.reports import Present
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Gateway:
         self._connections = 0
         self.held_at = 0
 
-    async def beat(self, **result: Any) -> BeatAnswer:
+    async def beat(self, **result: Any) -> HeartbeatAnswer:
         """Send a heartbeat on top of the last one by default."""
         self._beats += 1
         beat = {
@@ -36,7 +36,7 @@ class Gateway:
             **result,
         }
         answer = await self._here.store.heartbeats.answer(
-            self.boot_id, BeatQuestion(self._beats, **beat)
+            self.boot_id, HeartbeatQuestion(self._beats, **beat)
         )
         self.held_at = answer.presence_at
         return answer

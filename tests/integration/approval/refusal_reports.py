@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shared.rpc.messages import BeatAnswer, decode_beat_answer
+from shared.rpc.messages import HeartbeatAnswer, decode_heartbeat_answer
 from shared.rpc.reports import RefusalReport
 from shared.rpc.responder import Question
 
@@ -48,10 +48,10 @@ async def listed(operator: Operator, query: str = "") -> list[dict[str, Any]]:
     return found
 
 
-async def beaten(here: Replica, body: bytes) -> BeatAnswer:
+async def beaten(here: Replica, body: bytes) -> HeartbeatAnswer:
     """Answer a gateway's heartbeat as it arrives over the bus."""
     (reply,) = await here.dispatcher.dispatch([Question("east", msgspec.Raw(body))])
     assert isinstance(reply, asyncio.Future)
     answer = await reply
     assert isinstance(answer, bytes)
-    return decode_beat_answer(answer)
+    return decode_heartbeat_answer(answer)

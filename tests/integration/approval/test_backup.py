@@ -13,7 +13,7 @@ from services.approval.backup import format as backups
 from services.approval.backup.service import NUMBERS_APART, Part
 from services.approval.domain.authorization import OPERATOR
 from services.approval.domain.errors import NotAllowed
-from shared.rpc.messages import Admitted, BeatAnswer, BeatQuestion, NeedsPairing, Position
+from shared.rpc.messages import Admitted, HeartbeatAnswer, HeartbeatQuestion, NeedsPairing, Position
 from tests.integration.approval.operator import Operator
 from tests.integration.approval.replica import ADMIN_TOKEN, TOKEN_SECRET
 from tests.unit.approval.callers import device_token
@@ -53,9 +53,9 @@ async def restore(operator: Operator, body: dict[str, Any]) -> Reply:
     return await operator.post("/v1/restore", body)
 
 
-async def beat(here: Replica, applied: Position, beat_id: int = 1) -> BeatAnswer:
+async def beat(here: Replica, applied: Position, beat_id: int = 1) -> HeartbeatAnswer:
     """Send the heartbeat of a gateway that has applied this change."""
-    question = BeatQuestion(
+    question = HeartbeatQuestion(
         beat_id=beat_id, applied=applied, booted=True, builds_on=0, connections=0, lease_ms=10_000
     )
     return await here.store.heartbeats.answer("a gateway", question)

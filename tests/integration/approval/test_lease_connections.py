@@ -10,7 +10,7 @@ import pytest
 from services.approval.domain.errors import StoreUnavailable
 from services.approval.storage.store import Store
 from shared.bus.redis_bus import make_client
-from shared.rpc.messages import BeatQuestion, Position
+from shared.rpc.messages import HeartbeatQuestion, Position
 from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ async def test_heartbeats_and_liveness_pass_when_all_other_connections_are_taken
         await store.count_paired()
     await store.liveness.write_alive("here")
     answer = await store.heartbeats.answer(
-        "a gateway", BeatQuestion(7, Position(), booted=False, builds_on=0, connections=0)
+        "a gateway", HeartbeatQuestion(7, Position(), booted=False, builds_on=0, connections=0)
     )
     assert answer.beat_id == 7
     await store.liveness.write_gone("here")

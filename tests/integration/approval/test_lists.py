@@ -12,7 +12,7 @@ from services.approval.domain.errors import NotAllowed
 from services.approval.domain.listing import Wanted, WantedRequests
 from services.approval.registry.queries import SEARCHED_AT_ONCE
 from shared.protocol.scopes import PAIRING
-from shared.rpc.messages import BeatQuestion, Position
+from shared.rpc.messages import HeartbeatQuestion, Position
 from shared.rpc.reports import Seen
 from tests.unit.approval.devices import Device
 
@@ -109,7 +109,9 @@ class TestDevices:
         device = Device.new()
         await here.pair(device, address="192.0.2.1")
         seen = [Seen(device.device_id, "operator", "token", "198.51.100.7", 0)]
-        question = BeatQuestion(1, Position(), booted=False, builds_on=0, connections=0, seen=seen)
+        question = HeartbeatQuestion(
+            1, Position(), booted=False, builds_on=0, connections=0, seen=seen
+        )
         await here.store.heartbeats.answer("gateway", question)
         (shown,) = (await operator.get("/v1/devices?q=198.51.100")).ok()["devices"]
         assert shown["remoteIp"] == "198.51.100.7"

@@ -22,7 +22,7 @@ from services.approval.storage.keys import (
 )
 from services.approval.storage.presence import APPROVALS, GATEWAYS, PRESENCE_VERSION, presence_key
 from services.approval.storage.repairs import HISTORIES_APART
-from shared.rpc.messages import BeatQuestion, Position
+from shared.rpc.messages import HeartbeatQuestion, Position
 from shared.rpc.reports import Seen
 from tests.integration.approval.plans import plan, run
 from tests.integration.approval.replica import everything
@@ -96,8 +96,8 @@ HARMS: list[tuple[str, Harm]] = [
 ]
 
 
-def beat(beat_id: int, applied: Position, **more: Any) -> BeatQuestion:
-    return BeatQuestion(
+def beat(beat_id: int, applied: Position, **more: Any) -> HeartbeatQuestion:
+    return HeartbeatQuestion(
         beat_id=beat_id, applied=applied, booted=True, builds_on=0, connections=0, **more
     )
 

@@ -9,7 +9,7 @@ from services.approval.storage.presence import (
     GATEWAYS,
     presence_key,
 )
-from shared.rpc.messages import BeatQuestion, Position
+from shared.rpc.messages import HeartbeatQuestion, Position
 from shared.rpc.reports import Present, Seen
 from tests.integration.approval.heartbeats import Gateway, gateways, redis_ms
 from tests.integration.approval.replica import everything
@@ -113,7 +113,9 @@ class TestR13:
         self, here: Replica, operator: Operator, device: Device, east: Gateway
     ) -> None:
         joined = [Present(1, device.device_id, "operator", 5)]
-        again = BeatQuestion(1, Position(), booted=False, builds_on=0, connections=1, joined=joined)
+        again = HeartbeatQuestion(
+            1, Position(), booted=False, builds_on=0, connections=1, joined=joined
+        )
         await here.store.heartbeats.answer("east", again)
         east.held_at, east._beats = 1, 1
         await east.loses(1)

@@ -20,7 +20,7 @@ from services.approval.storage.refusals import (
 )
 from services.gateway.replication.recent_refusals import REFUSALS_PER_BEAT_ENTRIES
 from shared.rpc.messages import (
-    BeatQuestion,
+    HeartbeatQuestion,
     Position,
     encode,
 )
@@ -156,7 +156,7 @@ class TestHeartbeats:
         self, here: Replica
     ) -> None:
         await here.redis.set(REFUSED_ROWS, "of a wrong type")
-        beat = BeatQuestion(
+        beat = HeartbeatQuestion(
             1, Position(), booted=False, builds_on=0, connections=0, refused=[report("")]
         )
         assert (await beaten(here, encode(beat))).beat_id == 1
@@ -164,7 +164,7 @@ class TestHeartbeats:
     async def test_a_heartbeat_of_the_previous_release_reports_none(
         self, here: Replica, operator: Operator
     ) -> None:
-        beat = BeatQuestion(1, Position(), booted=False, builds_on=0, connections=0)
+        beat = HeartbeatQuestion(1, Position(), booted=False, builds_on=0, connections=0)
         older = msgspec.msgpack.encode(msgspec.msgpack.decode(encode(beat))[:-1])
         assert (await beaten(here, older)).beat_id == 1
         assert await listed(operator) == []

@@ -9,7 +9,7 @@ import pytest
 from services.approval.domain.authorization import OPERATOR
 from services.approval.domain.errors import NotAllowed
 from services.approval.registry.queries import WantedRefusals
-from shared.rpc.messages import BeatQuestion, Position, encode
+from shared.rpc.messages import HeartbeatQuestion, Position, encode
 from shared.rpc.reports import Seen
 from tests.integration.approval.refusal_reports import (
     ADDRESS,
@@ -102,7 +102,9 @@ class TestWhatIsShown:
     ) -> None:
         await tell(here, report(paired, age_ms=5_000))
         seen = Seen(paired, "operator", "token", ADDRESS, 4_000)
-        beat = BeatQuestion(1, Position(), booted=False, builds_on=0, connections=0, seen=[seen])
+        beat = HeartbeatQuestion(
+            1, Position(), booted=False, builds_on=0, connections=0, seen=[seen]
+        )
         await here.store.heartbeats.answer("east", beat)
         shown = (await operator.get(f"/v1/devices/{paired}")).ok()["lastRefusal"]
         assert shown["past"]
@@ -114,7 +116,7 @@ class TestWhatIsShown:
         self, here: Replica, operator: Operator, paired: str
     ) -> None:
         for refused_age, past in ((101, True), (99, False)):
-            beat = BeatQuestion(
+            beat = HeartbeatQuestion(
                 1,
                 Position(),
                 booted=False,

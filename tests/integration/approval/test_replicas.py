@@ -17,7 +17,7 @@ from services.approval.storage.presence import (
 )
 from shared.protocol.scopes import PAIRING
 from shared.rpc.messages import (
-    BeatQuestion,
+    HeartbeatQuestion,
     Position,
     decode_question,
     encode,
@@ -91,11 +91,11 @@ class TestReplicas:
     async def test_a_gateway_of_the_release_before_is_listed_without_a_release(
         self, here: Replica, operator: Operator
     ) -> None:
-        question = BeatQuestion(1, Position(), booted=False, builds_on=0, connections=0)
+        question = HeartbeatQuestion(1, Position(), booted=False, builds_on=0, connections=0)
         fields = msgspec.msgpack.decode(encode(question))
-        last = BeatQuestion.__struct_fields__.index("lease_ms")
+        last = HeartbeatQuestion.__struct_fields__.index("lease_ms")
         older = decode_question(msgspec.msgpack.encode(fields[: last + 2]))
-        assert isinstance(older, BeatQuestion)
+        assert isinstance(older, HeartbeatQuestion)
         await here.store.heartbeats.answer("older", older)
         (gateway,) = await gateways(operator)
         assert gateway.keys() == {"bootId", "connections", "lastBeatAgoMs"}

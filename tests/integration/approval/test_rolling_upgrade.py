@@ -12,7 +12,7 @@ from services.approval.domain.audit import AuditEntry
 from services.approval.metrics import Metrics
 from services.approval.registry.integrity import Integrity
 from services.approval.storage.keys import AUDIT, CHANGES, HEAD, PAIRED, device_key
-from shared.rpc.messages import BeatQuestion, Changed, Position
+from shared.rpc.messages import Changed, HeartbeatQuestion, Position
 from tests.integration.approval.plans import plan, run
 from tests.unit.approval.devices import Device
 
@@ -72,7 +72,7 @@ async def test_both_go_on_in_one_history_and_its_audit_log_is_whole(
     assert [entry.id for entry in await store.audit_log.newest(2)] == [5, 6]
     followed = await store.audit_log.follow(Position(3), 10)
     assert ([entry.id for entry in followed.entries], followed.lost) == ([4, 5, 6], False)
-    answer = await store.heartbeats.answer("gateway", BeatQuestion(1, Position(), True, 0, 0))
+    answer = await store.heartbeats.answer("gateway", HeartbeatQuestion(1, Position(), True, 0, 0))
     assert not answer.resync
     assert [change.change.number for change in answer.changes] == numbers
 

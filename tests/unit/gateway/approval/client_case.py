@@ -15,7 +15,14 @@ from services.gateway.replication.presence import Presence
 from services.gateway.replication.recent_refusals import RecentRefusals
 from services.gateway.replication.replica import Replica
 from shared.rpc.codec import Item, ItemAnswer
-from shared.rpc.messages import BeatAnswer, BeatQuestion, Changed, Position, decode_question, encode
+from shared.rpc.messages import (
+    Changed,
+    HeartbeatAnswer,
+    HeartbeatQuestion,
+    Position,
+    decode_question,
+    encode,
+)
 from tests.unit.rpc.fake_bus import Approval, Gateway
 
 if TYPE_CHECKING:
@@ -81,7 +88,7 @@ class ApprovalClientCase:
         def answering(gateway: str, items: list[Item]) -> None:
             for item in items:
                 question = decode_question(item.body)
-                if isinstance(question, BeatQuestion):
+                if isinstance(question, HeartbeatQuestion):
                     late, body = 0.0, encode(self._beat_answer(question))
                 else:
                     late, body = self.late_seconds, self.answer_to(question)
@@ -90,8 +97,8 @@ class ApprovalClientCase:
 
         return answering
 
-    def _beat_answer(self, question: BeatQuestion) -> BeatAnswer:
-        return BeatAnswer(
+    def _beat_answer(self, question: HeartbeatQuestion) -> HeartbeatAnswer:
+        return HeartbeatAnswer(
             question.beat_id,
             self.head,
             self.store_ms,

@@ -14,9 +14,9 @@ from services.gateway.replication.presence import Presence
 from services.gateway.replication.recent_refusals import RecentRefusals
 from services.gateway.replication.replica import Replica
 from shared.rpc.messages import (
-    BeatAnswer,
-    BeatQuestion,
     Changed,
+    HeartbeatAnswer,
+    HeartbeatQuestion,
     Position,
     decode_question,
     encode,
@@ -67,7 +67,7 @@ class HeartbeatCase:
     def answered(self, head: Position, *changes: Changed, resync: bool = False) -> list[Effect]:
         """Send a heartbeat that is answered at once."""
         beat_id = self.beat.next_heartbeat()
-        answer = BeatAnswer(beat_id, head, 0, 0, resync=resync, changes=list(changes))
+        answer = HeartbeatAnswer(beat_id, head, 0, 0, resync=resync, changes=list(changes))
         return self.beat.on_answer(answer)
 
 
@@ -147,7 +147,7 @@ class Beats:
         self.clock = clock
         self.store_ms = 50_000_000.0
         """The store's time when this machine's clock shows 0."""
-        self._sent: list[tuple[BeatQuestion, asyncio.Future[msgspec.Raw]]] = []
+        self._sent: list[tuple[HeartbeatQuestion, asyncio.Future[msgspec.Raw]]] = []
         self.heartbeat = Heartbeat(
             replica=Replica(clock, lease_seconds=LEASE_SECONDS),
             presence=Presence(),
@@ -165,7 +165,7 @@ class Beats:
         assert urgent
         answer: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
         decoded = decode_question(question)
-        assert isinstance(decoded, BeatQuestion)
+        assert isinstance(decoded, HeartbeatQuestion)
         self._sent.append((decoded, answer))
         return answer
 
@@ -177,7 +177,7 @@ class Beats:
         self.clock.advance(there)
         now_ms = int(self._store_now())
         self.clock.advance(back)
-        beat = BeatAnswer(question.beat_id, HEAD, now_ms, 0)
+        beat = HeartbeatAnswer(question.beat_id, HEAD, now_ms, 0)
         answer.set_result(msgspec.Raw(encode(beat)))
         await turns()
         running.cancel()

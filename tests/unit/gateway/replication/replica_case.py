@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.gateway.replication.replica import Freshness, Replica
-from shared.rpc.messages import BeatAnswer, Changed, Position
+from shared.rpc.messages import Changed, HeartbeatAnswer, Position
 from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Case:
         resync: bool = False,
     ) -> list[object]:
         """Pass in the answer to a heartbeat."""
-        answer = BeatAnswer(beat_id, at(head, history), 0, beat_id, resync, list(changes))
+        answer = HeartbeatAnswer(beat_id, at(head, history), 0, beat_id, resync, list(changes))
         return list(self.beat.on_answer(answer))
 
     def exchange(self, head: int, *changes: Changed, resync: bool = False) -> list[object]:

@@ -15,7 +15,7 @@ from services.gateway.replication.recent_refusals import (
 )
 from shared.protocol import refusals
 from shared.rpc.messages import (
-    BeatQuestion,
+    HeartbeatQuestion,
     encode,
 )
 from tests.unit.gateway.replication.refusals_case import (
@@ -115,7 +115,7 @@ class TestBounds:
         assert len(recent) == REFUSALS_LIMIT_ENTRIES
         reports = recent.report(1, 0.0)
         assert len(reports) == REFUSALS_PER_BEAT_ENTRIES
-        question = BeatQuestion(1, NOW, True, 0, 0, refused=reports)
+        question = HeartbeatQuestion(1, NOW, True, 0, 0, refused=reports)
         assert len(encode(question)) < BEAT_LIMIT_BYTES
 
     def test_a_storm_is_told_in_full_once_it_is_over(self) -> None:

@@ -10,7 +10,7 @@ from services.gateway.replication.replica import (
     Freshness,
     Replica,
 )
-from shared.rpc.messages import BeatAnswer, Position
+from shared.rpc.messages import HeartbeatAnswer, Position
 from tests.support.clock import FakeClock
 from tests.unit.gateway.replication.replica_case import LEASE, Case, at, change
 
@@ -33,13 +33,13 @@ class TestStart:
     def test_earlier_heartbeats_close_nobody(self) -> None:
         beat = Replica(FakeClock(), lease_seconds=LEASE)
         first, second = beat.next_heartbeat(), beat.next_heartbeat()
-        assert beat.on_answer(BeatAnswer(first, at(7), 0, first, resync=True)) == [PROGRESSED]
-        assert beat.on_answer(BeatAnswer(second, at(7), 0, second, resync=True)) == []
+        assert beat.on_answer(HeartbeatAnswer(first, at(7), 0, first, resync=True)) == [PROGRESSED]
+        assert beat.on_answer(HeartbeatAnswer(second, at(7), 0, second, resync=True)) == []
         assert beat.leased
 
     def test_it_takes_over_whatever_the_store_says(self) -> None:
         beat = Replica(FakeClock(), lease_seconds=LEASE)
-        answer = BeatAnswer(beat.next_heartbeat(), at(70), 0, 0, resync=True)
+        answer = HeartbeatAnswer(beat.next_heartbeat(), at(70), 0, 0, resync=True)
         assert beat.on_answer(answer) == [PROGRESSED]
         assert beat.applied == at(70)
 

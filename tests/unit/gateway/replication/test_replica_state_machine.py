@@ -21,7 +21,7 @@ from services.gateway.replication.replica import (
     Freshness,
     Replica,
 )
-from shared.rpc.messages import BeatAnswer, Changed, Position
+from shared.rpc.messages import Changed, HeartbeatAnswer, Position
 from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class BeatMachine(RuleBasedStateMachine):
         self.trimmed = 0
         self.told: list[Changed] = []
         self.out: list[Sent] = []
-        self.answers: list[tuple[Sent, BeatAnswer]] = []
+        self.answers: list[tuple[Sent, HeartbeatAnswer]] = []
         self.decided: list[tuple[Position, str]] = []
         self.inside: set[Inside] = set()
         self.known: dict[Position, tuple[Changed, int]] = {}
@@ -115,7 +115,7 @@ class BeatMachine(RuleBasedStateMachine):
         """Keep only the head's own entry in the log."""
         self.trimmed = max(0, len(self.log) - 1)
 
-    def _answer(self, sent: Sent) -> BeatAnswer:
+    def _answer(self, sent: Sent) -> HeartbeatAnswer:
         """Answer as beat.lua does."""
         applied, held = sent.applied, self.log[self.trimmed :]
         resync = not sent.booted or applied.number > self.head.number
@@ -125,7 +125,7 @@ class BeatMachine(RuleBasedStateMachine):
             resync = self.trimmed > 0
         after = [item.news for item in held if item.news.change.number > applied.number]
         changes = [] if resync else after[:CHANGES_PER_ANSWER]
-        return BeatAnswer(sent.beat_id, self.head, 0, sent.beat_id, resync, changes)
+        return HeartbeatAnswer(sent.beat_id, self.head, 0, sent.beat_id, resync, changes)
 
     # What travels.
 
@@ -170,7 +170,7 @@ class BeatMachine(RuleBasedStateMachine):
                 assert SYNC_NOW in effects
         self._close(effects)
 
-    def _deliver(self, sent: Sent, answer: BeatAnswer) -> None:
+    def _deliver(self, sent: Sent, answer: HeartbeatAnswer) -> None:
         self.steps += 1
         before, booted = self.beat.applied, self.beat.booted
         effects = self.beat.on_answer(answer)
