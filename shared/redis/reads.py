@@ -34,11 +34,16 @@ class Reads:
         self._watch: asyncio.TimerHandle | None = None
 
     def mget(self, keys: Sequence[str]) -> asyncio.Future[Values]:
-        """Return the values of the keys, None for missing ones."""
+        """Return the values of the keys, None for missing ones; the future has all errors."""
         connection = self._connection
         if connection is None or connection.error is not None:
             return asyncio.ensure_future(self._connect_and_get(keys))
-        return self._get(connection, keys)
+        try:
+            return self._get(connection, keys)
+        except Exception as error:  # noqa: BLE001  the transport was closed unnoticed
+            failed: asyncio.Future[Values] = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
 
     async def close(self) -> None:
         """Close the connection; reads in progress fail."""
