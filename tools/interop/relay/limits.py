@@ -81,6 +81,7 @@ class LimitScenario:
             ) as socket,
         ):
             await self._join(socket, one)
+            sent_mb = FLOOD_CALLS * await _answer_bytes(socket) // 2**20
             before, largest = _resident_mb(gateway.pid), 0
             for _ in range(FLOOD_CALLS):
                 with suppress(ConnectionError):
@@ -93,6 +94,7 @@ class LimitScenario:
                 await asyncio.sleep(0.5)
         growth = largest - before
         return (
+            either(sent_mb > 2 * GROWTH_LIMIT_MB, "more than fits", f"{sent_mb} MB sent"),
             either(growth < GROWTH_LIMIT_MB, "memory bounded", f"{growth} MB more"),
             either(served > 0, "others are served", "nobody is served"),
         )
@@ -118,6 +120,16 @@ async def _closed_after(client: DeviceClient, frame: str) -> str:
     return f"closed {close.code}"
 
 
+async def _answer_bytes(socket: aiohttp.ClientWebSocketResponse) -> int:
+    """Return the size of one answer."""
+    await socket.send_str(encode(request(_SCHEMA, {})))
+    async with asyncio.timeout(LARGE_SECONDS):
+        while True:
+            data = (await socket.receive()).data
+            if isinstance(read_frame(data), Response):
+                return len(data)
+
+
 def _resident_mb(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     line = next(one for one in status.splitlines() if one.startswith("VmRSS:"))
@@ -131,6 +143,6 @@ CASES: Final = (
     Case(
         "a client that does not read",
         LimitScenario.not_read,
-        ("memory bounded", "others are served"),
+        ("more than fits", "memory bounded", "others are served"),
     ),
 )
