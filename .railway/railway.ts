@@ -4,7 +4,7 @@
 //   set -a; . ./.env; set +a; railway config apply
 // Later applies need none: what is set at Railway stays.
 
-import { defineRailway, github, preserve, project, service, volume } from "railway/iac";
+import { defineRailway, github, image as imageOf, preserve, project, service, volume } from "railway/iac";
 
 declare const process: { env: Record<string, string | undefined> };
 
@@ -14,8 +14,12 @@ const REPOSITORY = "your-name/latchkey";
 /** The edge's range, as its connections were seen to come; docs/railway.md says how to look. */
 const EDGE = "100.64.0.0/10";
 
+/** Whether to run an OpenClaw behind the gateways, on the private network only: docs/openclaw.md. */
+const RUNS_OPENCLAW = false;
+
 const GATEWAY_PORT = "18789";
 const APPROVAL_PORT = "18790";
+const OPENCLAW_PORT = "18789";
 
 /** A value from the environment of whoever applies this, else the one that is set already. */
 function secret(name: string) {
@@ -87,8 +91,8 @@ export default defineRailway(() => {
       BUS_SECRET: approval.env.BUS_SECRET,
       OPENCLAW_GATEWAY_TOKEN: secret("OPENCLAW_GATEWAY_TOKEN"),
       GATEWAY_ALLOWED_ORIGINS: "https://${{RAILWAY_PUBLIC_DOMAIN}}",
-      // OpenClaw behind it, such as ws://openclaw.railway.internal:18789: docs/openclaw.md.
-      UPSTREAM_URL: secret("UPSTREAM_URL"),
+      // Another OpenClaw behind it, such as ws://openclaw.railway.internal:18789.
+      UPSTREAM_URL: RUNS_OPENCLAW ? `ws://openclaw.railway.internal:${OPENCLAW_PORT}` : secret("UPSTREAM_URL"),
       UPSTREAM_SECRET: secret("UPSTREAM_SECRET"),
       GATEWAY_PREAUTH_LIMIT_PER_ADDRESS: "32",
       GATEWAY_CONNECTION_LIMIT: "20000",
@@ -100,5 +104,19 @@ export default defineRailway(() => {
     },
   });
 
-  return project("latchkey", { resources: [redis, data, approval, gateway] });
+  const state = volume("openclaw-state");
+  const openclaw = service("openclaw", {
+    source: imageOf("ghcr.io/openclaw/openclaw:2026.9.6"),
+    deploy: { restartPolicyType: "ALWAYS" },
+    volumeMounts: { "/home/node": state },
+    env: {
+      OPENCLAW_GATEWAY_PORT: OPENCLAW_PORT,
+      // More than 4 times the number of gateways.
+      OPENCLAW_MAX_PREAUTH_CONNECTIONS_PER_IP: "64",
+    },
+  });
+
+  return project("latchkey", {
+    resources: [redis, data, approval, gateway, ...(RUNS_OPENCLAW ? [openclaw, state] : [])],
+  });
 });

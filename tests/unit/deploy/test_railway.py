@@ -11,12 +11,19 @@ from deploy.local.places import ROOT
 from deploy.local.services import SECRETS
 from services.approval import settings as approval
 from services.gateway import settings as gateway
+from shared.upstream import UNADMITTED_LIMIT_PER_ADDRESS
 
 FILE = (ROOT / ".railway/railway.ts").read_text()
 PAGE = (ROOT / "docs/railway.md").read_text()
 SETTINGS = {setting.name for setting in (*gateway.ALL, *approval.ALL)}
 SET = re.findall(r"(?m)^ +([A-Z][A-Z_]+):", FILE)
-OF_REDIS = {"REDIS_GATEWAY_PASSWORD", "REDIS_APPROVAL_PASSWORD"}
+OF_OTHERS = {
+    "REDIS_GATEWAY_PASSWORD",
+    "REDIS_APPROVAL_PASSWORD",
+    "OPENCLAW_GATEWAY_PORT",
+    "OPENCLAW_MAX_PREAUTH_CONNECTIONS_PER_IP",
+}
+"""Variables of Redis and OpenClaw."""
 CLOSING_SECONDS = 10
 
 
@@ -34,7 +41,7 @@ def test_the_page_lists_every_variable_and_no_other() -> None:
 
 
 def test_every_variable_means_something() -> None:
-    for name in set(SET) - OF_REDIS:
+    for name in set(SET) - OF_OTHERS:
         assert name.startswith("RAILWAY_") or name in SETTINGS
 
 
@@ -43,6 +50,14 @@ def test_no_secret_is_written_there(name: str) -> None:
     values = re.findall(rf"(?m)^ +{name}: (.+),$", FILE)
     assert f'secret("{name}")' in values
     assert set(values) <= {f'secret("{name}")', f"approval.env.{name}"}
+
+
+def test_openclaw_is_off_has_no_public_domain_and_allows_all_gateways_sockets() -> None:
+    assert "const RUNS_OPENCLAW = false;" in FILE
+    assert "...(RUNS_OPENCLAW ? [openclaw, state] : [])" in FILE
+    gateways = int(re.findall(r"replicas: (\d+)", FILE)[-1])
+    limit = int(value_of("OPENCLAW_MAX_PREAUTH_CONNECTIONS_PER_IP"))
+    assert limit > gateways * UNADMITTED_LIMIT_PER_ADDRESS
 
 
 def test_the_replicas_and_their_health() -> None:
