@@ -32,7 +32,6 @@ from services.approval.storage.changelog import (
     changed_after,
     decode_head,
 )
-from services.approval.storage.heartbeats import Heartbeats
 from services.approval.storage.keys import (
     CHANGES,
     HEAD,
@@ -44,7 +43,7 @@ from services.approval.storage.keys import (
     guard_key,
     request_key,
 )
-from services.approval.storage.liveness import LivenessStore
+from services.approval.storage.leases import Heartbeats, LivenessStore
 from services.approval.storage.lockouts import LockoutStore
 from services.approval.storage.presence import Presence
 from services.approval.storage.reaching import reaching_redis
