@@ -10,7 +10,7 @@ from services.gateway import log_events
 from shared.protocol.closing import CloseCode
 from tools.interop.cases import Case
 from tools.interop.facts import Facts, Unexpected, either
-from tools.interop.relay.setup import until
+from tools.interop.relay.setup import Relayed, until
 from tools.interop.ui.scenario import CONNECTED, CONTROL_UI
 from tools.support.actors import log_lines
 
@@ -49,6 +49,25 @@ class ChatScenario:
         for number in range(2):
             await self._open(number)
         return "Connected", "Connected"
+
+    async def devices(self) -> Facts:
+        """Show the page of devices: both are listed as connected, and no others.
+
+        One more is paired with us that the upstream has never seen.
+        """
+        setup, page = self._setup, self._pages[0]
+        away = Relayed(setup.stack, address="198.51.100.60")
+        (await setup.operator.approve(await away.request_pairing(setup.gateways[1]))).ok()
+        await page.go(f"{setup.gateways[0].url}/settings/devices")
+        for device_id in self._devices:
+            await page.see("^connected$", selector=_row(device_id))
+        await page.see("^offline$", selector=_row(away.device_id))
+        known = "".join(f":not({_row(one)})" for one in (*self._devices, away.device_id))
+        # The upstream's own machine has an entry too, without a menu.
+        await page.see(selector=f".device-entry:has(.device-entry__menu-trigger){known}", gone=True)
+        await page.go(f"{setup.gateways[0].url}/chat")
+        await page.see(selector=_COMPOSER, seconds=20)
+        return "both connected", "one offline", "no others"
 
     async def streamed(self) -> Facts:
         """Send a message; the answer appears word by word, before its last word is sent."""
@@ -168,8 +187,17 @@ class ChatScenario:
         )
 
 
+def _row(device_id: str) -> str:
+    return f'.device-entry:has([title="{device_id}"])'
+
+
 CASES: Final = (
     Case("two browsers, two gateways", ChatScenario.opened, ("Connected", "Connected")),
+    Case(
+        "/settings/devices",
+        ChatScenario.devices,
+        ("both connected", "one offline", "no others"),
+    ),
     Case(
         "a message",
         ChatScenario.streamed,
