@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -58,7 +58,7 @@ class TestGuessesAreCountedAcrossReplicas:
         answers = await asyncio.gather(
             *(dispatchers.report_secret(right=False) for _ in range(200))
         )
-        kinds = Counter(type(answer).__name__ for answer in answers)
+        kinds = collections.Counter(type(answer).__name__ for answer in answers)
         assert kinds == {"SecretAccepted": FAILURES_LIMIT, "LockedOut": 200 - FAILURES_LIMIT}
 
     async def test_guesses_sent_with_a_device_token_are_counted(
