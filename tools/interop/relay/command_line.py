@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
+from shared.device.profile import CLI
 from tools.interop.cases import Case
 from tools.interop.cli.cases import REMOTE_4
 from tools.interop.cli.output_facts import done, failed
 from tools.interop.cli.program import OpenClaw, Ran
 from tools.interop.cli.scenario import CliScenario
-from tools.interop.facts import Facts, either
+from tools.interop.facts import Facts, Unexpected, either
 from tools.interop.latchkey import Latchkey
+from tools.interop.relay.setup import Relayed
 
 if TYPE_CHECKING:
     from tools.interop.relay.setup import Setup
@@ -73,9 +76,9 @@ class CommandLineScenario(CliScenario):
 
     async def without_device(self) -> Facts:
         """Do the same on a trusted machine, where the command line brings no device."""
-        gateway = self._setup.stack.add_gateway(**TRUSTING)
+        gateway = await asyncio.to_thread(self._setup.stack.add_gateway, **TRUSTING)
         entry = replace(self._setup.entry(0), gateway=gateway.ws_url)
-        local = OpenClaw(4, self._setup.data / "local", entry, remote=False)
+        local = self._local = OpenClaw(4, self._setup.data / "local", entry, remote=False)
         before = len(await self._setup.operator.devices())
         shown = [
             await _shown(local, "cron", "list", shows=_HEARTBEAT),
@@ -86,6 +89,27 @@ class CommandLineScenario(CliScenario):
         ]
         made = len(await self._setup.operator.devices()) - before
         return f"{sum(shown)} of {len(shown)}", either(made > 0, f"{made} devices", "no device")
+
+    async def managed_without_device(self) -> Facts:
+        """Approve and manage a device on that machine."""
+        if self._local is None:
+            raise Unexpected("there is no trusting gateway")
+        setup = self._setup
+        device = Relayed(setup.stack, profile=CLI, address="198.51.100.70")
+        request_id = await device.request_pairing(setup.gateways[0])
+        of_device = ("--device", device.device_id)
+        found = []
+        for command in (
+            ("approve", request_id),
+            ("rename", *of_device, "--name", "Kitchen"),
+            ("rotate", *of_device, "--role", "operator"),
+            ("revoke", *of_device, "--role", "operator"),
+            ("remove", device.device_id),
+        ):
+            ran = await self._local("devices", *command)
+            found.append(f"{command[0]} {ran.status}")
+        there = device.device_id in await setup.operator.devices()
+        return *found, either(there, "still there", "gone")
 
     async def protocol_3(self) -> Facts:
         """Have the command line of protocol 3 approved: the upstream does not speak that."""
@@ -136,6 +160,11 @@ _INSTEAD: Final[dict[str, tuple[Case[Any], ...]]] = {
 CASES: Final = (
     *(case for theirs in REMOTE_4 for case in _INSTEAD.get(theirs.name, (theirs,))),
     Case("without a device", CommandLineScenario.without_device, ("5 of 5", "no device")),
+    Case(
+        "devices, without a device",
+        CommandLineScenario.managed_without_device,
+        ("approve 0", "rename 0", "rotate 0", "revoke 0", "remove 0", "gone"),
+    ),
     Case(
         "of protocol 3",
         CommandLineScenario.protocol_3,
