@@ -91,6 +91,13 @@ class OpenClaw:
         connection = ("--json", "--url", self._url, "--token", self._token)
         return await run_program(self._program, *command, *connection, environ=self._environ())
 
+    async def by_environ(self, *command: str) -> Ran:
+        """Run a command with `--json` that takes address and token from the environment alone."""
+        own = {"OPENCLAW_GATEWAY_URL": self._url, "OPENCLAW_GATEWAY_TOKEN": self._token}
+        return await run_program(
+            self._program, *command, "--json", environ={**self._environ(), **own}
+        )
+
     def _environ(self) -> dict[str, str]:
         environ = {
             **QUIET,
