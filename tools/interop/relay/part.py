@@ -47,7 +47,7 @@ _GROUPS: Final[tuple[tuple[str, type[Any], tuple[Case[Any], ...]], ...]] = (
     ("attacks", AttackScenario, attacks.CASES),
     ("cli", CommandLineScenario, command_line.CASES),
     ("limits", LimitScenario, limits.CASES),
-    ("strangers", StrangerScenario, strangers.CASES),
+    ("crowds", StrangerScenario, strangers.CASES),
     ("outages", OutageScenario, outages.CASES),
 )
 """Stories that are told one after the other: what they are about, and their cases."""

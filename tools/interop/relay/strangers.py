@@ -26,7 +26,8 @@ LEASE_SECONDS: Final = 20.0
 LOGGED_SECONDS: Final = 1.0
 """By when the upstream has logged a socket that has left."""
 _KNOWN: Final = "198.51.100.50"
-_FORWARDED: Final = re.compile(r"\bfwd=203\.0\.113\.\d+|\bfwd=203\.0\.11[45]\.\d+")
+_FORWARDED: Final = re.compile(r"\bfwd=198\.1[89]\.\d+\.\d+")
+"""An address that only strangers have, in the upstream\'s log."""
 
 
 class StrangerScenario:
@@ -52,7 +53,7 @@ class StrangerScenario:
         async with aiohttp.ClientSession(connector=connector) as http:
             opened = []
             for number in range(SOCKETS):
-                address = f"203.0.{113 + number // 250}.{number % 250 + 1}"
+                address = f"198.18.{number // 250}.{number % 250 + 1}"
                 gateway = setup.gateways[number % 2]
                 headers = {"X-Forwarded-For": address}
                 opened.append(await http.ws_connect(gateway.ws_url, headers=headers))
@@ -67,7 +68,7 @@ class StrangerScenario:
         slots = asyncio.Semaphore(AT_A_TIME)
 
         async def connect(number: int) -> None:
-            address = f"203.0.{114 + number // 250}.{number % 250 + 1}"
+            address = f"198.19.{number // 250}.{number % 250 + 1}"
             stranger = Relayed(setup.stack, address=address)
             async with slots, stranger.client(setup.gateways[number % 2]) as client:
                 outcome = await client.connect()
