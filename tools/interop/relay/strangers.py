@@ -27,7 +27,7 @@ LOGGED_SECONDS: Final = 1.0
 """By when the upstream has logged a socket that has left."""
 _KNOWN: Final = "198.51.100.50"
 _FORWARDED: Final = re.compile(r"\bfwd=198\.1[89]\.\d+\.\d+")
-"""An address that only strangers have, in the upstream\'s log."""
+"""An address that only strangers have, in the upstream's log."""
 
 
 class StrangerScenario:
