@@ -58,15 +58,19 @@ class ChatScenario:
         setup, page = self._setup, self._pages[0]
         away = Relayed(setup.stack, address="198.51.100.60")
         (await setup.operator.approve(await away.request_pairing(setup.gateways[1]))).ok()
-        await page.go(f"{setup.gateways[0].url}/settings/devices")
-        for device_id in self._devices:
-            await page.see("^connected$", selector=_row(device_id))
-        await page.see("^offline$", selector=_row(away.device_id))
-        known = "".join(f":not({_row(one)})" for one in (*self._devices, away.device_id))
-        # The upstream's own machine has an entry too, without a menu.
-        await page.see(selector=f".device-entry:has(.device-entry__menu-trigger){known}", gone=True)
-        await page.go(f"{setup.gateways[0].url}/chat")
-        await page.see(selector=_COMPOSER, seconds=20)
+        try:
+            await page.go(f"{setup.gateways[0].url}/settings/devices")
+            for device_id in self._devices:
+                await page.see("^connected$", selector=_row(device_id))
+            await page.see("^offline$", selector=_row(away.device_id))
+            known = "".join(f":not({_row(one)})" for one in (*self._devices, away.device_id))
+            # The upstream's own machine has an entry too, without a menu.
+            await page.see(
+                selector=f".device-entry:has(.device-entry__menu-trigger){known}", gone=True
+            )
+        finally:
+            await page.go(f"{setup.gateways[0].url}/chat")
+            await page.see(selector=_COMPOSER, seconds=20)
         return "both connected", "one offline", "no others"
 
     async def streamed(self) -> Facts:

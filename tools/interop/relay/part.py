@@ -102,6 +102,7 @@ async def _run_groups(setup: Setup, browser: Browser, groups: list[list[Row]]) -
 async def _take_picture(setup: Setup, browser: Browser, path: Path) -> None:
     async with AsyncExitStack() as ending:
         await ChatScenario(replace(setup, ending=ending), browser).picture(path)
+    await setup.clear()
 
 
 async def _run_rows(directory: Path, chromium: str, rows: list[Row]) -> None:
