@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 # Directories with npm packages, and their installation markers.
-CLIENTS := tools/interop tools/interop/openclaw-4 tools/interop/openclaw-3
+CLIENTS := tools/interop tools/interop/openclaw-3
 CLIENTS_INSTALLED := $(CLIENTS:%=%/node_modules/.installed)
 AXE_INSTALLED := tests/browser/node_modules/.installed
 OPENCLAW := .data/openclaw-package/node_modules/.installed
@@ -39,7 +39,7 @@ browser: $(DEV) $(AXE_INSTALLED) ## Test the pages in Chromium; requires Chromiu
 	@$(PY) -m deploy.dashboard
 	$(PY) -m pytest -n 0 -o python_files='story_*.py' tests/browser $(ARGS)
 
-interop: $(DEV) $(CLIENTS_INSTALLED) ## Test with OpenClaw's own clients; requires npm (ARGS="--rounds 1 --only cli")
+interop: $(DEV) $(CLIENTS_INSTALLED) $(OPENCLAW) ## Test with OpenClaw's own clients; requires npm (ARGS="--rounds 1 --only cli")
 	@$(PY) -m tools.interop $(ARGS)
 
 simulate: $(DEV) ## Simulate gateways, approvals and faults (ARGS="--runs 100000 --jobs 2")

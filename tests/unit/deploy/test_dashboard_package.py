@@ -68,7 +68,7 @@ def npm(directory: Path, script: str) -> dict[str, str]:
 
 
 def test_the_pin_is_the_release_that_the_clients_tests_use() -> None:
-    locked = json.loads((ROOT / "tools/interop/openclaw-4/package-lock.json").read_text())
+    locked = json.loads((ROOT / "deploy/openclaw/package-lock.json").read_text())
     package = locked["packages"]["node_modules/openclaw"]
     digest = base64.b64encode(Package().sha512).decode()
     assert (Package().version, f"sha512-{digest}") == (package["version"], package["integrity"])

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from deploy.local.places import OPENCLAW_PACKAGE
 from tools.interop.driver import HERE, NODE
 from tools.interop.facts import Unexpected
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+CURRENT_PROTOCOL: Final = 4
 REMOTE_NAME: Final = "gateway.test"
 NAMES: Final = HERE / "cli" / "names.mjs"
 RUN_SECONDS: Final = 60.0
@@ -134,8 +136,12 @@ async def run_program(program: Path, *arguments: str, environ: Mapping[str, str]
 
 
 def package(protocol: int) -> Path:
-    """Return the installation directory of the version for this protocol."""
-    return HERE / f"openclaw-{protocol}" / "node_modules" / "openclaw"
+    """Return the installation directory of the version for this protocol.
+
+    Protocol 4 is spoken by the release that `make run UPSTREAM=openclaw` installs.
+    """
+    directory = OPENCLAW_PACKAGE if protocol == CURRENT_PROTOCOL else HERE / "openclaw-3"
+    return directory / "node_modules" / "openclaw"
 
 
 def version_of(installed: Path) -> str:
