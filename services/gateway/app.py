@@ -26,13 +26,13 @@ from services.gateway.methods.dispatcher import Dispatcher
 from services.gateway.methods.forwarder import Forwarder
 from services.gateway.methods.presence_feed import PresenceFeed
 from services.gateway.metrics import Metrics
-from services.gateway.relay.bearers import Bearers
-from services.gateway.relay.examiner import Examiner
-from services.gateway.relay.http import RelayHttp
+from services.gateway.relay.http.bearers import Bearers
+from services.gateway.relay.http.handler import RelayHttp
 from services.gateway.relay.relay import Relay
-from services.gateway.relay.status import Status
-from services.gateway.relay.upstream import Upstream, UpstreamAddress
-from services.gateway.relay.upstream_pairing import UpstreamPairing
+from services.gateway.relay.upstream.examiner import Examiner
+from services.gateway.relay.upstream.pairing import UpstreamPairing
+from services.gateway.relay.upstream.status import Status
+from services.gateway.relay.upstream.upstream import Upstream, UpstreamAddress
 from services.gateway.replication.presence import Presence
 from services.gateway.replication.recent_refusals import RecentRefusals
 from services.gateway.replication.replica import Replica

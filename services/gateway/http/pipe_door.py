@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from services.gateway.dashboard.paths import below
 from services.gateway.handshake.origin import origin_problem
 from services.gateway.http.upgrade_request import UpgradeProblem
-from services.gateway.relay.headers import ForwardedClient
-from services.gateway.relay.http_rules import SocketRoute, socket_route_of
+from services.gateway.relay.rules.headers import ForwardedClient
+from services.gateway.relay.rules.http import SocketRoute, socket_route_of
 from shared.addresses import over_https
 from shared.bus.errors import Unavailable
 

@@ -9,7 +9,7 @@ from shared.observability.health import Health, Readiness
 if TYPE_CHECKING:
     from services.gateway.connections.hub import Hub
     from services.gateway.http.upgrade import Upgrader
-    from services.gateway.relay.status import Status
+    from services.gateway.relay.upstream.status import Status
     from services.gateway.replication.replica import Replica
     from shared.bus.redis_bus import RedisBus
     from shared.rpc.responder_pool import ResponderPool

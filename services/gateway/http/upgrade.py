@@ -20,7 +20,7 @@ from services.gateway.http.upgrade_request import (
     upgrade_problem,
 )
 from services.gateway.relay.handler import RelayHandler
-from services.gateway.relay.headers import ForwardedClient
+from services.gateway.relay.rules.headers import ForwardedClient
 from services.gateway.session.handler import SessionHandler
 from services.gateway.websocket.protocol import SocketParser, SocketProtocol
 from shared.addresses import over_https

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from services.gateway import log_events
-from services.gateway.relay import rewriting
-from services.gateway.relay.connect_response import Refused, is_covered, read_connect_response
-from services.gateway.relay.headers import CLIENT_USER, COMMAND_USER
 from services.gateway.relay.opening import OPEN_SECONDS
 from services.gateway.relay.relay import RETRY_AWAY_MS
-from services.gateway.relay.rewriting import Route
+from services.gateway.relay.rules import rewriting
+from services.gateway.relay.rules.connect_response import Refused, is_covered, read_connect_response
+from services.gateway.relay.rules.headers import CLIENT_USER, COMMAND_USER
+from services.gateway.relay.rules.rewriting import Route
 from services.gateway.session.handler import SessionHandler
 from services.gateway.websocket.frame_parser import BINARY, TEXT
 from services.gateway.websocket.frames import text_frame_parts
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from services.gateway.connections.connection import Connection
     from services.gateway.handshake.handshake import Handshake
     from services.gateway.handshake.outcome import Accepted, RequestInfo, Session
-    from services.gateway.relay.headers import ForwardedClient
     from services.gateway.relay.opening import Ticket
     from services.gateway.relay.relay import Relay
-    from services.gateway.relay.upstream_socket import UpstreamSocket
+    from services.gateway.relay.rules.headers import ForwardedClient
+    from services.gateway.relay.upstream.socket import UpstreamSocket
     from services.gateway.session.context import SessionContext
     from services.gateway.websocket.protocol import SocketProtocol
 

@@ -11,15 +11,15 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Final, cast
 
-from services.gateway.relay.headers import forwarded_headers, passed_headers
+from services.gateway.relay.rules.headers import forwarded_headers, passed_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from multidict import CIMultiDict, CIMultiDictProxy
 
-    from services.gateway.relay.headers import ForwardedClient
-    from services.gateway.relay.upstream import Upstream
+    from services.gateway.relay.rules.headers import ForwardedClient
+    from services.gateway.relay.upstream.upstream import Upstream
 
     Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 

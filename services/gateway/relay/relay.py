@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from services.gateway.relay.known_addresses import KnownAddresses
 from services.gateway.relay.opening import OpeningQueue
 from services.gateway.relay.pipes import Pipes
+from services.gateway.relay.rules.known_addresses import KnownAddresses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from services.gateway.relay.status import Status
-    from services.gateway.relay.upstream import Upstream
-    from services.gateway.relay.upstream_pairing import UpstreamPairing
+    from services.gateway.relay.upstream.pairing import UpstreamPairing
+    from services.gateway.relay.upstream.status import Status
+    from services.gateway.relay.upstream.upstream import Upstream
     from shared.clock import Clock
     from shared.rpc.reports import UpstreamState
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
-from services.gateway.relay.headers import SCOPES_HEADER
+from services.gateway.relay.rules.headers import SCOPES_HEADER
 from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted
 from shared.device.identity import DeviceKey

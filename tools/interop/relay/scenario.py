@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 
 from services.cli.upstream_config import upstream_config
-from services.gateway.relay.examiner import EXAMINER_ADDRESS, Examiner
-from services.gateway.relay.headers import ForwardedClient, forwarded_headers
-from services.gateway.relay.upstream import Upstream, UpstreamAddress
+from services.gateway.relay.rules.headers import ForwardedClient, forwarded_headers
+from services.gateway.relay.upstream.examiner import EXAMINER_ADDRESS, Examiner
+from services.gateway.relay.upstream.upstream import Upstream, UpstreamAddress
 from shared.clock import SystemClock
 from shared.device_tokens import NAMED_CHARACTERS
 from shared.upstream import UPSTREAM_PREAUTH_LIMIT

@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from services.cli.upstream_config import upstream_config
-from services.gateway.relay.headers import ForwardedClient, forwarded_headers, identity_headers
+from services.gateway.relay.rules.headers import (
+    ForwardedClient,
+    forwarded_headers,
+    identity_headers,
+)
 from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted
 from shared.device.profile import CLI

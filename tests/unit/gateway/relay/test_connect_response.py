@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from services.gateway.handshake.outcome import Accepted
-from services.gateway.relay.connect_response import Refused, is_covered, read_connect_response
-from services.gateway.relay.rewriting import Joined
+from services.gateway.relay.rules.connect_response import Refused, is_covered, read_connect_response
+from services.gateway.relay.rules.rewriting import Joined
 from shared.protocol.hello import Grant
 from shared.rpc.messages import ClientInfo
 

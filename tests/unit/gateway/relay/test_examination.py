@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from services.cli.upstream_config import upstream_config
-from services.gateway.relay.examination import (
+from services.gateway.relay.rules.examination import (
     problem_of_refusal,
     problem_of_upgrade,
     problems_of_config,

@@ -6,7 +6,7 @@ import secrets
 
 import pytest
 
-from services.gateway.relay.http_rules import (
+from services.gateway.relay.rules.http import (
     Access,
     DeviceToken,
     GatewayToken,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.gateway.relay import rewriting
+from services.gateway.relay.rules import rewriting
 from shared.protocol.limits import PREAUTH_FRAME_LIMIT_BYTES
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.relay.examiner import Examiner
-from services.gateway.relay.status import CROWDED_SECONDS, Status
-from services.gateway.relay.upstream import Upstream, UpstreamAddress
+from services.gateway.relay.upstream.examiner import Examiner
+from services.gateway.relay.upstream.status import CROWDED_SECONDS, Status
+from services.gateway.relay.upstream.upstream import Upstream, UpstreamAddress
 from shared.rpc.reports import UpstreamState
 from shared.upstream import PREAUTH_LIMIT, UNREACHABLE
 

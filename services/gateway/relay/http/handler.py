@@ -15,21 +15,16 @@ from services.gateway.dashboard.limits import ResponseLimiter
 from services.gateway.dashboard.negotiation import wants_html
 from services.gateway.dashboard.paths import below
 from services.gateway.handshake.origin import origin_problem
-from services.gateway.relay import away
-from services.gateway.relay.bearers import BearerLockedOut, Holder, Undecided
-from services.gateway.relay.headers import (
+from services.gateway.relay.http import away_page
+from services.gateway.relay.http.bearers import BearerLockedOut, Holder, Undecided
+from services.gateway.relay.rules.headers import (
     CLIENT_USER,
     SCOPES_HEADER,
     ForwardedClient,
     forwarded_headers,
     identity_headers,
 )
-from services.gateway.relay.http_rules import (
-    Access,
-    access_of,
-    request_headers,
-    response_headers,
-)
+from services.gateway.relay.rules.http import Access, access_of, request_headers, response_headers
 from shared.addresses import client_address, over_https
 from shared.observability.ops import json_response
 
@@ -39,7 +34,7 @@ if TYPE_CHECKING:
 
     from services.gateway.handshake.outcome import AuthConfig
     from services.gateway.metrics import Metrics
-    from services.gateway.relay.bearers import Bearers
+    from services.gateway.relay.http.bearers import Bearers
     from services.gateway.relay.relay import Relay
     from shared.addresses import ClientAddress
     from shared.settings import Network
@@ -275,14 +270,14 @@ def _away(request: web.Request) -> web.Response:
     html = request.method in {"GET", "HEAD"} and wants_html(request.headers.get("Accept", ""))
     headers: dict[str, Any] = {
         "Cache-Control": "no-store",
-        "Content-Security-Policy": away.POLICY,
+        "Content-Security-Policy": away_page.POLICY,
         "Referrer-Policy": "no-referrer",
-        "Retry-After": str(away.AWAY_RETRY_SECONDS),
+        "Retry-After": str(away_page.AWAY_RETRY_SECONDS),
         "X-Content-Type-Options": "nosniff",
     }
     return web.Response(
         status=503,
-        text=away.HTML if html else away.TEXT,
+        text=away_page.HTML if html else away_page.TEXT,
         content_type="text/html" if html else "text/plain",
         headers=headers,
     )

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
-from services.gateway.relay.headers import passed_headers
+from services.gateway.relay.rules.headers import passed_headers
 from shared.device_tokens import may_be_derived, owner_and_token
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from services.gateway.relay import rewriting
+from services.gateway.relay.rules import rewriting
 from shared.protocol.methods import METHODS
 
 if TYPE_CHECKING:
     from services.gateway.handshake.outcome import Accepted
-    from services.gateway.relay.rewriting import Joined
+    from services.gateway.relay.rules.rewriting import Joined
 
 _ERROR_CODE: Final = re.compile("[A-Z][A-Z_]{0,63}")
 """What may be a label: the upstream's words are not ours."""

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from services.gateway import log_events
-from services.gateway.relay.upstream_call import CALL_SECONDS, CallFailed, UpstreamCall
+from services.gateway.relay.upstream.call import CALL_SECONDS, CallFailed, UpstreamCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.gateway.relay.upstream import Upstream
+    from services.gateway.relay.upstream.upstream import Upstream
     from shared.clock import Clock
 
 APPROVALS_LIMIT: Final = 256

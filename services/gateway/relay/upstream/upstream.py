@@ -13,20 +13,20 @@ import structlog
 
 from services.gateway import log_events
 from services.gateway.relay.counts import RelayCounts
-from services.gateway.relay.headers import (
+from services.gateway.relay.rules.headers import (
     SCOPES_HEADER,
     forwarded_headers,
     header_names,
     identity_headers,
 )
-from services.gateway.relay.upstream_socket import UpstreamSocket
+from services.gateway.relay.upstream.socket import UpstreamSocket
 from shared.protocol.limits import SIGNED_AT_SKEW_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from services.gateway.relay.headers import ForwardedClient
-    from services.gateway.relay.upstream_socket import Listener
+    from services.gateway.relay.rules.headers import ForwardedClient
+    from services.gateway.relay.upstream.socket import Listener
     from shared.clock import Clock
 
 CONNECT_SECONDS: Final = 2.0

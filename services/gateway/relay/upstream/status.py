@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from services.gateway.relay.examiner import Examiner
-    from services.gateway.relay.upstream import Upstream
+    from services.gateway.relay.upstream.examiner import Examiner
+    from services.gateway.relay.upstream.upstream import Upstream
     from shared.clock import Clock
 
 PROBE_SECONDS: Final = 5.0

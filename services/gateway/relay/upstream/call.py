@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from services.gateway.relay.headers import RELAY_USER, ForwardedClient
+from services.gateway.relay.rules.headers import RELAY_USER, ForwardedClient
 from shared.protocol.closing import CloseCode
 from shared.protocol.frames import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.gateway.relay.upstream import Upstream
-    from services.gateway.relay.upstream_socket import UpstreamSocket
+    from services.gateway.relay.upstream.socket import UpstreamSocket
+    from services.gateway.relay.upstream.upstream import Upstream
 
 CALL_SECONDS: Final = 5.0
 """How long a call may take, its connection included."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import msgspec
 
-from services.gateway.relay.examination import (
+from services.gateway.relay.rules.examination import (
     problem_of_refusal,
     problem_of_upgrade,
     problems_of_config,
 )
-from services.gateway.relay.headers import (
+from services.gateway.relay.rules.headers import (
     RELAY_USER,
     ForwardedClient,
     forwarded_headers,
@@ -27,7 +27,7 @@ from shared.upstream import CLOCK, NO_OPENCLAW, REFUSES, RELAY_RIGHTS, RELAY_SCO
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from services.gateway.relay.upstream import Upstream
+    from services.gateway.relay.upstream.upstream import Upstream
 
 EXAMINER_ADDRESS: Final = "192.0.2.3"
 """Sent as this connection's address, so that its refusals do not lock out any client."""

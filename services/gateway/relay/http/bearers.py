@@ -7,7 +7,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from services.gateway.relay.http_rules import (
+from services.gateway.relay.rules.http import (
     BARE_TOKEN_SCOPES,
     HTTP_ROLE,
     DeviceToken,

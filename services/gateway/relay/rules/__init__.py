@@ -1,0 +1,1 @@
+"""What the relay changes, passes on and refuses. Pure."""
