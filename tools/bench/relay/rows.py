@@ -25,7 +25,7 @@ from tools.bench.table import plain_table, spread
 from tools.load.client.wire import TEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from tools.bench.relay.client import Client
@@ -52,8 +52,8 @@ class Passed:
     wrong: str
 
 
-def relayed(directory: Path, core: int, *, rounds: int, seconds: float) -> list[str]:
-    """Return the tables of all sizes and numbers of connections, idle sessions and stalls."""
+def relayed(directory: Path, core: int, *, rounds: int, seconds: float) -> Iterator[str]:
+    """Yield the tables of all sizes and numbers of connections, idle sessions and stalls."""
     with ExitStack() as stack:
         port = stack.enter_context(upstream())
         found = [
@@ -63,13 +63,12 @@ def relayed(directory: Path, core: int, *, rounds: int, seconds: float) -> list[
             stack.enter_context(relay(_made(directory / "latchkey"), port, core)),
         ]
         subjects = [item for item in found if item is not None]
-        tables = [
-            _echoes(subjects, name, connections, rounds=rounds, seconds=seconds)
-            for name in SIZES
-            for connections in CONNECTIONS
-        ]
+        for name in SIZES:
+            for connections in CONNECTIONS:
+                yield _echoes(subjects, name, connections, rounds=rounds, seconds=seconds)
         proxies = [subject for subject in subjects if subject.pids]
-        return [*tables, _idle(proxies), _stalled(proxies)]
+        yield _idle(proxies)
+        yield _stalled(proxies)
 
 
 def _echoes(
