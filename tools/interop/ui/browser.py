@@ -75,9 +75,15 @@ class Page:
             ) from None
         return time.monotonic() - begin
 
-    async def click(self, selector: str) -> None:
-        """Click it as soon as it exists. Raises Unexpected."""
-        await self._driver.ask("click", page=self._number, selector=selector)
+    async def click(self, selector: str, *, seconds: float = WAIT_SECONDS) -> None:
+        """Click it as soon as it can be clicked, within so many seconds. Raises Unexpected."""
+        await self._driver.ask(
+            "click",
+            page=self._number,
+            selector=selector,
+            timeout=seconds * 1000,
+            within=seconds + WAIT_SECONDS,
+        )
 
     async def fill(self, selector: str, text: str) -> None:
         """Enter a text. Raises Unexpected."""

@@ -93,9 +93,9 @@ const COMMANDS = {
     return true;
   },
 
-  async click({ page, selector }) {
+  async click({ page, selector, timeout }) {
     await pages[page - 1].bringToFront(); // a page behind another one is hardly rendered
-    await pages[page - 1].locator(selector).click();
+    await pages[page - 1].locator(selector).setTimeout(timeout).click();
     return true;
   },
 

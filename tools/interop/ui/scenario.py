@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 AT_ONCE_SECONDS: Final = 1.0
 # A connection reaches a random gateway; so many misses in a row are not random.
+MAX_MENUS: Final = 3
+"""How often a menu that closed is opened again."""
+MENU_SECONDS: Final = 3.0
 MAX_LOADS: Final = 20
 LABEL: Final = "Kitchen"
 CONTROL_UI: Final = "openclaw-control-ui"
@@ -203,9 +206,20 @@ class UiScenario:
         return f"HTTP {status}", _at_once(closed, "disconnected")
 
     async def _choose(self, device_id: str, action: str) -> None:
-        """Choose an action in a device's menu on the first browser's page."""
-        await self._page.click(f"{_row(device_id)} .device-entry__menu-trigger")
-        await self._page.click(f'{_row(device_id)} wa-dropdown-item[value="{action}"]')
+        """Choose an action in a device's menu on the first browser's page.
+
+        The dashboard closes an open menu when its list changes, so open it again like a person.
+        """
+        item = f'{_row(device_id)} wa-dropdown-item[value="{action}"]'
+        for attempts_left in range(MAX_MENUS, -1, -1):
+            await self._page.click(f"{_row(device_id)} .device-entry__menu-trigger")
+            try:
+                await self._page.click(item, seconds=MENU_SECONDS)
+            except Unexpected:
+                if not attempts_left:
+                    raise
+            else:
+                return
 
     def _next_peer(self, name: str = "") -> Peer:
         self._peer = Peer(self._latchkey, name)
