@@ -23,7 +23,7 @@ help: ## Print this help
 	  if (length($$2) > 62) sub(/ \(/, sprintf("\n%17s(", ""), $$2); \
 	  printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(RUN) $(if $(UPSTREAM),$(OPENCLAW)) ## Start Redis, one approval and two gateways locally (UPSTREAM=openclaw: chat, too)
+run: $(RUN) $(if $(UPSTREAM_URL),,$(if $(filter openclaw,$(UPSTREAM)),$(OPENCLAW))) ## Start Redis, one approval and two gateways locally (UPSTREAM=openclaw: chat, too)
 	@$(PY) -m deploy.local
 
 dashboard: $(RUN) ## Fetch OpenClaw's dashboard for make run; requires npm

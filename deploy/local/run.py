@@ -101,6 +101,7 @@ def _plan(
     openclaw = None
     if settings.runs_openclaw:
         openclaw = OpenClaw(settings.openclaw_dir, openclaw_port, environ)
+        say("Starting OpenClaw, which takes up to half a minute …")
         openclaw.configure(secrets["UPSTREAM_SECRET"], _origins(environ, gateway_port))
         environ = {**environ, "UPSTREAM_URL": openclaw.url}
     has_upstream = bool(environ.get("UPSTREAM_URL", "").strip())

@@ -82,8 +82,8 @@ def _runs_openclaw(environ: Mapping[str, str], problems: list[str]) -> bool:
     given = environ.get("UPSTREAM", "").strip()
     if given not in {"", OPENCLAW}:
         problems.append(
-            f"UPSTREAM={given}: must be `{OPENCLAW}`, which runs one. To use an OpenClaw that is"
-            " there already, set UPSTREAM_URL."
+            f"UPSTREAM={given}: must be `{OPENCLAW}`, which starts one. To use an OpenClaw that is"
+            " already running, set UPSTREAM_URL."
         )
     elif given and environ.get("UPSTREAM_URL", "").strip():
         problems.append(f"UPSTREAM={OPENCLAW} and UPSTREAM_URL: set one of them, not both.")

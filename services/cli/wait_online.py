@@ -19,6 +19,10 @@ POLL_SECONDS: Final = 0.5
 WAIT_SECONDS: Final = 30.0
 
 
+RETURN_SECONDS: Final = 5.0
+"""How long a device that left may take to return: behind OpenClaw, its first session is closed."""
+
+
 class Online(msgspec.Struct, rename="camel", frozen=True):
     """A device that connected, and how long after its approval.
 
@@ -37,6 +41,7 @@ async def until_online(
     `before` is the device before its approval: only a later session counts.
     """
     began = time.monotonic()
+    left_at: float | None = None
     while True:
         try:
             device = await approval.device(device_id)
@@ -44,10 +49,13 @@ async def until_online(
             device = None  # the approval is done; try again
         passed = time.monotonic() - began
         if device is not None and _came_since(device, before):
-            replica = device.replicas[-1] if device.connected and device.replicas else None
-            return Online(replica, int(passed * 1000))
+            if device.connected and device.replicas:
+                return Online(device.replicas[-1], int(passed * 1000))
+            left_at = passed if left_at is None else left_at
+            if passed - left_at >= RETURN_SECONDS:
+                return Online(None, int(left_at * 1000))
         if passed >= seconds:
-            return None
+            return None if left_at is None else Online(None, int(left_at * 1000))
         await asyncio.sleep(min(POLL_SECONDS, seconds - passed))
 
 

@@ -115,7 +115,9 @@ def admitted(outcome: Admitted, rows: Sequence[tuple[str, str]]) -> str:
     """Report that the device was admitted; `rows` are details known to the caller."""
     method = (outcome.hello.get("auth") or {}).get("method", "")
     return _block(
-        f"Admitted by replica {outcome.replica}",
+        f"Admitted by replica {outcome.replica}"
+        if ":" in outcome.connection_id
+        else "Admitted, and connected to OpenClaw",
         [
             *rows,
             ("role", outcome.role or "operator"),

@@ -7,7 +7,7 @@ code and its reason. `outcome` is its name in logs and metrics.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from shared.protocol.closing import CloseCode
 from shared.protocol.frames import ErrorBody
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PROTOCOL_3 = 3
+JOINING: Final = "joining"
+"""Outcome of a handshake whose client is to retry at once, and is connected upstream then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,10 +354,11 @@ def unavailable(reason: str, dependency: str, retry_after_ms: int) -> Refusal:
     return Refusal("unavailable", CloseCode.TRY_AGAIN, f"{dependency} unavailable", error)
 
 
-def starting(retry_after_ms: int) -> Refusal:
+def starting(retry_after_ms: int, *, routine: bool) -> Refusal:
     """Tell an admitted client to retry: the gateway behind this one is not ready for it yet.
 
-    Command line, dashboard and node host retry by themselves only with exactly this text.
+    `routine`: it is expected, as after a device's first approval, so it is not reported as a
+    refusal. Command line, dashboard and node host retry by themselves only with exactly this text.
     """
     message = "gateway starting; retry shortly"
     error = ErrorBody(
@@ -365,4 +368,5 @@ def starting(retry_after_ms: int) -> Refusal:
         retryable=True,
         retry_after_ms=retry_after_ms,
     )
-    return Refusal("upstream", CloseCode.TRY_AGAIN, "gateway starting", error)
+    outcome = JOINING if routine else "upstream"
+    return Refusal(outcome, CloseCode.TRY_AGAIN, "gateway starting", error)

@@ -228,6 +228,12 @@ _REASONS: Final = (
         "not-ready",
     ),
     Reason(
+        "upstream",
+        "the gateway could not connect it to OpenClaw",
+        "Clients retry by themselves. If it lasts, run `latchkey upstream check`.",
+        "upstream-unreachable",
+    ),
+    Reason(
         "pending-limit",
         "too many requests are pending, so its own could not be stored",
         "Approve or reject pending requests, or raise `PENDING_LIMIT` and"

@@ -39,7 +39,7 @@ function processCells() {
 function upstreamWords(upstream) {
   if (upstream === undefined) return "";
   if (!upstream.reachable) {
-    return `OpenClaw cannot be reached for ${lengthOf((upstream.downSeconds ?? 0) * 1000)}: ${printable(upstream.reason ?? "")}`;
+    return `OpenClaw has been unreachable for ${lengthOf((upstream.downSeconds ?? 0) * 1000)}: ${printable(upstream.reason ?? "")}`;
   }
   const version = upstream.version ? `OpenClaw ${printable(upstream.version)}` : "OpenClaw answers";
   const problems = (upstream.problems ?? []).map(printable);

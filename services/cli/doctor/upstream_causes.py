@@ -18,8 +18,8 @@ UNREACHABLE: Final = Cause(
     "The gateways cannot reach the OpenClaw gateway behind them: {reason}. Pairing works without"
     " it.",
     "Check `UPSTREAM_URL`, and that OpenClaw runs there and listens on a private address"
-    ' (`gateway.bind: "lan"`, not `loopback`). With an invalid configuration OpenClaw does not'
-    " start: its log says why.",
+    ' (`gateway.bind: "lan"`; `loopback` only if all gateways run on its machine).'
+    " With an invalid configuration OpenClaw does not start: its log says why.",
 )
 NO_OPENCLAW: Final = Cause(
     known.NO_OPENCLAW,

@@ -150,7 +150,7 @@ class RelayHandler(SessionHandler):
             frame_id = rewriting.premature_connect(payload)
             if frame_id is not None:
                 handshake.frame_id = frame_id
-                self._end_handshake(refusals.starting(RETRY_AWAY_MS))
+                self._end_handshake(refusals.starting(RETRY_AWAY_MS, routine=False))
                 return
         super()._on_first_frame(handshake, opcode, payload)
 
@@ -384,7 +384,10 @@ class RelayHandler(SessionHandler):
 
     def _come_back(self) -> None:
         """Tell an admitted client to retry: the upstream will be ready for it then."""
-        self._end_handshake(refusals.starting(self._relay.retry_after_ms))
+        relay = self._relay
+        self._end_handshake(
+            refusals.starting(relay.retry_after_ms, routine=not relay.upstream.trouble)
+        )
 
     def _end_handshake(self, refusal: refusals.Refusal) -> None:
         handshake = self._handshake

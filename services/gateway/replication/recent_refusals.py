@@ -14,6 +14,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
 from shared.addresses import limit_key
+from shared.protocol.refusals import JOINING
 from shared.rpc.reports import RefusalReport
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ REPORTED_LIMIT_BEATS: Final = 64
 DETAIL_LIMIT_CHARACTERS: Final = 128
 NAME_LIMIT_CHARACTERS: Final = 64
 
+UNDECIDED: Final = frozenset({"unavailable", "upstream"})
+"""Outcomes that say nothing about the device."""
 _DEVICE_ID: Final = re.compile(r"[0-9a-f]{64}")
 _ORIGIN: Final = re.compile(r"null|[a-z][a-z0-9+.-]*://[A-Za-z0-9.:\[\]-]+")
 _Key = tuple[str, bool | None]
@@ -121,6 +124,8 @@ class RecentRefusals:
 
     def note(self, handshake: Handshake, peer: RequestInfo, refusal: Refusal, at: float) -> None:
         """Record that a client was refused; `at` is in monotonic seconds."""
+        if refusal.outcome == JOINING:
+            return  # it is admitted, and will be connected at its next attempt
         device_id = handshake.device_id
         if device_id and not _DEVICE_ID.fullmatch(device_id):
             device_id = ""
@@ -137,7 +142,7 @@ class RecentRefusals:
         client = handshake.client
         entry.at = at
         entry.count += 1
-        entry.undecided = refusal.outcome == "unavailable"
+        entry.undecided = refusal.outcome in UNDECIDED
         entry.address = peer.address
         entry.detail = detail[:DETAIL_LIMIT_CHARACTERS]
         entry.client_id = client.id if client else ""

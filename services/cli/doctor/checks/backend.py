@@ -59,7 +59,10 @@ async def survey(journey: Journey) -> None:
     if trouble:
         raise disagreement(len(landed), trouble, where)
     if set(counts) == {""} and journey.is_latchkey:
-        journey.ok(f"{counts.total()} connections were let in; OpenClaw behind it names them")
+        journey.ok(
+            f"{counts.total()} connections were admitted; OpenClaw answered them, so replicas"
+            " cannot be told apart"
+        )
         return
     journey.replicas = len(counts)
     many = "1 replica" if len(counts) == 1 else f"{len(counts)} replicas"

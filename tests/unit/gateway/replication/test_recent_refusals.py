@@ -188,6 +188,14 @@ class TestReasons:
             place = report.proven if report.device_id else ABSENT
             assert place is proven, reason
 
+    def test_a_client_that_is_being_connected_upstream_is_reported_only_if_that_fails(self) -> None:
+        recent = RecentRefusals()
+        note(recent, Attempt(device(7), proven=True), refusals.starting(100, routine=True))
+        assert len(recent) == 0
+        note(recent, Attempt(device(7), proven=True), refusals.starting(2000, routine=False))
+        (report,) = recent.report(1, 0.0)
+        assert (report.reason, report.undecided) == ("upstream", True)
+
     def test_what_nobody_could_decide_is_no_refusal(self) -> None:
         report = met(connect(), TooManyPending(NOW))
         assert (report.reason, report.undecided, report.proven) == ("pending-limit", True, True)
