@@ -74,6 +74,7 @@ class RelayHandler(SessionHandler):
         "_asked_at",
         "_client",
         "_connect",
+        "_is_delayed",
         "_relay",
         "_stage",
         "_ticket",
@@ -96,6 +97,8 @@ class RelayHandler(SessionHandler):
         self._relay = relay
         self._client = client
         self._stage = Stage.CHALLENGED
+        self._is_delayed = False
+        """Whether the challenge had to wait: the client may connect without one meanwhile."""
         self._upstream: UpstreamSocket | None = None
         self._ticket: Ticket | None = None
         self._connect = b""
@@ -114,6 +117,7 @@ class RelayHandler(SessionHandler):
         if relay.knows(self._connection.limit_key, direct_loopback=peer.direct_loopback):
             self._connection.transport.write(upgraded)
             self._stage = Stage.OPENING
+            self._is_delayed = True
             if self._ask_for_socket(OPEN_SECONDS, self._open_as_client):
                 return
             upgraded = b""
@@ -146,8 +150,10 @@ class RelayHandler(SessionHandler):
 
     def _on_first_frame(self, handshake: Handshake, opcode: int, payload: bytes) -> None:
         self._connect = payload
-        if self._stage is Stage.OPENING and opcode == TEXT:
-            frame_id = rewriting.premature_connect(payload)
+        if self._is_delayed and opcode == TEXT:
+            frame_id = rewriting.premature_connect(
+                payload, challenged=self._stage is not Stage.OPENING
+            )
             if frame_id is not None:
                 handshake.frame_id = frame_id
                 self._end_handshake(refusals.starting(RETRY_AWAY_MS, routine=False))

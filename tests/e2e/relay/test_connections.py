@@ -353,6 +353,20 @@ class TestOutage:
         assert refused.close is not None
         assert refused.close.code == 1013
 
+    async def test_a_dashboards_connect_that_crosses_the_late_challenge_is_told_to_retry(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
+    ) -> None:
+        device, client, _session = await joined(stack, operator, upstream)
+        await client.close()
+        upstream.silent = True
+        client = device.client(stack.gateways[0])
+        await client.open()
+        await client.challenge()
+        frame = connect_request(Challenge("", 0), device.key, device.profile, client.credentials)
+        refused = await client.handshake(frame)
+        assert isinstance(refused, Refused)
+        assert (refused.code, refused.details["reason"]) == ("UNAVAILABLE", "startup-sidecars")
+
     async def test_a_clock_that_is_wrong_is_reported_and_refuses_nobody(
         self, start_stack: StartStack
     ) -> None:

@@ -114,17 +114,21 @@ def route_of(frame: bytes) -> Route:
     return Route.REMOVES_NODE if method == _NODE_REMOVE else Route.UPSTREAM
 
 
-def premature_connect(frame: bytes) -> str | None:
+def premature_connect(frame: bytes, *, challenged: bool) -> str | None:
     """Return the id of a `connect` that a device sent before it had a challenge, or None.
 
     The dashboard waits 750 ms for a challenge, then connects with an empty nonce. An upstream may
-    take longer than that to open a socket, which is no fault of the client.
+    take longer than that to open a socket, which is no fault of the client. If a challenge was sent
+    (`challenged`), the two may have crossed, and only an empty nonce tells.
     """
     if len(frame) > PREAUTH_FRAME_LIMIT_BYTES:
         return None
     try:
         request = _raw_object(frame)
-        if "device" not in _raw_object(request["params"]) or _text(request["method"]) != "connect":
+        params = _raw_object(request["params"])
+        if "device" not in params or _text(request["method"]) != "connect":
+            return None
+        if challenged and _text(_raw_object(params["device"])["nonce"]):
             return None
         return _text(request["id"])
     except (msgspec.MsgspecError, KeyError, RecursionError, UnicodeDecodeError):

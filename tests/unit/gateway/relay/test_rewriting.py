@@ -19,7 +19,9 @@ def connect(**params: Any) -> bytes:
 class TestPrematureConnect:
     @pytest.mark.parametrize("nonce", ["", "guessed"])
     def test_a_connect_with_a_device_is_premature_whatever_its_nonce(self, nonce: str) -> None:
-        assert rewriting.premature_connect(connect(device={"nonce": nonce})) == "c"
+        assert (
+            rewriting.premature_connect(connect(device={"nonce": nonce}), challenged=False) == "c"
+        )
 
     @pytest.mark.parametrize(
         "frame",
@@ -34,7 +36,14 @@ class TestPrematureConnect:
         ],
     )
     def test_every_other_frame_is_left_to_the_handshake(self, frame: bytes) -> None:
-        assert rewriting.premature_connect(frame) is None
+        assert rewriting.premature_connect(frame, challenged=False) is None
+
+    @pytest.mark.parametrize(("nonce", "found"), [("", "c"), ("n", None)])
+    def test_after_a_challenge_only_an_empty_nonce_tells(
+        self, nonce: str, found: str | None
+    ) -> None:
+        frame = connect(device={"nonce": nonce})
+        assert rewriting.premature_connect(frame, challenged=True) == found
 
 
 class TestRemovingNodes:
