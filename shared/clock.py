@@ -27,12 +27,12 @@ def remote_offset_ms(
     """Return the offset of another machine's clock from ours, after it has told its time.
 
     It showed `remote_ms` at some moment between sending and receiving, which bounds the offset.
-    The earlier estimate (None: there is none) is kept within these bounds, so that a slow reply
-    does not spoil what a fast one has shown, and a clock that jumps is followed at once. The first
-    estimate is the lower bound: we never take the other clock to be later than it is.
+    The earlier estimate (None: there is none) is kept while it lies within these bounds, so that a
+    slow reply does not spoil what a fast one has shown. Otherwise the estimate is the lower bound:
+    we never take the other clock to be later than it is, also if it was set back.
     """
     lowest, highest = remote_ms - received_ms, remote_ms - sent_ms
-    return lowest if offset_ms is None else min(max(offset_ms, lowest), highest)
+    return offset_ms if offset_ms is not None and lowest <= offset_ms <= highest else lowest
 
 
 class SystemClock:

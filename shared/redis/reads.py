@@ -30,7 +30,7 @@ class Reads:
         self._pool = client.connection_pool
         self._timeout_seconds = timeout_seconds
         self._connection: Connection | None = None
-        self._connecting = asyncio.Lock()
+        self._connecting: asyncio.Task[Connection] | None = None
         self._watch: asyncio.TimerHandle | None = None
 
     def mget(self, keys: Sequence[str]) -> asyncio.Future[Values]:
@@ -59,12 +59,22 @@ class Reads:
         return connection.get(pack("MGET", *keys))
 
     async def _connect_and_get(self, keys: Sequence[str]) -> Values:
-        async with self._connecting:
-            if self._connection is None or self._connection.error is not None:
-                await self.close()
-                self._connection = await make_connection(self._pool)
-            connection = self._connection
+        """Wait for the connection that is being opened; if that fails, all who wait fail."""
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect())
+            self._connecting.add_done_callback(self._connected)
+        connection = await asyncio.shield(self._connecting)
         return await self._get(connection, keys)
+
+    async def _connect(self) -> Connection:
+        await self.close()
+        self._connection = await make_connection(self._pool)
+        return self._connection
+
+    def _connected(self, connecting: asyncio.Task[Connection]) -> None:
+        self._connecting = None
+        if not connecting.cancelled():
+            connecting.exception()  # those who wait have it
 
     def _watch_until(self, when: float) -> None:
         self._watch = asyncio.get_running_loop().call_at(when, self._look)

@@ -25,6 +25,7 @@ from services.approval.storage.presence import (
 )
 from services.approval.storage.reaching import reaching_redis
 from services.approval.storage.repairs import REPAIRS_LIMIT, script
+from shared.clock import remote_offset_ms
 from shared.rpc.messages import HeartbeatAnswer
 
 if TYPE_CHECKING:
@@ -86,9 +87,14 @@ class LivenessStore:
         self._set_offset(time, began)
 
     def _set_offset(self, time: tuple[int, int], began: float) -> None:
+        # A slow reply must not put our clock ahead: questions would be taken for late.
         seconds, microseconds = time
-        middle = (began + self._clock.monotonic()) / 2
-        self._offset_ms = seconds * 1000 + microseconds / 1000 - middle * 1000
+        self._offset_ms = remote_offset_ms(
+            self._offset_ms,
+            seconds * 1000 + microseconds / 1000,
+            sent_ms=began * 1000,
+            received_ms=self._clock.monotonic() * 1000,
+        )
 
 
 class Heartbeats:

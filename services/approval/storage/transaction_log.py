@@ -73,9 +73,11 @@ class TransactionLog:
         for _ in range(REPAIRS_LIMIT):
             try:
                 if self._store.has_replicas:
-                    pipeline = self._client.pipeline(transaction=False)
-                    await self._script(keys=keys, args=arguments, client=pipeline)
-                    (result,) = await self._execute_confirmed(pipeline)
+                    # The context gives the connection back: `execute` keeps it if looking up
+                    # whether Redis has the script fails.
+                    async with self._client.pipeline(transaction=False) as pipeline:
+                        await self._script(keys=keys, args=arguments, client=pipeline)
+                        (result,) = await self._execute_confirmed(pipeline)
                 else:
                     result = await self._script(keys=keys, args=arguments)
             except Exception as error:
@@ -103,9 +105,9 @@ class TransactionLog:
         key = call_key(call_id)
         async with reaching_redis():
             if self._store.has_replicas:
-                pipeline = self._client.pipeline(transaction=False)
-                pipeline.get(key)
-                (value,) = await self._execute_confirmed(pipeline)
+                async with self._client.pipeline(transaction=False) as pipeline:
+                    pipeline.get(key)
+                    (value,) = await self._execute_confirmed(pipeline)
             else:
                 value = await self._client.get(key) if call_id else None
         return value.partition(b"\n")[2] if value else None

@@ -58,7 +58,7 @@ class SocketProtocol(asyncio.Protocol):
     parser keeps an unauthenticated client from filling its buffer.
     """
 
-    __slots__ = ("_feed", "_handler", "_held", "_transport", "received")
+    __slots__ = ("_feed", "_handler", "_held", "_parsing", "_transport", "received")
 
     def __init__(self, transport: asyncio.Transport, handler: Handler) -> None:
         self._transport = transport
@@ -67,6 +67,8 @@ class SocketProtocol(asyncio.Protocol):
             handler.on_message, handler.on_protocol_error, message_limit_bytes=FRAME_LIMIT_BYTES
         ).feed
         self._held = False
+        self._parsing = False
+        """Whether slices of a chunk wait for their turn: nothing may be read before them."""
         self.received = 0
         """The number of bytes received."""
 
@@ -82,6 +84,7 @@ class SocketProtocol(asyncio.Protocol):
         if len(data) <= PARSED_PER_TURN_BYTES:
             feed(data)
         else:
+            self._parsing = True
             self._transport.pause_reading()
             self._parse(data, 0)
 
@@ -104,7 +107,7 @@ class SocketProtocol(asyncio.Protocol):
     def release_reading(self) -> None:
         """Read from the peer again."""
         self._held = False
-        if not self._transport.is_closing():
+        if not self._parsing and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def connection_lost(self, _exc: BaseException | None) -> None:
@@ -121,7 +124,9 @@ class SocketProtocol(asyncio.Protocol):
         self._feed(data[start:end])
         if end < len(data):
             asyncio.get_running_loop().call_soon(self._parse, data, end)
-        elif not self._held and not self._transport.is_closing():
+            return
+        self._parsing = False
+        if not self._held and not self._transport.is_closing():
             self._transport.resume_reading()
 
 

@@ -9,10 +9,19 @@ import pytest
 
 from services.approval.domain.lockout import FAILURES_LIMIT
 from services.approval.storage.keys import guard_key, wrong_values_key
+from shared.device.profile import CLI
 from shared.device_tokens import with_device_id
 from shared.upstream import CLIENT_USER
-from tests.e2e.relay.upstream import CONFIG, NAMES, ORIGIN, bearer, paired_with_token
+from tests.e2e.relay.upstream import (
+    CONFIG,
+    NAMES,
+    ORIGIN,
+    WITHOUT_UPSTREAM,
+    bearer,
+    paired_with_token,
+)
 from tests.support.plain_http import ask
+from tools.support.actors import SimulatedDevice
 
 if TYPE_CHECKING:
     from tests.support.stub_upstream import StubUpstream
@@ -41,6 +50,28 @@ async def test_a_device_token_grants_the_scopes_of_its_device(
     _, token = await paired_with_token(stack, operator)
     reply = await ask(gateway.port, CONFIG, headers=bearer(token))
     assert reply.json["users"] == [CLIENT_USER, CLIENT_USER]
+    assert upstream.last(CONFIG).all("X-OpenClaw-Scopes") == ["operator.read"]
+
+
+@pytest.mark.parametrize(
+    "text", ["operator.sessions.x,operator.admin", "operator.sessions.\r\nX: y"]
+)
+async def test_a_scope_that_would_read_as_several_is_not_sent(
+    stack: Stack, gateway: ServiceProcess, upstream: StubUpstream, operator: Operator, text: str
+) -> None:
+    # `operator.write` covers every scope that begins with `operator.sessions.`.
+    device = SimulatedDevice(stack, CLI.with_scopes("operator.write", "operator.pairing"))
+    alone = stack.gateways[WITHOUT_UPSTREAM]
+    (await operator.approve(await device.request_pairing(alone))).ok()
+    device.token = (await device.connect_once(alone)).device_token
+    client, _ = await device.stay_connected(alone, with_gateway_token=False)
+    rotated = await client.call(
+        "device.token.rotate",
+        {"deviceId": device.device_id, "role": "operator", "scopes": ["operator.read", text]},
+    )
+    await client.close()
+    token = with_device_id(rotated.payload["token"], device.device_id)
+    assert (await ask(gateway.port, CONFIG, headers=bearer(token))).status == 200
     assert upstream.last(CONFIG).all("X-OpenClaw-Scopes") == ["operator.read"]
 
 

@@ -10,6 +10,7 @@ import pytest
 from redis.exceptions import RedisError, ResponseError
 
 from shared.bus.redis_bus import make_client
+from shared.redis.connection import CONNECT_SECONDS
 from shared.redis.reads import Reads
 from tools.support.waiting import WAIT_SECONDS
 
@@ -98,4 +99,20 @@ async def test_a_redis_that_hangs_is_given_up(redis_server: RedisServer) -> None
             await reads.mget(["latchkey:a"])
         assert asyncio.get_running_loop().time() - started < 1.5
         redis_server.resume()
+        assert await reads.mget(["latchkey:a"]) == [b"1"]
+
+
+async def test_a_redis_that_accepts_and_says_nothing_fails_all_that_wait_at_once(
+    redis_server: RedisServer,
+) -> None:
+    async with reading(redis_server) as reads:
+        redis_server.pause()
+        try:
+            async with asyncio.timeout(1.5 * CONNECT_SECONDS):
+                found = await asyncio.gather(
+                    *(reads.mget(["latchkey:a"]) for _ in range(20)), return_exceptions=True
+                )
+        finally:
+            redis_server.resume()
+        assert all(isinstance(item, RedisError | OSError) for item in found)
         assert await reads.mget(["latchkey:a"]) == [b"1"]

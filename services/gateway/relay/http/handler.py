@@ -19,10 +19,10 @@ from services.gateway.relay.http import away_page
 from services.gateway.relay.http.bearers import BearerLockedOut, Holder, Undecided
 from services.gateway.relay.rules.headers import (
     CLIENT_USER,
-    SCOPES_HEADER,
     ForwardedClient,
     forwarded_headers,
     identity_headers,
+    scopes_header,
 )
 from services.gateway.relay.rules.http import Access, access_of, request_headers, response_headers
 from shared.addresses import client_address, over_https
@@ -159,7 +159,7 @@ class RelayHttp:
         if isinstance(verdict, Holder):
             return [
                 *identity_headers(self._upstream.names, CLIENT_USER),
-                (SCOPES_HEADER, ",".join(verdict.scopes)),
+                scopes_header(verdict.scopes),
             ]
         return []
 

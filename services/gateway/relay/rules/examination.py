@@ -35,9 +35,9 @@ def problem_of_upgrade(status: int) -> str:
     return known.PREAUTH_LIMIT if status == _UNAVAILABLE else known.NO_OPENCLAW
 
 
-def problem_of_refusal(error: dict[str, Any]) -> str:
+def problem_of_refusal(error: object) -> str:
     """Return the problem behind a refusal of this gateway's own `connect`."""
-    details = error.get("details")
+    details = error.get("details") if isinstance(error, dict) else None
     reason = str(details.get("authReason", "")) if isinstance(details, dict) else ""
     if reason.startswith(_MISSING_HEADER):
         return known.HEADERS

@@ -6,6 +6,7 @@ of that header, not its value, so the secret is in the headers' names.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,7 @@ __all__ = [
 
 SCOPES_HEADER: Final = "X-OpenClaw-Scopes"
 """Narrows what an upstream user may do on one connection."""
+_SCOPE: Final = re.compile(r"[\w.:-]+", re.ASCII)
 LOOPBACK_STAND_IN: Final = "192.0.2.1"
 """Sent as the client's address for clients on this machine: the upstream refuses loopback there."""
 
@@ -70,6 +72,15 @@ def identity_headers(names: Iterable[HeaderNames], user: str) -> list[tuple[str,
     The headers of all secrets are sent, so that the upstream may be configured with any of them.
     """
     return [pair for one in names for pair in ((one.user, user), (one.required, "1"))]
+
+
+def scopes_header(scopes: Iterable[str]) -> tuple[str, str]:
+    """Return the header that narrows an upstream user's rights to these scopes.
+
+    It is a list with commas. A client chooses the text of a scope, and one with a comma would be
+    several to the upstream, of which nobody approved any: only plain names are sent.
+    """
+    return SCOPES_HEADER, ",".join(filter(_SCOPE.fullmatch, scopes))
 
 
 def forwarded_headers(client: ForwardedClient) -> list[tuple[str, str]]:

@@ -198,7 +198,7 @@ def revoked_node(frame: bytes) -> MethodCall | None:
         request = _raw_object(frame)
         node = _text(_raw_object(request["params"])["nodeId"]).strip()
         return MethodCall(_text(request["id"]), _NODE_REMOVE, {"nodeId": node})
-    except (msgspec.MsgspecError, KeyError):
+    except (msgspec.MsgspecError, KeyError, RecursionError, UnicodeDecodeError):
         return None
 
 

@@ -29,12 +29,16 @@ _decode: Final = msgspec.json.Decoder().decode
 
 
 class CallFailed(Exception):
-    """The call failed: the upstream's error code and message, or why it was not reached."""
+    """The call failed: the upstream's error code and message, or why it was not reached.
 
-    def __init__(self, code: str, message: str) -> None:
+    `retryable`: it was not reached, or says that a later attempt may succeed, as while it starts.
+    """
+
+    def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+        self.retryable = retryable
 
 
 class UpstreamCall:
@@ -60,7 +64,7 @@ class UpstreamCall:
 
     def give_up(self) -> None:
         """End the call, which took too long."""
-        self._finish(CallFailed("TIMEOUT", "the upstream did not answer in time"))
+        self._finish(CallFailed("TIMEOUT", "the upstream did not answer in time", retryable=True))
 
     def on_text(self, payload: bytes) -> None:
         """Handle a frame: the challenge, or one of the two responses."""
@@ -75,7 +79,9 @@ class UpstreamCall:
             self._send(_CONNECT_ID, "connect", self._connect_params())
         elif kind == "res" and frame.get("ok") is not True:
             error = frame.get("error") or {}
-            self._finish(CallFailed(str(error.get("code")), str(error.get("message"))))
+            code, message = str(error.get("code")), str(error.get("message"))
+            retryable = error.get("retryable") is True
+            self._finish(CallFailed(code, message, retryable=retryable))
         elif kind == "res" and number == _CONNECT_ID:
             server = frame.get("payload", {}).get("server", {})
             self._upstream.reached(str(server.get("version", "")))
@@ -85,7 +91,7 @@ class UpstreamCall:
 
     def on_end(self, code: int | None, reason: str) -> None:
         """Report that the socket ended before the answer."""
-        self._finish(CallFailed("CLOSED", reason or f"closed with {code}"))
+        self._finish(CallFailed("CLOSED", reason or f"closed with {code}", retryable=True))
 
     def on_full(self) -> None:
         """Do nothing, because only two short frames are sent."""

@@ -81,7 +81,7 @@ class Examiner:
         if isinstance(error, dict) and error.get("retryable") is True:
             raise TimeoutError  # it is starting
         if hello.get("ok") is not True:
-            return Examined([problem_of_refusal(hello.get("error") or {})])
+            return Examined([problem_of_refusal(error)])
         version = str(_inner(hello, "payload", "server").get("version", ""))
         config = await _call(socket, "config.get", {})
         if config is None:

@@ -105,10 +105,10 @@ class UpstreamPairing:
 
         def ended(outcome: Any | CallFailed) -> None:
             self._report(log_events.UPSTREAM_APPROVED.name, device_id, outcome)
-            if isinstance(outcome, CallFailed):
-                self._upstream.counts.approvals_failed += 1
-            else:
+            if not isinstance(outcome, CallFailed):
                 self._upstream.counts.approved += 1
+            elif not outcome.message.startswith(_GONE):
+                self._upstream.counts.approvals_failed += 1
             self._finish(device_id)
 
         self._call("device.pair.approve", {"requestId": request_id}, ended)
@@ -145,7 +145,7 @@ class UpstreamPairing:
 
             def ended(outcome: Any | CallFailed, device_id: str = device_id) -> None:
                 self._report(log_events.UPSTREAM_REMOVED.name, device_id, outcome)
-                if isinstance(outcome, CallFailed) and outcome.code in {"CLOSED", "TIMEOUT"}:
+                if isinstance(outcome, CallFailed) and outcome.retryable:
                     self._removals.setdefault(device_id, self._clock.monotonic() + CALL_SECONDS)
 
             self._call("device.pair.remove", {"deviceId": device_id}, ended)

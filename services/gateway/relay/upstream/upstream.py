@@ -14,10 +14,10 @@ import structlog
 from services.gateway import log_events
 from services.gateway.relay.counts import RelayCounts
 from services.gateway.relay.rules.headers import (
-    SCOPES_HEADER,
     forwarded_headers,
     header_names,
     identity_headers,
+    scopes_header,
 )
 from services.gateway.relay.upstream.socket import UpstreamSocket
 from shared.protocol.limits import SIGNED_AT_SKEW_MS
@@ -103,7 +103,7 @@ class Upstream:
         """
         headers = [*forwarded_headers(client), *identity_headers(self.names, user)]
         if scopes is not None:
-            headers.append((SCOPES_HEADER, ",".join(scopes)))
+            headers.append(scopes_header(scopes))
         socket = UpstreamSocket(path or self.address.path, headers, listener)
         task = asyncio.get_running_loop().create_task(self._connect(socket))
         self._connecting.add(task)

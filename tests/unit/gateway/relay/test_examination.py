@@ -100,3 +100,8 @@ def test_each_status_of_an_upgrade_is_known() -> None:
     assert problem_of_upgrade(403) == known.PROXY_NOT_TRUSTED
     assert problem_of_upgrade(503) == known.PREAUTH_LIMIT
     assert problem_of_upgrade(200) == known.NO_OPENCLAW
+
+
+@pytest.mark.parametrize("error", [None, "no", ["no"], {"details": "no"}])
+def test_a_refusal_that_is_nonsense_is_a_refusal(error: object) -> None:
+    assert problem_of_refusal(error) == known.REFUSES

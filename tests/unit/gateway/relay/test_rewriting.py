@@ -64,6 +64,10 @@ class TestRemovingNodes:
         frame = f'{{"type":"req","id":"r","method":"node.pair.remove","params":{params}}}'
         assert rewriting.revoked_node(frame.encode()) is None
 
+    def test_a_node_id_that_is_not_utf8_is_left_to_the_upstream(self) -> None:
+        frame = b'{"type":"req","id":"r","method":"node.pair.remove","params":{"nodeId":"\xff"}}'
+        assert rewriting.revoked_node(frame) is None
+
     @pytest.mark.parametrize(
         "method", ["node.pair.remove", "node\\u002epair.remove", "n\\u006fde.pair.remove"]
     )

@@ -1,0 +1,60 @@
+"""Reading from a client pauses while a chunk is parsed, and while the upstream does not read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.gateway.websocket.protocol import PARSED_PER_TURN_BYTES, SocketProtocol
+from tools.support.waiting import until
+
+
+class FakeTransport:
+    """Records whether it is read from."""
+
+    def __init__(self) -> None:
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+
+class Handler:
+    """An admitted client's handler; its upstream is full for an instant, at every message."""
+
+    is_unauthenticated = False
+
+    def __init__(self) -> None:
+        self.socket: Any = None
+        self.messages: list[bytes] = []
+        self.errors: list[Exception] = []
+
+    def on_message(self, _opcode: int, payload: bytes) -> None:
+        self.messages.append(payload)
+        self.socket.hold_reading()
+        self.socket.release_reading()
+
+    def on_protocol_error(self, error: Exception) -> None:
+        self.errors.append(error)
+
+
+def frame(content: bytes) -> bytes:
+    return b"\x81\xfe" + len(content).to_bytes(2, "big") + b"\0\0\0\0" + content
+
+
+async def test_nothing_is_read_before_the_rest_of_a_chunk_is_parsed() -> None:
+    transport, handler = FakeTransport(), Handler()
+    socket = handler.socket = SocketProtocol(transport, handler)  # type: ignore[arg-type]
+    sent = [bytes([n]) * 5_000 for n in range(24)]
+    chunk = b"".join(map(frame, sent[:-1]))
+    assert len(chunk) > 4 * PARSED_PER_TURN_BYTES
+    socket.data_received(chunk)
+    await until(lambda: transport.reading, "all of it is parsed")
+    socket.data_received(frame(sent[-1]))
+    assert handler.messages == sent
+    assert not handler.errors
