@@ -208,7 +208,7 @@ class UiScenario:
     async def _choose(self, device_id: str, action: str) -> None:
         """Choose an action in a device's menu on the first browser's page.
 
-        The dashboard closes an open menu when its list changes, so open it again like a person.
+        An open menu may close when the list changes. Open it again then, as a person would.
         """
         item = f'{_row(device_id)} wa-dropdown-item[value="{action}"]'
         for attempts_left in range(MAX_MENUS, -1, -1):
