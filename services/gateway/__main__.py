@@ -66,7 +66,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     make_protocol = partial(
         UpgradeProtocol,
         limiter=gateway.limiter,
-        pending=gateway.pending_sockets,
         upgrader=gateway.upgrader,
         make_handler=make_handler,
     )
@@ -75,7 +74,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         gateway.metrics.descriptors_exhausted.inc()
         log.error(log_events.EXHAUSTED.name, descriptors=descriptors)
 
-    acceptor = BulkAcceptor(listeners, make_protocol, gateway.limiter.refusal, on_exhausted)
+    accept = partial(gateway.limiter.accept, make_protocol)
+    acceptor = BulkAcceptor(listeners, accept, on_exhausted)
     ops = web.AppRunner(gateway.ops_app, access_log=None)
     await ops.setup()
     ops_servers: list[asyncio.Server] = []
@@ -88,7 +88,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await stop.wait()
     finally:
         acceptor.stop()
-        gateway.pending_sockets.end_silent()
+        gateway.limiter.end_silent()
         await drain(gateway.connections, gateway.heartbeat, settings.drain_seconds)
         await runner.cleanup()
         for ops_server in ops_servers:

@@ -17,7 +17,7 @@ from services.gateway.connections.hub import Hub
 from services.gateway.connections.sweeper import Sweeper
 from services.gateway.dashboard.handler import Dashboard
 from services.gateway.handshake.outcome import AuthConfig
-from services.gateway.http.limits import connection_limiter
+from services.gateway.http.limits import socket_limiter
 from services.gateway.http.pipe_door import PipeDoor
 from services.gateway.http.readiness import readiness_of
 from services.gateway.http.routes import Views, add_routes
@@ -46,7 +46,6 @@ from shared.observability.ops import OpsViews
 from shared.rpc.requester import Requester
 from shared.rpc.responder_pool import ResponderPool
 from shared.secret_digests import SecretDigests
-from shared.server.pending_sockets import PendingSockets
 from shared.settings import path_of
 from shared.version import VERSION
 
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
     from services.gateway.settings import Settings
     from shared.bus.envelope import Opened
     from shared.clock import Clock
-    from shared.server.connection_limiter import ConnectionLimiter
+    from shared.server.socket_limiter import SocketLimiter
 
 OTHER_REDIS = "approval is seen but cannot be reached: it uses another Redis than this gateway"
 
@@ -68,8 +67,7 @@ class Gateway:
 
     app: web.Application
     ops_app: web.Application
-    pending_sockets: PendingSockets
-    limiter: ConnectionLimiter
+    limiter: SocketLimiter
     upgrader: Upgrader
     connections: Hub
     heartbeat: Heartbeat
@@ -163,8 +161,15 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         context, trusted_proxies=common.trusted_proxies, metrics=metrics, relay=relay, door=door
     )
 
-    pending_sockets = PendingSockets(clock)
-    sweeper = Sweeper(pending_sockets, connections, replica, metrics, clock, relay=relay)
+    limiter = socket_limiter(
+        clock,
+        connections,
+        metrics,
+        limit=settings.connection_limit,
+        preauth_limit_per_address=settings.preauth_limit_per_address,
+        trusted_proxies=common.trusted_proxies,
+    )
+    sweeper = Sweeper(limiter, connections, replica, metrics, clock, relay=relay)
     ops = OpsViews(
         readiness=readiness_of(
             boot_id,
@@ -219,15 +224,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     return Gateway(
         app,
         ops.ops_app(),
-        pending_sockets,
-        connection_limiter(
-            pending_sockets,
-            connections,
-            metrics,
-            limit=settings.connection_limit,
-            preauth_limit_per_address=settings.preauth_limit_per_address,
-            trusted_proxies=common.trusted_proxies,
-        ),
+        limiter,
         upgrader,
         connections,
         heartbeat,

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import errno
 import resource
-from functools import partial
 from socket import MSG_DONTWAIT
 from typing import TYPE_CHECKING, Final
 
@@ -40,21 +39,18 @@ def raise_descriptor_limit(wanted: int) -> int:
 class BulkAcceptor:
     """Accepts up to 64 sockets per loop iteration and passes each one to a new protocol.
 
-    `refusal` takes the peer's IP address and returns the response to a rejected socket, or None to
-    accept it; `factory` takes that address too. The protocol it creates counts from then on, before
-    it is connected.
+    `accept` takes the peer's IP address and returns the protocol of the socket, or the response
+    with which to reject it.
     """
 
     def __init__(
         self,
         listeners: Sequence[socket.socket],
-        factory: Callable[[str], asyncio.BaseProtocol],
-        refusal: Callable[[str], bytes | None],
+        accept: Callable[[str], asyncio.BaseProtocol | bytes],
         on_exhausted: Callable[[], None],
     ) -> None:
         self._listeners = list(listeners)
-        self._factory = factory
-        self._refusal = refusal
+        self._admit = accept
         self._on_exhausted = on_exhausted
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[object]] = set()
@@ -88,19 +84,15 @@ class BulkAcceptor:
                     raise
                 self._pause()
                 return
-            refusal = self._refusal(address[0])
-            if refusal is not None:
-                _turn_away(sock, refusal)
+            protocol = self._admit(address[0])
+            if isinstance(protocol, bytes):
+                _turn_away(sock, protocol)
                 continue
-            protocol = partial(_itself, self._factory(address[0]))
-            task = self._loop.create_task(self._loop.connect_accepted_socket(protocol, sock))
+            factory = [protocol].pop
+            task = self._loop.create_task(self._loop.connect_accepted_socket(factory, sock))
             self._connecting.add(task)
-            task.add_done_callback(self._connected)
-
-    def _connected(self, task: asyncio.Task[object]) -> None:
-        self._connecting.discard(task)
-        if not task.cancelled():
-            task.exception()  # the client may already be gone
+            task.add_done_callback(self._connecting.discard)
+            task.add_done_callback(asyncio.Task.exception)  # the client may already be gone
 
     def _pause(self) -> None:
         """Stop accepting for a second when out of descriptors, to avoid a busy loop."""
@@ -114,10 +106,6 @@ class BulkAcceptor:
         self._resume = None
         if self._accepting:
             self.start()
-
-
-def _itself(protocol: asyncio.BaseProtocol) -> asyncio.BaseProtocol:
-    return protocol
 
 
 def _turn_away(sock: socket.socket, answer: bytes) -> None:

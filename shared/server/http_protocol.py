@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from shared.server.connection_limiter import TRUSTED
+from shared.server.socket_limiter import TRUSTED
 from shared.server.strict_http import SERVER_NAME, StrictParser, status_of
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable
 
-    from shared.server.pending_sockets import PendingSocket, PendingSockets
+    from shared.server.socket_limiter import PendingSocket, SocketLimiter
 
 KEEPALIVE_SECONDS: Final = 20.0
 """Idle timeout of plain HTTP connections.
@@ -36,25 +36,25 @@ def keepalive_seconds(key: str) -> float:
 class TrackedRequestHandler(web.RequestHandler):
     """aiohttp's request handler, which reports the start and the end of each request."""
 
-    __slots__ = ("_arrivals", "_flow", "_place")
+    __slots__ = ("_flow", "_limiter", "_place")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._flow: asyncio.Protocol | None = None
         parser: Any = StrictParser(cast("Any", self._parser))
         self._parser = parser
-        self._arrivals: PendingSockets | None = None
+        self._limiter: SocketLimiter | None = None
         self._place: PendingSocket = self
 
-    def take_place(self, arrivals: PendingSockets, place: PendingSocket) -> None:
-        """Report the socket's state to `arrivals`, which knows it as `place`."""
-        self._arrivals = arrivals
+    def take_place(self, limiter: SocketLimiter, place: PendingSocket) -> None:
+        """Report the socket's state to `limiter`, which knows it as `place`."""
+        self._limiter = limiter
         self._place = place
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Handle an open socket, which may have been evicted meanwhile."""
         super().connection_made(transport)
-        if self._arrivals is not None and self._place not in self._arrivals:
+        if self._limiter is not None and self._place not in self._limiter:
             self.abort()
 
     def forward_flow_control(self, protocol: asyncio.Protocol) -> None:
@@ -75,14 +75,14 @@ class TrackedRequestHandler(web.RequestHandler):
 
     def request_started(self) -> None:
         """Note that a complete request was received."""
-        if self._arrivals is not None:
-            self._arrivals.request_started(self._place)
+        if self._limiter is not None:
+            self._limiter.request_started(self._place)
 
     def left(self) -> None:
         """Note that the socket was upgraded to a WebSocket or closed."""
-        arrivals, self._arrivals = self._arrivals, None
-        if arrivals is not None:
-            arrivals.remove(self._place)
+        limiter, self._limiter = self._limiter, None
+        if limiter is not None:
+            limiter.remove(self._place)
 
     @property
     def is_open(self) -> bool:
@@ -117,8 +117,8 @@ class TrackedRequestHandler(web.RequestHandler):
     async def finish_response(self, *args: Any, **kwargs: Any) -> tuple[web.StreamResponse, bool]:
         """Note that a request has been answered."""
         finished = await super().finish_response(*args, **kwargs)
-        if self._arrivals is not None:
-            self._arrivals.request_finished(self._place)
+        if self._limiter is not None:
+            self._limiter.request_finished(self._place)
         return finished
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -18,7 +18,7 @@ from shared.bus.channels import NEWS, inbox_channel
 from shared.rpc.requester import Requester
 from shared.rpc.responder_pool import ResponderPool
 from shared.secret_digests import SecretDigests
-from shared.server.pending_sockets import PendingSockets
+from shared.server.socket_limiter import SocketLimiter
 from shared.settings import Secrets
 from tests.simulation.metrics import NoMetrics
 from tests.simulation.network import Line
@@ -115,7 +115,10 @@ class GatewayProcess:
             clock=clock,
             refusals=refusals,
         )
-        self._sweeper = Sweeper(PendingSockets(clock), self.connections, self.beat, _METRICS, clock)
+        limiter = SocketLimiter(
+            clock, limit=1, limit_per_address=1, trusted_proxies=(), count=lambda _why: None
+        )
+        self._sweeper = Sweeper(limiter, self.connections, self.beat, _METRICS, clock)
         process.receive(self._start)
 
     @property

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from shared.server.accept import BulkAcceptor
-from shared.server.connection_limiter import ConnectionLimiter
 from shared.server.http_protocol import TrackedRequestHandler, keepalive_seconds
-from shared.server.pending_sockets import PendingSockets
+from shared.server.socket_limiter import SocketLimiter
 
 if TYPE_CHECKING:
     import socket
@@ -43,15 +43,15 @@ class Intake:
         on_exhausted: Callable[[], None],
     ) -> None:
         self._server = server
-        self._arrivals = PendingSockets(clock)
-        self._room = ConnectionLimiter(
-            self._arrivals,
+        self._limiter = SocketLimiter(
+            clock,
             limit=limit,
             limit_per_address=SOCKETS_LIMIT_PER_ADDRESS,
             trusted_proxies=trusted_proxies,
             count=lambda why: metrics.turned_away.labels(why).inc(),
         )
-        self._acceptor = BulkAcceptor(listeners, self._arriving, self._room.refusal, on_exhausted)
+        accept = partial(self._limiter.accept, self._handler)
+        self._acceptor = BulkAcceptor(listeners, accept, on_exhausted)
         self._sweeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -64,21 +64,19 @@ class Intake:
         self._acceptor.stop()
         if self._sweeping is not None:
             self._sweeping.cancel()
-        self._arrivals.end_silent()
+        self._limiter.end_silent()
 
-    def _arriving(self, peer: str) -> TrackedRequestHandler:
-        key = self._room.key(peer)
+    def _handler(self, _peer: str, key: str) -> TrackedRequestHandler:
         protocol = TrackedRequestHandler(
             self._server,
             loop=asyncio.get_running_loop(),
             access_log=None,
             keepalive_timeout=keepalive_seconds(key),
         )
-        protocol.take_place(self._arrivals, protocol)
-        self._arrivals.add(protocol, key)
+        protocol.take_place(self._limiter, protocol)
         return protocol
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            self._arrivals.sweep()
+            self._limiter.sweep()

@@ -27,7 +27,7 @@ from shared.rpc.messages import EVERY_ROLE
 from shared.rpc.reports import Present
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from services.gateway.connections.connection import Backend
     from services.gateway.handshake.outcome import Session
@@ -96,9 +96,15 @@ class Hub:
         """The number of unauthenticated connections."""
         return len(self._pending)
 
-    def counts(self, limit_key: str) -> tuple[int, int]:
-        """Return the number of connections, and of unauthenticated ones from an address."""
-        return len(self._all), self._pending_by_address.get(limit_key, 0)
+    @property
+    def all(self) -> Collection[Connection]:
+        """All connections; the collection follows what is opened and closed."""
+        return self._all
+
+    @property
+    def pending_by_address(self) -> Mapping[str, int]:
+        """How many unauthenticated connections each address has; it follows them too."""
+        return self._pending_by_address
 
     @property
     def admitted(self) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from services.gateway.replication.relay_port import RelayPort
     from services.gateway.replication.replica import Replica
     from shared.clock import Clock
-    from shared.server.pending_sockets import PendingSockets
+    from shared.server.socket_limiter import SocketLimiter
 
 
 class Sweeper:
@@ -26,7 +26,7 @@ class Sweeper:
 
     def __init__(
         self,
-        pending_sockets: PendingSockets,
+        limiter: SocketLimiter,
         connections: Hub,
         replica: Replica,
         metrics: Metrics,
@@ -34,7 +34,7 @@ class Sweeper:
         *,
         relay: RelayPort | None = None,
     ) -> None:
-        self._pending_sockets = pending_sockets
+        self._limiter = limiter
         self._connections = connections
         self._replica = replica
         self._metrics = metrics
@@ -54,7 +54,7 @@ class Sweeper:
             try:
                 self._close_before_lease_ends()
                 self._connections.sweep()
-                self._pending_sockets.sweep()
+                self._limiter.sweep()
                 if self._relay is not None:
                     self._relay.sweep()
             except Exception:  # noqa: BLE001 (one failure must not stop later sweeps)

@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from services.gateway.relay.relay import Relay
     from services.gateway.session.context import SessionContext
     from shared.addresses import ClientAddress
-    from shared.server.connection_limiter import ConnectionLimiter
-    from shared.server.pending_sockets import PendingSockets
+    from shared.server.socket_limiter import SocketLimiter
     from shared.settings import Network
 
     Headers = CIMultiDict[str] | CIMultiDictProxy[str]
@@ -64,7 +63,7 @@ class FirstRequest(UpgradeRequest, Protocol):
 
 
 class UpgradeProtocol(asyncio.Protocol):
-    """Buffers the head of the first request; counts as a pending socket from the start.
+    """Buffers the head of the first request; `limiter` counts it as a pending socket.
 
     `make_handler` makes the aiohttp handler for a plain request; it gets the address key for
     limits.
@@ -74,9 +73,9 @@ class UpgradeProtocol(asyncio.Protocol):
         "_aborted",
         "_head",
         "_key",
+        "_limiter",
         "_make_handler",
         "_peer",
-        "_pending",
         "_transport",
         "_upgrader",
     )
@@ -84,21 +83,20 @@ class UpgradeProtocol(asyncio.Protocol):
     def __init__(
         self,
         peer: str,
+        key: str,
         *,
-        limiter: ConnectionLimiter,
-        pending: PendingSockets,
+        limiter: SocketLimiter,
         upgrader: Upgrader,
         make_handler: Callable[[str], TrackedRequestHandler],
     ) -> None:
         self._peer = peer
-        self._key = limiter.key(peer)
-        self._pending = pending
+        self._key = key
+        self._limiter = limiter
         self._upgrader = upgrader
         self._make_handler = make_handler
         self._head = b""
         self._transport: asyncio.Transport | None = None
         self._aborted = False
-        pending.add(self, self._key)
 
     @property
     def is_open(self) -> bool:
@@ -144,7 +142,7 @@ class UpgradeProtocol(asyncio.Protocol):
         if protocol is None:
             self._serve_plain(transport, head)
             return
-        self._pending.remove(self)
+        self._limiter.remove(self)
         self._head = b""
         self._transport = None
         transport.set_protocol(protocol)
@@ -153,7 +151,7 @@ class UpgradeProtocol(asyncio.Protocol):
 
     def connection_lost(self, _exc: BaseException | None) -> None:
         """Remove the socket from the pending sockets."""
-        self._pending.remove(self)
+        self._limiter.remove(self)
         self._transport = None
 
     def abort(self) -> None:
@@ -172,7 +170,7 @@ class UpgradeProtocol(asyncio.Protocol):
         """Hand the socket to aiohttp; it stays pending until its request is complete."""
         self._head = b""
         handler = self._make_handler(self._key)
-        handler.take_place(self._pending, self)
+        handler.take_place(self._limiter, self)
         transport.set_protocol(handler)
         handler.connection_made(transport)
         handler.data_received(head)

@@ -7,6 +7,7 @@ sweeper, as the gateway's own task would.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from aiohttp import web
@@ -14,7 +15,7 @@ from aiohttp import web
 from services.gateway.connections.deadlines import SWEEP_SECONDS
 from services.gateway.connections.hub import Hub
 from services.gateway.handshake.outcome import AuthConfig
-from services.gateway.http.limits import connection_limiter
+from services.gateway.http.limits import socket_limiter
 from services.gateway.http.routes import Views, add_routes
 from services.gateway.http.upgrade import UpgradeProtocol, Upgrader
 from services.gateway.methods.dispatcher import Dispatcher
@@ -44,7 +45,6 @@ from shared.rpc.messages import (
 from shared.secret_digests import SecretDigests
 from shared.server.accept import BulkAcceptor
 from shared.server.http_protocol import KEEPALIVE_SECONDS, TrackedRequestHandler
-from shared.server.pending_sockets import PendingSockets
 from shared.server.sockets import open_sockets
 from shared.settings import Secrets
 from tests.support.clock import FakeClock, turns
@@ -162,9 +162,8 @@ class GatewayHarness:
         self.metrics.watch_connections(
             lambda: self.connections.pending, lambda: self.connections.admitted
         )
-        self.arrivals = PendingSockets(self.clock)
-        self.room = connection_limiter(
-            self.arrivals,
+        self.limiter = socket_limiter(
+            self.clock,
             self.connections,
             self.metrics,
             limit=connection_limit,
@@ -275,7 +274,7 @@ class GatewayHarness:
         for _ in range(round(seconds / SWEEP_SECONDS)):
             self.clock.advance(SWEEP_SECONDS)
             self.connections.sweep()
-            self.arrivals.sweep()
+            self.limiter.sweep()
             await turns(2)
 
     async def empty(self) -> None:
@@ -299,18 +298,15 @@ class GatewayHarness:
             self.protocols.append(made)
             return made
 
-        def arriving(peer: str) -> UpgradeProtocol:
-            return UpgradeProtocol(
-                peer,
-                limiter=self.room,
-                pending=self.arrivals,
-                upgrader=self.sockets,
-                make_handler=plain,
-            )
+        make_protocol = partial(
+            UpgradeProtocol, limiter=self.limiter, upgrader=self.sockets, make_handler=plain
+        )
 
         listeners = open_sockets((HOST,), 0)
         self.port = listeners[0].getsockname()[1]
-        self._acceptor = BulkAcceptor(listeners, arriving, self.room.refusal, lambda: None)
+        self._acceptor = BulkAcceptor(
+            listeners, partial(self.limiter.accept, make_protocol), lambda: None
+        )
         self._acceptor.start()
         return self
 
@@ -319,7 +315,7 @@ class GatewayHarness:
         self._acceptor.stop()
         for raw in self._raws:
             raw.hang_up()
-        self.arrivals.end_silent()
+        self.limiter.end_silent()
         for connection in self.open_connections:
             connection.transport.abort()
         await self._runner.cleanup()

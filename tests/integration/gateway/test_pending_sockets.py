@@ -41,17 +41,17 @@ class TestBeforeTheUpgrade:
     ) -> None:
         """Both silent clients and those that send their request byte by byte are cut off."""
         raws = [await RawSocket.tcp(harness.port) for _ in range(10)]
-        await until(lambda: len(harness.arrivals) == len(raws), "all have come")
+        await until(lambda: len(harness.limiter) == len(raws), "all have come")
         sent = BEGUN + b"x" * int(HANDSHAKE_DEADLINE_SECONDS)
         for at in range(int(HANDSHAKE_DEADLINE_SECONDS)):
-            assert len(harness.arrivals) == len(raws)
+            assert len(harness.limiter) == len(raws)
             for raw in raws[5:]:
                 await raw.send_bytes(sent[at : at + 1])
             await harness.pass_time(1)
         for raw in raws:
             assert await raw.read_to_end() == b""
             raw.hang_up()
-        assert len(harness.arrivals) == 0
+        assert len(harness.limiter) == 0
 
     async def test_a_connection_with_a_complete_request_is_no_longer_pending(
         self, harness: GatewayHarness
@@ -61,11 +61,11 @@ class TestBeforeTheUpgrade:
             await RawSocket.tcp(harness.port) as page,
             await RawSocket.tcp(harness.port) as gone,
         ):
-            await until(lambda: len(harness.arrivals) == 2, "two have not asked yet")
+            await until(lambda: len(harness.limiter) == 2, "two have not asked yet")
             await page.send_bytes(b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n")
-            await until(lambda: len(harness.arrivals) == 1, "one has")
+            await until(lambda: len(harness.limiter) == 1, "one has")
             gone.reset()
-            await until(lambda: len(harness.arrivals) == 0, "the other is gone")
+            await until(lambda: len(harness.limiter) == 0, "the other is gone")
             await harness.pass_time(HANDSHAKE_DEADLINE_SECONDS - 1)
             await page.send_bytes(
                 b"GET /livez HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"

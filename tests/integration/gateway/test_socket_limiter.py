@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -14,10 +14,11 @@ from services.gateway.http.limits import HTTP_ROOM, HTTP_ROOM_PER_ADDRESS
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI
 from shared.server.accept import BulkAcceptor
-from shared.server.connection_limiter import FULL
+from shared.server.socket_limiter import SocketLimiter
 from shared.server.sockets import open_sockets
 from tests.integration.gateway.harness import TOKEN, GatewayHarness
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
+from tests.support.clock import FakeClock
 from tests.support.raw_socket import RawSocket, upgrade_bytes
 from tools.support.peers import FakeApproval
 from tools.support.waiting import until
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from shared.server.http_protocol import TrackedRequestHandler
     from tools.support.processes.redis import RedisServer
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n"
@@ -71,7 +73,7 @@ class TestPlainHttp:
     ) -> None:
         elsewhere = await idle(harness.port, stack, "127.0.0.2")
         crowd = [await idle(harness.port, stack) for _ in range(3 * OF_ONE_ADDRESS)]
-        assert harness.arrivals.here == OF_ONE_ADDRESS + 1
+        assert harness.limiter.here == OF_ONE_ADDRESS + 1
         assert turned_away(harness, "idle") == 2 * OF_ONE_ADDRESS
         raw = await harness.raw()
         assert (await raw.connect(None, CLI, GOOD))["ok"]
@@ -89,11 +91,11 @@ class TestPlainHttp:
         limit = 3 + HTTP_ROOM
         for number in range(limit + 10):
             await idle(harness.port, stack, f"127.0.0.{2 + number // per_address}")
-        assert harness.arrivals.here == limit
+        assert harness.limiter.here == limit
         assert turned_away(harness, "idle") == 10
         raw = await harness.raw(source="127.0.0.99")
         assert (await raw.connect(None, CLI, GOOD))["ok"]
-        assert harness.arrivals.here + len(harness.connections) == limit
+        assert harness.limiter.here + len(harness.connections) == limit
 
     async def test_health_is_served_where_websockets_are_full(
         self, harness: GatewayHarness, stack: ExitStack
@@ -115,7 +117,7 @@ class TestPlainHttp:
         async with GatewayHarness(preauth_limit=PREAUTH_LIMIT, trusted_proxies=trusted) as harness:
             for _ in range(2 * OF_ONE_ADDRESS):
                 await idle(harness.port, stack)
-            assert harness.arrivals.here == 2 * OF_ONE_ADDRESS
+            assert harness.limiter.here == 2 * OF_ONE_ADDRESS
             for _ in range(PREAUTH_LIMIT):
                 assert (await harness.raw(headers=[("X-Real-IP", "192.0.2.1")])).status == 101
             assert (await harness.raw(headers=[("X-Real-IP", "192.0.2.1")])).status == 503
@@ -129,10 +131,10 @@ class TestPlainHttp:
         await raw.send_bytes(upgrade_bytes(harness.port))
         await raw.upgraded()
         assert raw.status == 101
-        assert (harness.arrivals.here, len(harness.connections)) == (0, 1)
+        assert (harness.limiter.here, len(harness.connections)) == (0, 1)
         raw.hang_up()
         await harness.empty()
-        assert harness.arrivals.here == 0
+        assert harness.limiter.here == 0
 
 
 class TestSilent:
@@ -146,19 +148,22 @@ class TestSilent:
         await until(lambda: turned_away(harness, "address") == 1, "one is rejected")
         await crowd[0].upgraded()
         assert (crowd[0].status, crowd[0].body) == (503, b"Too many unauthenticated sockets")
-        assert harness.arrivals.here == OF_ONE_ADDRESS
+        assert harness.limiter.here == OF_ONE_ADDRESS
 
     async def test_a_socket_rejected_at_accept_gets_503_and_is_never_connected(
         self, stack: ExitStack
     ) -> None:
         listeners = open_sockets(("127.0.0.1",), 0)
+        limiter = SocketLimiter(
+            FakeClock(), limit=0, limit_per_address=1, trusted_proxies=(), count=lambda _why: None
+        )
         made: list[str] = []
 
-        def factory(peer: str) -> asyncio.BaseProtocol:
+        def make(peer: str, _key: str) -> TrackedRequestHandler:
             made.append(peer)
-            return asyncio.Protocol()
+            raise AssertionError
 
-        acceptor = BulkAcceptor(listeners, factory, lambda _peer: FULL, lambda: None)
+        acceptor = BulkAcceptor(listeners, partial(limiter.accept, make), lambda: None)
         acceptor.start()
         stack.callback(acceptor.stop)
         async with await RawSocket.tcp(listeners[0].getsockname()[1]) as raw:

@@ -6,13 +6,12 @@ from collections import Counter
 from ipaddress import ip_network
 
 from shared.protocol.limits import HANDSHAKE_DEADLINE_SECONDS
-from shared.server.connection_limiter import FULL, FULL_FOR_ADDRESS, TRUSTED, ConnectionLimiter
 from shared.server.http_protocol import (
     KEEPALIVE_SECONDS,
     PROXY_KEEPALIVE_SECONDS,
     keepalive_seconds,
 )
-from shared.server.pending_sockets import PendingSockets
+from shared.server.socket_limiter import FULL, FULL_FOR_ADDRESS, TRUSTED, SocketLimiter
 from tests.support.clock import FakeClock
 
 PROXY = "10.0.0.1"
@@ -23,7 +22,8 @@ THERE = "192.0.2.2"
 class Guest:
     """A socket that records how it ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, _peer: str, key: str) -> None:
+        self.key = key
         self.ended: bytes | None = None
         self.is_open = True
 
@@ -35,37 +35,41 @@ class Guest:
 
 
 class LimitedSockets:
-    """A limiter for four sockets, two per address; `others` are used by WebSockets."""
+    """A limiter for four sockets, two per address."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.arrivals = PendingSockets(self.clock)
         self.counted: Counter[str] = Counter()
-        self.others: Counter[str] = Counter()
-        self.room = ConnectionLimiter(
-            self.arrivals,
+        self.websockets: list[str] = []
+        self.unauthenticated: Counter[str] = Counter()
+        self.limiter = SocketLimiter(
+            self.clock,
             limit=4,
             limit_per_address=2,
             trusted_proxies=(ip_network("10.0.0.0/8"),),
             count=lambda why: self.counted.update([why]),
-            others=lambda key: (self.others.total(), self.others[key]),
+            websockets=self.websockets,
+            unauthenticated=self.unauthenticated,
         )
+
+    def accept(self, peer: str = HERE) -> Guest | bytes:
+        """Return the new socket, or the response with which it is rejected."""
+        return self.limiter.accept(Guest, peer)
 
     def comes(self, peer: str = HERE) -> Guest:
         """Add a socket, which must be accepted."""
-        assert self.room.refusal(peer) is None
-        guest = Guest()
-        self.arrivals.add(guest, self.room.key(peer))
+        guest = self.accept(peer)
+        assert isinstance(guest, Guest)
         return guest
 
     def asks(self, peer: str = HERE) -> Guest:
         guest = self.comes(peer)
-        self.arrivals.request_started(guest)
+        self.limiter.request_started(guest)
         return guest
 
     def idles(self, peer: str = HERE) -> Guest:
         guest = self.asks(peer)
-        self.arrivals.request_finished(guest)
+        self.limiter.request_finished(guest)
         return guest
 
 
@@ -75,13 +79,13 @@ class TestOfOneAddress:
         first, second, third = (sockets.comes() for _ in range(3))
         assert (first.ended, second.ended, third.ended) == (FULL_FOR_ADDRESS, None, None)
         assert sockets.counted == {"address": 1}
-        assert sockets.arrivals.here == 2
+        assert sockets.limiter.here == 2
 
     def test_no_connection_being_opened_is_evicted(self) -> None:
         sockets = LimitedSockets()
         guests = [sockets.comes() for _ in range(2)]
         guests[0].is_open = guests[1].is_open = False
-        assert sockets.room.refusal(HERE) == FULL_FOR_ADDRESS
+        assert sockets.accept(HERE) == FULL_FOR_ADDRESS
         guests[1].is_open = True
         sockets.comes()
         assert [guest.ended for guest in guests] == [None, FULL_FOR_ADDRESS]
@@ -96,23 +100,24 @@ class TestOfOneAddress:
     def test_no_served_connection_is_evicted(self) -> None:
         sockets = LimitedSockets()
         served = [sockets.asks(), sockets.idles()]
-        sockets.arrivals.request_started(served[1])
-        assert sockets.room.refusal(HERE) == FULL_FOR_ADDRESS
+        sockets.limiter.request_started(served[1])
+        assert sockets.accept(HERE) == FULL_FOR_ADDRESS
         assert [item.ended for item in served] == [None, None]
         assert sockets.counted == {"address": 1}
-        assert sockets.room.refusal(THERE) is None
+        assert isinstance(sockets.accept(THERE), Guest)
 
     def test_unadmitted_websockets_count(self) -> None:
         sockets = LimitedSockets()
-        sockets.others[HERE] = 2
-        assert sockets.room.refusal(HERE) == FULL_FOR_ADDRESS
-        assert sockets.room.refusal(THERE) is None
+        sockets.websockets.extend([HERE, HERE])
+        sockets.unauthenticated[HERE] = 2
+        assert sockets.accept(HERE) == FULL_FOR_ADDRESS
+        assert isinstance(sockets.accept(THERE), Guest)
 
     def test_another_address_frees_no_capacity(self) -> None:
         sockets = LimitedSockets()
         elsewhere = sockets.idles(THERE)
         assert [sockets.asks() for _ in range(2)]
-        assert sockets.room.refusal(HERE) == FULL_FOR_ADDRESS
+        assert sockets.accept(HERE) == FULL_FOR_ADDRESS
         assert elsewhere.ended is None
 
     def test_a_64_of_ipv6_is_one(self) -> None:
@@ -123,43 +128,41 @@ class TestOfOneAddress:
     def test_a_closed_connection_frees_capacity(self) -> None:
         sockets = LimitedSockets()
         first, second = sockets.idles(), sockets.asks()
-        sockets.arrivals.remove(first)
-        sockets.arrivals.remove(first)
-        sockets.arrivals.request_finished(first)
+        sockets.limiter.remove(first)
+        sockets.limiter.remove(first)
+        sockets.limiter.request_finished(first)
         sockets.asks()
         assert sockets.counted == {}
-        sockets.arrivals.remove(second)
-        assert sockets.arrivals.counts(HERE)[1] == 1
+        sockets.limiter.remove(second)
+        assert sockets.limiter.here == 1
 
 
 class TestOfAll:
     def test_a_trusted_proxy_is_no_address(self) -> None:
         sockets = LimitedSockets()
-        for _ in range(4):
-            sockets.asks(PROXY)
-        assert sockets.room.key(PROXY) == TRUSTED
-        assert sockets.room.refusal(PROXY) == FULL
-        assert sockets.room.refusal(HERE) == FULL
+        assert {sockets.asks(PROXY).key for _ in range(4)} == {TRUSTED}
+        assert sockets.accept(PROXY) == FULL
+        assert sockets.accept(HERE) == FULL
         assert sockets.counted == {"all": 2}
 
     def test_the_idle_go_before_the_silent(self) -> None:
         sockets = LimitedSockets()
         silent, idle = sockets.comes(PROXY), sockets.idles(PROXY)
-        sockets.others["elsewhere"] = 2
+        sockets.websockets.extend(["elsewhere", "elsewhere"])
         sockets.asks(THERE)
         assert (silent.ended, idle.ended) == (None, b"")
         sockets.asks(THERE)
         assert silent.ended == FULL
         assert sockets.counted == {"idle": 1, "all": 1}
-        assert sockets.room.refusal(PROXY) == FULL
+        assert sockets.accept(PROXY) == FULL
 
     def test_late_ones_free_capacity(self) -> None:
         sockets = LimitedSockets()
         late = [sockets.comes(PROXY) for _ in range(4)]
         sockets.clock.advance(HANDSHAKE_DEADLINE_SECONDS)
-        sockets.arrivals.sweep()
+        sockets.limiter.sweep()
         assert {item.ended for item in late} == {b""}
-        assert (sockets.arrivals.here, len(sockets.arrivals)) == (0, 0)
+        assert (sockets.limiter.here, len(sockets.limiter)) == (0, 0)
 
 
 def test_a_proxy_may_keep_its_connections_for_longer() -> None:
