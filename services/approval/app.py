@@ -29,7 +29,7 @@ from services.approval.requests.dispatcher import RequestDispatcher
 from services.approval.requests.liveness import LivenessPublisher
 from services.approval.requests.methods import Methods
 from services.approval.requests.secrets import SecretChecks
-from services.approval.requests.write_limiter import WriteLimiter
+from services.approval.requests.write_limiter import SLOTS_TOTAL, WriteLimiter
 from services.approval.storage.store import Store
 from services.approval.storage.transaction_log import TransactionLog
 from shared.bus.channels import NEWS, ask_channel
@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from shared.clock import Clock
     from shared.rpc.messages import News
 
-STORE_CONNECTIONS_LIMIT = 8
-"""Connections to Redis for requests (at most PLACES of them at once), HTTP and expiry."""
+STORE_CONNECTIONS_LIMIT = SLOTS_TOTAL + 2
+"""Connections to Redis for the writes of requests, and two for HTTP and expiry."""
 LEASE_CONNECTIONS_LIMIT = 4
 """Connections reserved for heartbeats and liveness."""
 STORE_TIMEOUT_SECONDS = 2.0
@@ -227,7 +227,7 @@ def _questions(
 ) -> RequestDispatcher:
     """Assemble the dispatcher for requests from gateways."""
     keys = TokenKeys(settings.token_secrets)
-    places = WriteLimiter()
+    limiter = WriteLimiter(metrics)
     digests = SecretDigests(settings.common.bus_secrets)
     admissions = Admissions(
         store=store,
@@ -241,7 +241,7 @@ def _questions(
             per_address=settings.pending_limit_per_address,
         ),
         metrics=metrics,
-        places=places,
+        limiter=limiter,
     )
     methods = Methods(registry, store, keys, metrics)
     return RequestDispatcher(
@@ -250,7 +250,7 @@ def _questions(
         methods=methods,
         store=store,
         metrics=metrics,
-        places=places,
+        limiter=limiter,
     )
 
 

@@ -80,6 +80,22 @@ class Metrics:
             ["method", "outcome"],
             registry=self.registry,
         )
+        self.writes_waiting = Gauge(
+            "latchkey_approval_writes_waiting",
+            "Writes that wait for a slot (at most 1024 of a kind): pairing requests (`request`),"
+            " tokens of admitted devices (`admission`), counts of wrong secrets (`secret`) and"
+            " methods (`call`).",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.writes_dropped = Counter(
+            "latchkey_approval_writes_dropped",
+            "Writes answered busy, by kind and reason: `expected-wait` (at once, it would have"
+            " waited over 0.5 s), `waited` (it did), or `largest-share` (1024 waited, most of them"
+            " its client's).",
+            ["kind", "reason"],
+            registry=self.registry,
+        )
         self.bus = Counter(
             "latchkey_approval_bus",
             "Bus events: busy, lost answers, and dropped messages by reason.",

@@ -68,7 +68,7 @@ class ApprovalProcess:
         draws = IdFactory(request_id=self._draw, token_id=self._draw, epoch=self._draw)
         self.registry = variant.registry(self.store, ledger, draws, ttl_ms=TTL_MS)
         self.registry.count = process.count
-        places = WriteLimiter()
+        limiter = WriteLimiter(_METRICS)
         digests = SecretDigests((BUS_SECRET,))
         admissions = Admissions(
             store=self.store,
@@ -78,7 +78,7 @@ class ApprovalProcess:
             draws=draws,
             limits=_LIMITS,
             metrics=_METRICS,
-            places=places,
+            limiter=limiter,
         )
         methods = Methods(self.registry, self.store, _KEYS, _METRICS)
         questions = RequestDispatcher(
@@ -87,7 +87,7 @@ class ApprovalProcess:
             methods=methods,
             store=self.store,
             metrics=_METRICS,
-            places=places,
+            limiter=limiter,
         )
         self._responder = Responder(
             self.bus.publish, self._envelope, questions.dispatch, loop=process.loop

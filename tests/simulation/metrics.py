@@ -19,5 +19,8 @@ class NoMetrics:
     def set(self, _to: float) -> None:
         """Do nothing."""
 
+    def set_function(self, _read: object) -> None:
+        """Do nothing."""
+
     def observe(self, _value: float) -> None:
         """Do nothing."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -23,6 +23,7 @@ from services.approval.domain.lockout import (
     without_locked_secret,
 )
 from services.approval.requests.admission_commit import TRIES_LIMIT, AdmissionCommits
+from services.approval.requests.write_limiter import WriteKind
 from services.approval.storage.keys import device_key
 from shared.addresses import limit_key
 from shared.rpc.messages import Admitted, Denied, LockedOut, NeedsPairing, encode
@@ -48,6 +49,13 @@ if TYPE_CHECKING:
     Replies = list[Reply | asyncio.Future[Reply]]
 
 
+class _Write(NamedTuple):
+    """Work that leads to an answer, and what kind of write it is."""
+
+    kind: WriteKind
+    work: Callable[[], Awaitable[Reply]]
+
+
 class Admissions:
     """Authorizes devices on behalf of gateways."""
 
@@ -61,11 +69,11 @@ class Admissions:
         draws: IdFactory,
         limits: PendingLimits,
         metrics: Metrics,
-        places: WriteLimiter,
+        limiter: WriteLimiter,
     ) -> None:
         self._store = store
         self._digests = digests
-        self._places = places
+        self._limiter = limiter
         self._keys = keys
         self._draws = draws
         self._ttl_ms = limits.ttl_ms
@@ -118,7 +126,12 @@ class Admissions:
                     replies.append(None)
                 else:
                     failures = NOTHING_HELD if question.trusted else found.failures[address]
-                    replies.append(self._reply(question, found.head, held, failures, now_ms))
+                    decided = self._reply(question, found.head, held, failures, now_ms)
+                    replies.append(
+                        decided
+                        if isinstance(decided, bytes)
+                        else self._limiter.reply(decided.kind, address, decided.work)
+                    )
         except Exception as error:  # noqa: BLE001 (passed on)
             replying.set_exception(error)
         else:
@@ -131,8 +144,8 @@ class Admissions:
         held: VersionedRecord,
         failures: FailureCounts,
         now_ms: int,
-    ) -> Reply | asyncio.Future[Reply]:
-        """Return the answer, or pass the work that leads to it to the write limiter."""
+    ) -> bytes | _Write:
+        """Return the answer, or what has to be written first."""
         decision = self._evaluate(question, held, now_ms)
         wrong_secrets = question.guesses or question.guessed_secret
         if (
@@ -140,11 +153,10 @@ class Admissions:
             or failures is not NOTHING_HELD
             or (isinstance(decision, policy.Deny) and decision.why == "device-token-mismatch")
         ):
-            decided = self._weigh_secrets(question, head, held, failures, now_ms)
-            return decided if isinstance(decided, bytes) else self._places.reply(decided)
+            return self._weigh_secrets(question, head, held, failures, now_ms)
         if isinstance(decision, policy.Deny) or decision.changed is None:
             return self._encode(question, self._to_answer(question, decision, head))
-        return self._places.reply(partial(self._write, question, head, held))
+        return _Write(_kind(decision), partial(self._write, question, head, held))
 
     def _evaluate(
         self, question: AuthorizeDevice, held: VersionedRecord, now_ms: int
@@ -219,10 +231,10 @@ class Admissions:
         held: VersionedRecord,
         failures: FailureCounts,
         now_ms: int,
-    ) -> bytes | Callable[[], Awaitable[Reply]]:
+    ) -> bytes | _Write:
         """Decide where the client has sent wrong secrets, or others from its address have.
 
-        Return the answer, or the work that leads to it.
+        Return the answer, or what has to be written first.
         """
         question = without_locked_secret(question, failures, now_ms)
         decision = self._evaluate(question, held, now_ms)
@@ -239,13 +251,16 @@ class Admissions:
                 LockedOut(head, locked_ms) if locked_ms else Denied(head, "device-token-mismatch")
             )
             if counts:
-                return partial(self._count_failure, question, guessed, refusal, held)
+                work = partial(self._count_failure, question, guessed, refusal, held)
+                return _Write(WriteKind.SECRET, work)
             return self._encode(question, refusal)
         if counts or failures.holds(proven_with(question)):
-            return partial(self._settle_secrets, question, head, held, guessed if counts else {})
+            counted = guessed if counts else {}
+            work = partial(self._settle_secrets, question, head, held, counted)
+            return _Write(_kind(decision), work)
         if isinstance(decision, policy.Deny) or decision.changed is None:
             return self._encode(question, self._to_answer(question, decision, head))
-        return partial(self._write, question, head, held)
+        return _Write(_kind(decision), partial(self._write, question, head, held))
 
     async def _count_failure(
         self,
@@ -291,7 +306,7 @@ class Admissions:
                 )
                 now_ms = self._store.now_ms()
                 decided = self._weigh_secrets(question, head, held, guards[address], now_ms)
-                return decided if isinstance(decided, bytes) else await decided()
+                return decided if isinstance(decided, bytes) else await decided.work()
             await self._store.lockouts.clear(
                 address, proven_with(question), not_after_ms=question.not_after_ms
             )
@@ -345,6 +360,11 @@ class Admissions:
             key=device_key(question.device_id),
             connection=question.call_id,
         )
+
+
+def _kind(decision: policy.Decision) -> WriteKind:
+    asks = isinstance(decision, policy.Ask) and decision.changed is not None
+    return WriteKind.REQUEST if asks else WriteKind.ADMISSION
 
 
 def _decision_name(answer: Answer) -> str:

@@ -11,6 +11,8 @@ import structlog
 
 from services.approval import log_events
 from services.approval.domain.errors import StoreUnavailable, TooLate
+from services.approval.requests.write_limiter import WriteKind
+from shared.addresses import limit_key
 from shared.rpc.messages import (
     AuthorizeDevice,
     Call,
@@ -52,9 +54,9 @@ class RequestDispatcher:
         methods: Methods,
         store: Store,
         metrics: Metrics,
-        places: WriteLimiter,
+        limiter: WriteLimiter,
     ) -> None:
-        self._places = places
+        self._limiter = limiter
         self._admissions = admissions
         self._secrets = secrets
         self._methods = methods
@@ -92,7 +94,10 @@ class RequestDispatcher:
             elif 0 < one.not_after_ms < now_ms:
                 self._metrics.questions.labels("late").inc()
             else:
-                replies[place] = self._places.reply(partial(self._answer, sender, one))
+                kind, client = _share(one)
+                replies[place] = self._limiter.reply(
+                    kind, client, partial(self._answer, sender, one)
+                )
         if admissions:
             answers = iter(await self._admissions.handle_batch(admissions))
             for place, one in enumerate(decoded):
@@ -152,3 +157,10 @@ class RequestDispatcher:
             await self._store.refusals.write(gateway, reports, now_ms)
         except StoreUnavailable as missing:
             self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
+
+
+def _share(one: ReportSecret | Call | TokenCheck) -> tuple[WriteKind, str]:
+    """Return the kind of a request's writes, and the client whose share they use."""
+    if isinstance(one, Call):
+        return WriteKind.CALL, one.caller.name
+    return WriteKind.SECRET, limit_key(one.address)

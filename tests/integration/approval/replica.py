@@ -106,7 +106,7 @@ class Replica:
             clock=clock,
             chance=random.Random(),
         )
-        self.places: Final = WriteLimiter()
+        self.limiter: Final = WriteLimiter(self.metrics)
         digests = SecretDigests(settings.common.bus_secrets)
         self.admissions: Final = Admissions(
             store=self.store,
@@ -118,7 +118,7 @@ class Replica:
                 ttl_ms, settings.pending_limit, settings.pending_limit_per_address
             ),
             metrics=self.metrics,
-            places=self.places,
+            limiter=self.limiter,
         )
         self.methods: Final = Methods(self.registry, self.store, self.keys, self.metrics)
         self.dispatcher: Final = RequestDispatcher(
@@ -129,7 +129,7 @@ class Replica:
             methods=self.methods,
             store=self.store,
             metrics=self.metrics,
-            places=self.places,
+            limiter=self.limiter,
         )
         self.backups: Final = BackupService(self.store, self.ledger)
         self.events: Final = Events(self.registry, self.metrics, **(events or {}))
