@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from deploy.local.places import shown
 from deploy.local.ports import HOST
-from deploy.local.services import ADMIN_TOKEN, GATEWAY_TOKEN
+from deploy.local.programs.services import ADMIN_TOKEN, GATEWAY_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from deploy.local.openclaw import OpenClaw
+    from deploy.local.programs.openclaw import OpenClaw
     from deploy.local.settings import RunSettings
 
 _DASHBOARD: Final = """

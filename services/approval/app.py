@@ -30,8 +30,8 @@ from services.approval.requests.liveness import LivenessPublisher
 from services.approval.requests.methods import Methods
 from services.approval.requests.secrets import SecretChecks
 from services.approval.requests.write_limiter import SLOTS_TOTAL, WriteLimiter
+from services.approval.storage.changes.transaction_log import TransactionLog
 from services.approval.storage.store import Store
-from services.approval.storage.transaction_log import TransactionLog
 from shared.bus.channels import NEWS, ask_channel
 from shared.bus.envelope import Envelope
 from shared.bus.errors import Rejected, Unavailable

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from shared.setting import AnySetting, Number, Secret
-from shared.settings import (
+from shared.settings.declarations import AnySetting, Number, Secret
+from shared.settings.environment import (
     COMMON,
     GATEWAY_PUBLIC_URL,
     CommonSettings,

@@ -25,7 +25,7 @@ from services.approval.schemas.refusals import RecentRefusals, Refusal
 from services.approval.schemas.replicas import LiveReplicas
 from services.cli.errors import ApiError, Misused, NotAuthorised, OutcomeUnknown, Unreachable
 from services.cli.invocation import typed
-from shared.typed_address import is_this_machine
+from shared.addresses.typed import is_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

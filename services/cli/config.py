@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from services.cli.errors import Misused
+from shared.addresses.typed import AddressError, approval_address, is_this_machine
 from shared.device.state import first_of, secret_from
 from shared.running import default_secrets_file, find_run
-from shared.settings import is_bare_scheme
-from shared.typed_address import AddressError, approval_address, is_this_machine
+from shared.settings.environment import is_bare_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.cli.errors import ApiError, Misused
 from services.cli.invocation import typed
-from shared.addresses import parse_address
+from shared.addresses.client import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -46,7 +46,7 @@ from shared.observability.ops import OpsViews
 from shared.rpc.requester import Requester
 from shared.rpc.responder_pool import ResponderPool
 from shared.secret_digests import SecretDigests
-from shared.settings import path_of
+from shared.settings.environment import path_of
 from shared.version import VERSION
 
 if TYPE_CHECKING:

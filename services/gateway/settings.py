@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from services.gateway.handshake.origin import allowed_origins as read_allowed_origins
 from services.gateway.handshake.origin import origin_problem
-from shared.setting import AnySetting, Choice, Number, Secret, Setting
-from shared.settings import (
+from shared.settings.declarations import AnySetting, Choice, Number, Secret, Setting
+from shared.settings.environment import (
     COMMON,
     GATEWAY_PUBLIC_URL,
     CommonSettings,

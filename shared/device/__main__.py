@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from shared import calling, running
+from shared.addresses.typed import AddressError, approval_address, gateway_address, is_this_machine
 from shared.device import report
 from shared.device.client import DeviceClient
 from shared.device.errors import DeviceClientError
 from shared.device.handshake import Admitted, Credentials
 from shared.device.profile import PROFILES
 from shared.device.state import StateError, first_of, load, secret_from
-from shared.typed_address import AddressError, approval_address, gateway_address, is_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from shared.addresses import client_address
+from shared.addresses.client import client_address
 from shared.observability.health import Health
 from shared.observability.logs import UNREADABLE_PROXY, UNTRUSTED_PROXY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shared.addresses import ClientAddress, Headers
-    from shared.settings import Network
+    from shared.addresses.client import ClientAddress, Headers
+    from shared.settings.environment import Network
 
 REMEMBERED_PEERS: Final = 64
 """Maximum number of proxies of each kind that are remembered and logged."""

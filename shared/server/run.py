@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import uvloop
 
 from shared.server.sockets import ListenError
-from shared.settings import SettingsError
+from shared.settings.environment import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping

@@ -10,14 +10,14 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from shared.addresses import is_trusted, limit_key
+from shared.addresses.client import is_trusted, limit_key
 from shared.protocol.limits import HANDSHAKE_DEADLINE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sized
 
     from shared.clock import Clock
-    from shared.settings import Network
+    from shared.settings.environment import Network
 
 TRUSTED: Final = ""
 """The key of all trusted proxies: the clients behind them are not known yet."""

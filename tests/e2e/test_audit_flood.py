@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from services.approval.storage.transaction import ADDRESS_ENTRIES_PER_HOUR
+from services.approval.storage.changes.transaction import ADDRESS_ENTRIES_PER_HOUR
 from tools.support.actors import Operator, SimulatedDevice, pair
 
 if TYPE_CHECKING:

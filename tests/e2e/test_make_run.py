@@ -18,7 +18,7 @@ import pytest
 
 from deploy.local.places import ROOT
 from deploy.local.ports import HOST, Reservation
-from deploy.local.readiness import ask_ready
+from deploy.local.programs.readiness import ask_ready
 from tools.support.processes.process_table import Process, alive, descendants
 from tools.support.waiting import wait_until
 

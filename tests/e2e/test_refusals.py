@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from services.approval.domain.refusal_reasons import REASONS
-from services.approval.storage.refusals import ROWS_PER_ADDRESS
+from services.approval.storage.heartbeats.refusals import ROWS_PER_ADDRESS
 from services.gateway.replication.recent_refusals import REFUSALS_PER_ADDRESS_ENTRIES
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, CONTROL_UI_3, NODE_HOST, NODE_HOST_3

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deploy.local.errors import ChildDied
-from deploy.local.readiness import ask_ready
+from deploy.local.programs.readiness import ask_ready
 from tools.support.processes.process_table import alive, descendants
 from tools.support.processes.stack import Stack
 

@@ -15,8 +15,8 @@ import pytest
 
 from deploy.local.places import ROOT
 from deploy.local.ports import HOST, Reservation
-from deploy.local.readiness import ask_ready
-from deploy.local.services import gateway_program
+from deploy.local.programs.readiness import ask_ready
+from deploy.local.programs.services import gateway_program
 from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Credentials, Refused
 from shared.device.identity import DeviceKey

@@ -15,14 +15,14 @@ from services.approval.requests.dispatcher import RequestDispatcher
 from services.approval.requests.methods import Methods
 from services.approval.requests.secrets import SecretChecks
 from services.approval.requests.write_limiter import WriteLimiter
+from services.approval.storage.changes.transaction_log import TransactionLog
 from services.approval.storage.store import Store
-from services.approval.storage.transaction_log import TransactionLog
 from shared.bus.channels import NEWS, ask_channel
 from shared.bus.errors import Unavailable
 from shared.rpc.messages import encode
 from shared.rpc.responder import Responder
 from shared.secret_digests import SecretDigests
-from shared.settings import Secrets
+from shared.settings.environment import Secrets
 from tests.simulation.client import RedisClient
 from tests.simulation.gateway import BUS_SECRET
 from tests.simulation.metrics import NoMetrics

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ConnectionError as LostError
@@ -10,7 +9,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as LateError
 
 from services.approval.app import STORE_TIMEOUT_SECONDS
-from services.approval.storage.repairs import script
+from services.approval.storage.redis import load_script
 from tests.simulation import commands
 from tests.simulation.database import to_bytes
 
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
     from tests.simulation.world import Process
 
 _SCRIPTS: Final = {
-    **{script(f"{name}.lua"): name for name in ("commit", "beat", "repair", "check")},
     **{
-        files("services.approval.storage").joinpath(f"{name}.lua").read_text(): name
-        for name in ("lockout", "refusals")
+        load_script(f"{name}.lua", with_history=True): name
+        for name in ("commit", "beat", "repair", "check")
     },
+    **{load_script(f"{name}.lua"): name for name in ("lockout", "refusals")},
 }
 
 

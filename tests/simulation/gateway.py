@@ -19,7 +19,7 @@ from shared.rpc.requester import Requester
 from shared.rpc.responder_pool import ResponderPool
 from shared.secret_digests import SecretDigests
 from shared.server.socket_limiter import SocketLimiter
-from shared.settings import Secrets
+from shared.settings.environment import Secrets
 from tests.simulation.metrics import NoMetrics
 from tests.simulation.network import Line
 from tests.simulation.seal import SimulatedEnvelope

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.approval.domain.authorization import Caller
-    from services.approval.storage.transaction import Transaction
+    from services.approval.storage.changes.transaction import Transaction
     from tests.simulation.database import Database, Word
 
 

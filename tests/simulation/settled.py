@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from services.approval.storage.heartbeats.presence import presence_key
 from services.approval.storage.keys import HEAD
-from services.approval.storage.presence import presence_key
 from shared.rpc.messages import Position
 from tests.simulation.telling import head_of
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from services.approval.domain.audit import AuditEntry
-from services.approval.domain.records import Metadata, Pairing, Pending, Record, Token
+from services.approval.domain.records import AuditEntry, Metadata, Pairing, Pending, Record, Token
+from services.approval.storage.changes.transaction import Transaction, TransactionPlan
 from services.approval.storage.keys import call_key
 from services.approval.storage.store import Store
-from services.approval.storage.transaction import Transaction, TransactionPlan
 from shared.bus.redis_bus import make_client
 from shared.rpc.messages import Changed, HeartbeatQuestion, Position
 from shared.rpc.reports import Present, RefusalReport, Seen
@@ -29,7 +28,7 @@ from tests.support.clock import FakeClock
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from services.approval.storage.refusals import Entry as RefusalEntry
+    from services.approval.storage.heartbeats.refusals import Entry as RefusalEntry
     from tests.simulation.commands import Ask
     from tools.support.processes.redis import RedisServer
 

@@ -24,7 +24,7 @@ from shared.rpc.messages import (
     SecretAccepted,
 )
 from shared.secret_digests import SecretDigests
-from shared.settings import Secrets
+from shared.settings.environment import Secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from shared.addresses import ClientAddress, client_address, over_https
-from shared.forwarding import host_of
+from shared.addresses.client import ClientAddress, client_address, over_https
+from shared.addresses.forwarding import host_of
 
 TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
 PROXY = "10.0.0.1"

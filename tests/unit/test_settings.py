@@ -10,8 +10,8 @@ from services.approval import settings as approval_settings
 from services.approval.settings import read_settings as read_approval
 from services.gateway import settings as gateway_settings
 from services.gateway.settings import read_settings as read_gateway
-from shared.setting import Choice, Number, Secret
-from shared.settings import SettingsError, SettingsReader, is_bare_scheme
+from shared.settings.declarations import Choice, Number, Secret
+from shared.settings.environment import SettingsError, SettingsReader, is_bare_scheme
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -14,9 +14,9 @@ from services.approval.settings import read_settings as read_approval
 from services.gateway import settings as gateway
 from services.gateway.settings import read_settings as read_gateway
 from shared.bus.redis_bus import make_client
-from shared.redis_url import redis_url_problems
-from shared.setting import Choice, Number, Secret
-from shared.settings import SettingsError
+from shared.settings.declarations import Choice, Number, Secret
+from shared.settings.environment import SettingsError
+from shared.settings.redis_url import redis_url_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.typed_address import AddressError, approval_address, gateway_address, is_this_machine
+from shared.addresses.typed import AddressError, approval_address, gateway_address, is_this_machine
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from services.approval.metrics import Metrics as ApprovalMetrics
 from services.gateway import log_events as gateway_events
 from services.gateway import settings as gateway
 from services.gateway.metrics import Metrics as GatewayMetrics
-from shared import settings as common
 from shared.bus import log_events as bus_events
 from shared.observability import logs
+from shared.settings import environment as common
 from tools.docs.markdown import code, page, section, table
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from shared.observability.logs import LogEvent
-    from shared.setting import AnySetting
+    from shared.settings.declarations import AnySetting
 
 
 def settings() -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from shared.addresses.typed import AddressError, approval_address, gateway_address
 from shared.running import find_run
-from shared.typed_address import AddressError, approval_address, gateway_address
 from tools.load.client.target import BadTarget, read_target
 from tools.load.options import MAX_SOURCES, REMOTE, RUNNING, UsageError, make_parser
 from tools.load.plan import (

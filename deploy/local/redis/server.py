@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from deploy.local.errors import RedisTooOld
 from deploy.local.places import REDIS_6_USERS, REDIS_CONF, REDIS_USERS
 from deploy.local.ports import HOST
-from deploy.local.program import Program
+from deploy.local.programs.supervisor import Program
 from deploy.local.redis.call import RedisCallError, call_redis
 
 if TYPE_CHECKING:

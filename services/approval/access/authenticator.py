@@ -20,7 +20,7 @@ from services.approval.access import sessions
 from services.approval.access.csrf import check
 from services.approval.domain.lockout import ADMIN_TOKEN, NOTHING_HELD
 from services.approval.problems import CROSS_SITE, LOCKED_OUT, UNAUTHORIZED, ProblemError
-from shared.addresses import ClientAddress, over_https
+from shared.addresses.client import ClientAddress, over_https
 from shared.secret_digests import SecretDigests
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from shared.settings import origin_of
+from shared.settings.environment import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

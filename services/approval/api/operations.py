@@ -20,7 +20,7 @@ from services.approval.api.parameters import (
     Rotate,
 )
 from services.approval.backup.format import Line
-from services.approval.domain.audit import AuditEntry
+from services.approval.domain.records import AuditEntry
 from services.approval.schemas import devices as objects
 from services.approval.schemas import lockouts
 from services.approval.schemas.history import AuditPage, RestoreProgress

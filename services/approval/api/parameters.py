@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from services.approval.backup.format import Sha256  # noqa: TC001 (msgspec reads it)
 from services.approval.backup.records import KeptDevice  # noqa: TC001 (msgspec reads it)
-from services.approval.domain import fields, listing
+from services.approval.domain import listing, records
 from services.approval.schemas import lockouts
 from shared.protocol.connect import Role
 from shared.protocol.limits import (
@@ -19,8 +19,8 @@ from shared.protocol.limits import (
 )
 
 PARAMETERS: Final = {
-    "requestId": fields.RequestId,
-    "deviceId": fields.DeviceId,
+    "requestId": records.RequestId,
+    "deviceId": records.DeviceId,
     "role": Role,
     "credential": lockouts.Credential,
     "lockedAddress": lockouts.LockedAddress,
@@ -60,7 +60,7 @@ class RejectMany(msgspec.Struct, rename="camel", forbid_unknown_fields=True, fro
     """The requests to reject, exactly as they were shown to the operator."""
 
     request_ids: Annotated[
-        list[fields.RequestId], Meta(min_length=1, max_length=REJECT_LIMIT_REQUESTS)
+        list[records.RequestId], Meta(min_length=1, max_length=REJECT_LIMIT_REQUESTS)
     ]
 
 
@@ -172,7 +172,7 @@ class AuditQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     after: (
         Annotated[
-            fields.ChangeNumber,
+            records.ChangeNumber,
             Meta(description="Return the first entries with a higher number. Default: the newest."),
         ]
         | UnsetType
@@ -206,7 +206,7 @@ class EventsQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     after: (
         Annotated[
-            fields.ChangeNumber,
+            records.ChangeNumber,
             Meta(description="Start after this number; the header Last-Event-ID has precedence."),
         ]
         | UnsetType

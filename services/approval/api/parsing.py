@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import PayloadEncodingError
 from msgspec import UNSET
 
 from services.approval.api.parameters import PARAMETERS
-from services.approval.domain import fields
+from services.approval.domain import records
 from services.approval.problems import IDS, MALFORMED, MEDIA, TOO_LARGE, Ids, ProblemError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def resumed_from(request: web.Request, query: EventsQuery) -> int | None:
     if not any(given):
         return None if query.after is UNSET else query.after
     try:
-        return msgspec.convert(",".join(given), fields.ChangeNumber, strict=False)
+        return msgspec.convert(",".join(given), records.ChangeNumber, strict=False)
     except msgspec.ValidationError:
         raise ProblemError(MALFORMED, f"{LAST_EVENT_ID}: not an event id.") from None
 

@@ -24,7 +24,7 @@ from services.approval.domain.errors import StoreUnavailable
 from services.approval.problems import IDS, Ids, problem_response
 from shared.server.http_protocol import note_request
 from shared.server.strict_http import SERVER_NAME
-from shared.settings import path_of
+from shared.settings.environment import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from services.approval.metrics import Metrics
     from shared.clock import Clock
-    from shared.settings import Network
+    from shared.settings.environment import Network
 
 SOCKETS_LIMIT: Final = 1024
 """Max. connections of one replica."""

@@ -18,13 +18,13 @@ from aiohttp import web
 from services.approval.domain.authorization import OPERATOR
 from services.approval.domain.errors import StoreUnavailable
 from services.approval.problems import LISTENERS, RETRY_AFTER_SECONDS, ProblemError
-from services.approval.storage.changelog import Followed
+from services.approval.storage.changes.changelog import Followed
 from shared.rpc.messages import Position
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from services.approval.domain.audit import AuditEntry
+    from services.approval.domain.records import AuditEntry
     from services.approval.metrics import Metrics
     from services.approval.registry.registry import Registry
 

@@ -22,8 +22,11 @@ import msgspec
 from msgspec import Meta
 
 from services.approval.backup.records import KeptDevice, Moment, kept, unsound
-from services.approval.domain.audit import AuditEntry  # noqa: TC001 (as above)
-from services.approval.domain.fields import ChangeNumber, Count  # noqa: TC001 (msgspec reads them)
+from services.approval.domain.records import (  # noqa: TC001 (msgspec reads them)
+    AuditEntry,
+    ChangeNumber,
+    Count,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,9 +7,16 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from services.approval.domain.fields import DeviceId  # noqa: TC001 (msgspec reads it)
 from services.approval.domain.identities import APPROVED_LIMIT, as_seen
-from services.approval.domain.records import Identity, Metadata, Pairing, Record, Sighting, Token
+from services.approval.domain.records import (
+    DeviceId,
+    Identity,
+    Metadata,
+    Pairing,
+    Record,
+    Sighting,
+    Token,
+)
 from shared.protocol.connect import Role
 from shared.protocol.limits import LIST_LIMIT_ITEMS, TEXT_LIMIT_CHARACTERS
 from shared.protocol.signing import decode_public_key, device_id_of, encode_base64

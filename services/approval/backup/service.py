@@ -25,9 +25,9 @@ from services.approval.domain.errors import (
     UnsoundDevice,
 )
 from services.approval.domain.records import EXPIRED
+from services.approval.storage.changes.transaction import Transaction
+from services.approval.storage.heartbeats.presence import encode_sighting
 from services.approval.storage.keys import PAIRED, RESTORE, device_key, seen_key
-from services.approval.storage.presence import encode_sighting
-from services.approval.storage.transaction import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from services.approval.backup.format import Writer
     from services.approval.backup.records import KeptDevice
     from services.approval.domain.authorization import Caller
+    from services.approval.storage.changes.transaction_log import TransactionLog
     from services.approval.storage.store import Store
-    from services.approval.storage.transaction_log import TransactionLog
     from shared.rpc.messages import Position
 
 READ_DEVICES: Final = 200

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec.structs import replace
 
-from services.approval.domain import identities, local_clients
+from services.approval.domain import identities
 from services.approval.domain.pairing import approved
 from services.approval.domain.records import (
     PAIRED_SILENTLY,
@@ -20,7 +20,7 @@ from services.approval.domain.records import (
     Record,
     Token,
 )
-from shared.addresses import is_loopback, limit_key
+from shared.addresses.client import is_loopback, limit_key
 from shared.protocol.limits import SCOPES_HELD_LIMIT_ITEMS, SCOPES_LIMIT_ITEMS
 from shared.protocol.scopes import covers_all, normalised, union
 
@@ -34,6 +34,10 @@ REFRESH_MIN_MS: Final = 10_000
 """Min. time between refreshes of a pending request, so that a retry storm writes nothing."""
 
 _DEVICE_TOKEN_METHOD: Final = "device-token"  # noqa: S105 (the name of a method)
+_APPROVED_AS_LOCAL: Final = frozenset({"not-paired", "role-upgrade", "scope-upgrade"})
+_NATIVE_APPS: Final = frozenset(
+    {"openclaw-macos", "openclaw-linux", "openclaw-ios", "openclaw-android"}
+)
 
 
 class Admit(msgspec.Struct, frozen=True):
@@ -91,7 +95,7 @@ def authorize(
     reason = _pairing_problem(pairing, question)
     if reason is not None and _asks_too_much(record, question):
         return Deny("scope-mismatch")
-    if reason is not None and local_clients.approves(reason, question):
+    if reason is not None and _approved_as_local(reason, question):
         return _approve_locally(record, question, reason, now_ms=now_ms, draws=draws)
     if reason is not None:
         return _ask(record, pairing, question, reason, now_ms=now_ms, ttl_ms=ttl_ms, draws=draws)
@@ -284,3 +288,20 @@ def _metadata(claimed: Identity, address: str) -> Metadata:
         display_name=claimed.display_name,
         address="" if is_loopback(address) else address,
     )
+
+
+def _approved_as_local(reason: str, question: AuthorizeDevice) -> bool:
+    """Return whether a request for this reason is approved without a person.
+
+    Requires an operator on the gateway's own machine who proved the gateway token and asks only
+    for operator scopes. Changed metadata is accepted from native apps only.
+    """
+    if not question.trusted or question.role != "operator" or question.method != "token":
+        return False
+    if any(
+        scope != scope.strip() or not scope.startswith("operator.") for scope in question.scopes
+    ):
+        return False
+    if reason == "metadata-upgrade":
+        return question.client.id in _NATIVE_APPS and question.client.mode == "ui"
+    return reason in _APPROVED_AS_LOCAL

@@ -1,10 +1,11 @@
-"""Device records: pure values, stored as msgpack maps."""
+"""What is stored of devices and of the changes to them: pure values and their field types."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from services.approval.domain.errors import RequestOver, UnknownRole
 
@@ -16,6 +17,12 @@ VERSION_CHARACTERS: Final = 16
 PAIRED_BY_OWNER: Final = "owner"
 PAIRED_SILENTLY: Final = "silent"
 """Approved automatically, by the rule for trusted clients on the gateway's own machine."""
+
+RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
+DeviceId = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Milliseconds = Annotated[int, Meta(ge=0, description="Milliseconds since 1970.")]
+Count = Annotated[int, Meta(ge=0)]
+ChangeNumber = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 
 
 class Token(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -228,3 +235,21 @@ def active_token(pairing: Pairing, role: str) -> Token:
     if token is None or not token.active:
         raise UnknownRole
     return token
+
+
+class AuditEntry(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
+    """Who did what, and when. `id` is the change number; reading continues after it."""
+
+    action: str
+    device_id: str
+    actor: str
+    at_ms: int
+    request_id: str = ""
+    superseded_request_id: str = ""
+    role: str = ""
+    roles: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+    label: str = ""
+    address: str = ""
+    credential: str = ""
+    id: int = 0

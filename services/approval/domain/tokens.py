@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from shared.protocol.signing import encode_base64
 
 if TYPE_CHECKING:
-    from shared.settings import Secrets
+    from shared.settings.environment import Secrets
 
 TOKENS_REMEMBERED: Final = 2_048
 """Max. derived tokens cached for devices that reconnect."""

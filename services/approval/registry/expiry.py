@@ -10,15 +10,15 @@ import structlog
 from services.approval.domain import pairing
 from services.approval.domain.errors import StoreUnavailable
 from services.approval.domain.records import EXPIRED
-from services.approval.storage.transaction import Transaction, address_source
+from services.approval.storage.changes.transaction import Transaction, address_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
     from services.approval.domain.records import VersionedRecord
+    from services.approval.storage.changes.transaction_log import TransactionLog
     from services.approval.storage.store import Store
-    from services.approval.storage.transaction_log import TransactionLog
     from shared.clock import Clock
 
 ROUNDS_APART_SECONDS: Final = 5.0

@@ -13,15 +13,15 @@ import structlog
 
 from services.approval.domain.errors import StoreUnavailable
 from services.approval.registry import summaries
-from services.approval.storage import indexes
+from services.approval.storage.changes import indexes
 from shared.observability.health import Health
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.approval.metrics import Metrics
+    from services.approval.storage.changes.transaction_log import TransactionLog
     from services.approval.storage.store import Store
-    from services.approval.storage.transaction_log import TransactionLog
 
 LOOK_SECONDS: Final = 2.0
 """Pause between two checks."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from services.approval.domain.audit import AuditEntry
 from services.approval.domain.errors import NotAllowed, StoreUnavailable, UnknownLockout
 from services.approval.domain.lockout import REMEMBERED_MS, index_member
+from services.approval.domain.records import AuditEntry
+from services.approval.storage.changes.transaction import Transaction
 from services.approval.storage.keys import LOCKOUTS, guard_key, wrong_values_key
-from services.approval.storage.transaction import Transaction
-from shared.addresses import parse_address
+from shared.addresses.client import parse_address
 from shared.rpc.messages import Changed, Position
 
 if TYPE_CHECKING:
     from services.approval.domain.authorization import Caller
     from services.approval.domain.lockout import Lockout
+    from services.approval.storage.changes.transaction_log import TransactionLog
     from services.approval.storage.store import Store
-    from services.approval.storage.transaction_log import TransactionLog
 
 LISTED_LIMIT: Final = 1_000
 """Max. lock-outs listed; those that end last come first."""

@@ -13,21 +13,20 @@ from services.approval.domain.errors import NotAllowed, UnknownDevice, Unreadabl
 from services.approval.domain.identities import as_seen
 from services.approval.domain.listing import PageCursor, finds_device, part_of_requests
 from services.approval.domain.records import Pairing, Pending  # noqa: TC001 (as above)
+from services.approval.storage.heartbeats.presence import Standing
 from services.approval.storage.keys import device_key
-from services.approval.storage.presence import Standing
 from shared.protocol.scopes import ADMIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.approval.domain.audit import AuditEntry
     from services.approval.domain.authorization import Caller
     from services.approval.domain.listing import Wanted, WantedRequests
-    from services.approval.domain.records import Record, Sighting, VersionedRecord
-    from services.approval.storage.changelog import Followed
-    from services.approval.storage.presence import ApprovalReplica, GatewayReplica
-    from services.approval.storage.refusals import Entry as RefusalEntry
-    from services.approval.storage.refusals import OfDevice as RefusedDevice
+    from services.approval.domain.records import AuditEntry, Record, Sighting, VersionedRecord
+    from services.approval.storage.changes.changelog import Followed
+    from services.approval.storage.heartbeats.presence import ApprovalReplica, GatewayReplica
+    from services.approval.storage.heartbeats.refusals import Entry as RefusalEntry
+    from services.approval.storage.heartbeats.refusals import OfDevice as RefusedDevice
     from services.approval.storage.store import Store
     from shared.rpc.messages import Position
 

@@ -40,8 +40,8 @@ from services.approval.domain.records import (
 from services.approval.registry.lockouts import LockoutRegistry
 from services.approval.registry.queries import Paired, Queries, paired
 from services.approval.registry.rejections import Rejections, plan_rejections
+from services.approval.storage.changes.transaction import Transaction, device_source
 from services.approval.storage.keys import call_key, device_key
-from services.approval.storage.transaction import Transaction, device_source
 from shared.protocol.limits import LABEL_LIMIT_CHARACTERS
 from shared.protocol.scopes import ADMIN, first_uncovered
 from shared.rpc.messages import EVERY_ROLE
@@ -58,9 +58,9 @@ if TYPE_CHECKING:
         RequestNote,
         VersionedRecord,
     )
+    from services.approval.storage.changes.transaction import Source
+    from services.approval.storage.changes.transaction_log import TransactionLog
     from services.approval.storage.store import Store
-    from services.approval.storage.transaction import Source
-    from services.approval.storage.transaction_log import TransactionLog
 
 CONFLICTS_LIMIT: Final = 32
 """Max. attempts at a commit that conflicts with others."""

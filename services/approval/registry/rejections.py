@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.approval.domain.records import RequestNote, VersionedRecord
+    from services.approval.storage.changes.transaction import Transaction
     from services.approval.storage.store import Store
-    from services.approval.storage.transaction import Transaction
 
 UNKNOWN: Final = "unknown"
 """State of a request id that is neither pending nor ended within the last day."""

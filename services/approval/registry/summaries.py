@@ -5,19 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from services.approval.domain.audit import AuditEntry
-from services.approval.storage.keys import LEFT_OUT, counter_key
-from services.approval.storage.transaction import (
+from services.approval.domain.records import AuditEntry
+from services.approval.storage.changes.transaction import (
     ADDRESS_ENTRIES_PER_HOUR,
     DEVICE_ENTRIES_PER_HOUR,
     HOUR_MS,
     Transaction,
 )
+from services.approval.storage.keys import LEFT_OUT, counter_key
 from shared.rpc.messages import Changed, Position
 
 if TYPE_CHECKING:
+    from services.approval.storage.changes.transaction_log import TransactionLog
     from services.approval.storage.store import Store
-    from services.approval.storage.transaction_log import TransactionLog
 
 SUMMARISED: Final = "left-out"
 """Action of a summary in the audit log."""

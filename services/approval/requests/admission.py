@@ -25,7 +25,7 @@ from services.approval.domain.lockout import (
 from services.approval.requests.admission_commit import TRIES_LIMIT, AdmissionCommits
 from services.approval.requests.write_limiter import WriteKind
 from services.approval.storage.keys import device_key
-from shared.addresses import limit_key
+from shared.addresses.client import limit_key
 from shared.rpc.messages import Admitted, Denied, LockedOut, NeedsPairing, encode
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from services.approval.metrics import Metrics
     from services.approval.requests.admission_commit import PendingLimits
     from services.approval.requests.write_limiter import WriteLimiter
+    from services.approval.storage.changes.transaction_log import TransactionLog
     from services.approval.storage.store import Snapshot, Store
-    from services.approval.storage.transaction_log import TransactionLog
     from shared.rpc.messages import Answer, AuthorizeDevice, Position
     from shared.rpc.responder import Reply
     from shared.secret_digests import SecretDigests

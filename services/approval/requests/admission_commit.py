@@ -13,16 +13,16 @@ from services.approval.domain.errors import StoreUnavailable
 from services.approval.domain.records import DISPLACED, EXPIRED, SUPERSEDED
 from services.approval.registry.queries import PendingDevice
 from services.approval.schemas.devices import pending_json
+from services.approval.storage.changes.transaction import Transaction, address_source, device_source
 from services.approval.storage.keys import PENDING as PENDING_INDEX
 from services.approval.storage.keys import address_key, call_key
-from services.approval.storage.transaction import Transaction, address_source, device_source
 from shared.rpc.messages import Admitted, Answer, Position, TooManyPending, decode_answer, encode
 
 if TYPE_CHECKING:
     from services.approval.domain.records import VersionedRecord
     from services.approval.domain.tokens import TokenKeys
+    from services.approval.storage.changes.transaction_log import TransactionLog
     from services.approval.storage.store import Store
-    from services.approval.storage.transaction_log import TransactionLog
     from shared.rpc.messages import AuthorizeDevice
 
 TRIES_LIMIT: Final = 8

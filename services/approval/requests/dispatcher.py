@@ -12,7 +12,7 @@ import structlog
 from services.approval import log_events
 from services.approval.domain.errors import StoreUnavailable, TooLate
 from services.approval.requests.write_limiter import WriteKind
-from shared.addresses import limit_key
+from shared.addresses.client import limit_key
 from shared.rpc.messages import (
     AuthorizeDevice,
     Call,

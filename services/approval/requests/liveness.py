@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from services.approval import log_events
-from services.approval.domain.durability import durability_warnings
 from services.approval.domain.errors import RegistryError
 from shared.observability.health import Health
 from shared.rpc.messages import Alive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from services.approval.metrics import Metrics
     from services.approval.storage.store import Store
@@ -154,3 +153,28 @@ class LivenessPublisher:
         info = await self._store.info()
         self._store.has_replicas = info.get("connected_slaves", 0) > 0
         self._warnings = durability_warnings(info, await self._store.appendfsync())
+
+
+def durability_warnings(info: Mapping[str, Any], appendfsync: str | None) -> tuple[str, ...]:
+    """Return a warning, with its remedy, for each setting that weakens durability.
+
+    `info` is the reply to INFO; `appendfsync` is None if CONFIG GET is not permitted.
+    """
+    warnings = []
+    if not info.get("aof_enabled"):
+        warnings.append("appendonly is off: an approval may be lost when Redis restarts")
+    elif appendfsync is None:
+        warnings.append(
+            "appendfsync cannot be read (CONFIG GET is refused): see to it that it is always"
+        )
+    elif appendfsync != "always":
+        warnings.append(
+            f"appendfsync is {appendfsync}: the last approvals may be lost when the machine of "
+            "Redis fails; set it to always"
+        )
+    if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
+        warnings.append(
+            f"maxmemory-policy is {info.get('maxmemory_policy')}: records may be evicted; "
+            "set it to noeviction"
+        )
+    return tuple(warnings)

@@ -14,7 +14,7 @@ from services.approval import log_events
 from services.approval.domain.lockout import guessed_without_device
 from services.approval.domain.policy import valid_token
 from services.approval.storage.keys import device_key
-from shared.addresses import limit_key
+from shared.addresses.client import limit_key
 from shared.rpc.messages import (
     DEVICE_TOKEN,
     Denied,

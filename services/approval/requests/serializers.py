@@ -26,7 +26,7 @@ from shared.version import VERSION
 if TYPE_CHECKING:
     from services.approval.domain.records import Token
     from services.approval.registry.queries import Paired, PendingDevice
-    from services.approval.storage.presence import ApprovalReplica, GatewayReplica
+    from services.approval.storage.heartbeats.presence import ApprovalReplica, GatewayReplica
 
 GATEWAY_MODE = "gateway"
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from services.approval.domain.fields import Count, DeviceId, Milliseconds, RequestId
 from services.approval.domain.listing import write_position
+from services.approval.domain.records import Count, DeviceId, Milliseconds, RequestId
 from services.approval.schemas.refusals import LastRefusal, LastRefusedClaim  # noqa: TC001 (as above)
 from shared.protocol.connect import Role  # noqa: TC001 (as above)
 

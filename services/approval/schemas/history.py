@@ -7,8 +7,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from services.approval.domain.audit import AuditEntry  # noqa: TC001 (msgspec reads it)
-from services.approval.domain.fields import Count  # noqa: TC001 (as above)
+from services.approval.domain.records import (
+    AuditEntry,  # noqa: TC001 (msgspec reads it)
+    Count,  # noqa: TC001 (as above)
+)
 
 
 class RestoreProgress(msgspec.Struct, frozen=True):

@@ -8,14 +8,14 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
-from services.approval.domain.fields import Milliseconds  # noqa: TC001 (msgspec reads it)
+from services.approval.domain.records import Milliseconds  # noqa: TC001 (msgspec reads it)
 from services.approval.domain.refusal_reasons import reason_of
-from services.approval.storage.refusals import NOTHING_REFUSED
+from services.approval.storage.heartbeats.refusals import NOTHING_REFUSED
 
 if TYPE_CHECKING:
     from services.approval.schemas.devices import PairedDevice, WaitingRequest
-    from services.approval.storage.refusals import Entry
-    from services.approval.storage.refusals import OfDevice as Refused
+    from services.approval.storage.heartbeats.refusals import Entry
+    from services.approval.storage.heartbeats.refusals import OfDevice as Refused
 
 
 class Refusal(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from services.approval.domain.fields import Count  # noqa: TC001 (msgspec reads it)
+from services.approval.domain.records import Count  # noqa: TC001 (msgspec reads it)
 
 if TYPE_CHECKING:
     from services.approval.registry.queries import Replicas

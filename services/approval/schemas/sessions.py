@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from services.approval.domain.fields import Milliseconds  # noqa: TC001 (msgspec reads it)
+from services.approval.domain.records import Milliseconds  # noqa: TC001 (msgspec reads it)
 
 
 class OpenSession(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):

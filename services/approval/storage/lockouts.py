@@ -5,7 +5,6 @@ All state is in Redis and read for each attempt, so lock-outs start and end at a
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from services.approval.domain.errors import TooLate
@@ -23,7 +22,7 @@ from services.approval.domain.lockout import (
     read_guard,
 )
 from services.approval.storage.keys import LOCKOUTS, guard_key, wrong_values_key
-from services.approval.storage.reaching import reaching_redis
+from services.approval.storage.redis import load_script, reaching_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     from shared.clock import Clock
 
-_SCRIPT: Final = files("services.approval.storage").joinpath("lockout.lua").read_text()
+_SCRIPT: Final = load_script("lockout.lua")
 
 
 class LockoutStore:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from services.approval.storage.reaching import reaching_redis
+from services.approval.storage.redis import reaching_redis
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

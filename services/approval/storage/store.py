@@ -24,14 +24,19 @@ from services.approval.domain.records import (
     decode_record,
 )
 from services.approval.domain.records import PENDING as PENDING_STATE
-from services.approval.storage.address_book import AddressBook
-from services.approval.storage.audit_log import AuditLog
-from services.approval.storage.changelog import (
+from services.approval.storage.changes.audit_log import AuditLog
+from services.approval.storage.changes.changelog import (
     InvalidHead,
     UnreadableLog,
     changed_after,
     decode_head,
 )
+from services.approval.storage.changes.repairs import Repairs
+from services.approval.storage.changes.transaction import WRONG_TYPE
+from services.approval.storage.heartbeats.address_book import AddressBook
+from services.approval.storage.heartbeats.leases import Heartbeats, LivenessStore
+from services.approval.storage.heartbeats.presence import Presence
+from services.approval.storage.heartbeats.refusals import Refusals
 from services.approval.storage.keys import (
     CHANGES,
     HEAD,
@@ -43,14 +48,9 @@ from services.approval.storage.keys import (
     guard_key,
     request_key,
 )
-from services.approval.storage.leases import Heartbeats, LivenessStore
 from services.approval.storage.lockouts import LockoutStore
-from services.approval.storage.presence import Presence
-from services.approval.storage.reaching import reaching_redis
-from services.approval.storage.refusals import Refusals
-from services.approval.storage.repairs import Repairs
+from services.approval.storage.redis import reaching_redis
 from services.approval.storage.sessions import SessionStore
-from services.approval.storage.transaction import WRONG_TYPE
 from shared.redis.lost import is_lost
 
 if TYPE_CHECKING:

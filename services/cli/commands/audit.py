@@ -13,7 +13,7 @@ from services.cli.invocation import Command
 from services.cli.text.words import beginning, moment, safe
 
 if TYPE_CHECKING:
-    from services.approval.domain.audit import AuditEntry
+    from services.approval.domain.records import AuditEntry
     from services.cli.client import ApprovalClient
 
 PAGE_ENTRIES: Final = 1000

@@ -17,7 +17,7 @@ from services.cli.exits import Exit
 from services.cli.invocation import Command, Group, command_name
 from services.cli.text.words import escaped, safe
 from services.cli.upstream_config import as_commands, as_json5, preauth_limit, upstream_config
-from shared.settings import origin_of
+from shared.settings.environment import origin_of
 from shared.upstream import UPSTREAM_SECRET_MIN_CHARACTERS
 
 if TYPE_CHECKING:

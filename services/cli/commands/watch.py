@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
-from services.approval.domain.audit import AuditEntry
+from services.approval.domain.records import AuditEntry
 from services.cli.commands.audit import entry_parts
 from services.cli.context import Context, with_context_options
 from services.cli.errors import CommandError, OutcomeUnknown, Unreachable

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from shared.settings import SettingsError
+from shared.settings.environment import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

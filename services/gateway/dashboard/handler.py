@@ -28,14 +28,14 @@ from services.gateway.dashboard.paths import (
     place_of,
 )
 from services.gateway.dashboard.sending import STALL_SECONDS, Form, send
-from shared.addresses import client_address
+from shared.addresses.client import client_address
 from shared.observability.ops import json_response
-from shared.settings import SettingsError
+from shared.settings.environment import SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shared.settings import Network
+    from shared.settings.environment import Network
 
 _READ: Final = ("GET", "HEAD")
 _NO_AVATAR: Final = {"avatarUrl": None}

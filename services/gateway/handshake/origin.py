@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from shared.settings import shown
+from shared.settings.environment import shown
 
 if TYPE_CHECKING:
     from collections.abc import Container

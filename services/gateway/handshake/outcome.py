@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from shared.protocol.hello import Grant
     from shared.secret_digests import SecretDigests
-    from shared.settings import Secrets
+    from shared.settings.environment import Secrets
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from services.gateway.connections.hub import Hub
     from services.gateway.metrics import Metrics
     from shared.clock import Clock
-    from shared.settings import Network
+    from shared.settings.environment import Network
 
 HTTP_ROOM: Final = 64
 """Sockets allowed beyond the connection limit, for health checks and pages.

@@ -9,7 +9,7 @@ from services.gateway.handshake.origin import origin_problem
 from services.gateway.http.upgrade_request import UpgradeProblem
 from services.gateway.relay.rules.headers import ForwardedClient
 from services.gateway.relay.rules.http import SocketRoute, socket_route_of
-from shared.addresses import over_https
+from shared.addresses.client import over_https
 from shared.bus.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from services.gateway.relay.relay import Relay
     from services.gateway.session.context import SessionContext
-    from shared.addresses import ClientAddress
-    from shared.settings import Network
+    from shared.addresses.client import ClientAddress
+    from shared.settings.environment import Network
 
     Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 

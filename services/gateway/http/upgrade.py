@@ -23,7 +23,7 @@ from services.gateway.relay.handler import RelayHandler
 from services.gateway.relay.rules.headers import ForwardedClient
 from services.gateway.session.handler import SessionHandler
 from services.gateway.websocket.protocol import SocketParser, SocketProtocol
-from shared.addresses import over_https
+from shared.addresses.client import over_https
 from shared.server.clients import Clients
 from shared.server.http_protocol import TrackedRequestHandler
 from shared.server.strict_http import checked, is_other_version
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from services.gateway.metrics import Metrics
     from services.gateway.relay.relay import Relay
     from services.gateway.session.context import SessionContext
-    from shared.addresses import ClientAddress
+    from shared.addresses.client import ClientAddress
     from shared.server.socket_limiter import SocketLimiter
-    from shared.settings import Network
+    from shared.settings.environment import Network
 
     Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 

@@ -13,7 +13,7 @@ import re
 from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
-from shared.addresses import limit_key
+from shared.addresses.client import limit_key
 from shared.protocol.refusals import JOINING
 from shared.rpc.reports import RefusalReport
 

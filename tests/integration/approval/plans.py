@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.approval.domain.audit import AuditEntry
-from services.approval.storage.transaction import TransactionPlan
-from services.approval.storage.transaction_log import TransactionLog
+from services.approval.domain.records import AuditEntry
+from services.approval.storage.changes.transaction import TransactionPlan
+from services.approval.storage.changes.transaction_log import TransactionLog
 from shared.rpc.messages import Changed, Position
 
 if TYPE_CHECKING:
+    from services.approval.storage.changes.transaction_log import Committed
     from services.approval.storage.store import Store
-    from services.approval.storage.transaction_log import Committed
 
 
 def plan(changes: int = 1) -> TransactionPlan:

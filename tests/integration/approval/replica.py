@@ -28,8 +28,8 @@ from services.approval.requests.methods import Methods
 from services.approval.requests.secrets import SecretChecks
 from services.approval.requests.write_limiter import WriteLimiter
 from services.approval.settings import Settings, read_settings
+from services.approval.storage.changes.transaction_log import TransactionLog
 from services.approval.storage.store import Store
-from services.approval.storage.transaction_log import TransactionLog
 from shared.bus.redis_bus import make_client
 from shared.observability.health import Health, Readiness
 from shared.observability.ops import OpsViews

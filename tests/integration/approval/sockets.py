@@ -22,7 +22,7 @@ from shared.rpc.messages import (
 )
 
 if TYPE_CHECKING:
-    from services.approval.domain.audit import AuditEntry
+    from services.approval.domain.records import AuditEntry
     from tests.integration.approval.replica import Replica
     from tests.unit.approval.devices import Device
 

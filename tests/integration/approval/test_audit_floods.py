@@ -8,7 +8,7 @@ import pytest
 
 from services.approval.domain.authorization import OPERATOR
 from services.approval.registry import summaries
-from services.approval.storage import transaction as plans
+from services.approval.storage.changes import transaction as plans
 from services.approval.storage.keys import AUDIT, DECISIONS, LEFT_OUT
 from shared.rpc.messages import Position
 from tests.unit.approval.devices import Device

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from services.approval.storage.keys import AUDIT, CHANGES, DECISIONS, HEAD
-from services.approval.storage.repairs import script
+from services.approval.storage.redis import load_script
 from shared.rpc.messages import Changed, Position
 from tests.integration.approval.plans import plan, run
 
@@ -82,7 +82,11 @@ class TestNumbers:
             encoded, *blobs = attempt.arguments()
             shorter = msgspec.msgpack.encode(msgspec.msgpack.decode(encoded) | {"kept": (3, 5, 2)})
             await here.redis.eval(
-                script("commit.lua"), len(attempt.keys), *attempt.keys, shorter, *blobs
+                load_script("commit.lua", with_history=True),
+                len(attempt.keys),
+                *attempt.keys,
+                shorter,
+                *blobs,
             )
         numbers = {
             key: [entry_id for entry_id, _ in await here.redis.xrange(key)]

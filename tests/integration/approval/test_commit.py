@@ -9,13 +9,13 @@ import pytest
 
 from services.approval.domain.errors import StoreUnavailable
 from services.approval.domain.records import VERSION_CHARACTERS
-from services.approval.storage.transaction import CALLS_KEPT_MS, TransactionPlan
+from services.approval.storage.changes.transaction import CALLS_KEPT_MS, TransactionPlan
 from tests.integration.approval.plans import plan, run
 from tests.integration.approval.replica import everything
 
 if TYPE_CHECKING:
+    from services.approval.storage.changes.transaction_log import Committed
     from services.approval.storage.store import Store
-    from services.approval.storage.transaction_log import Committed
     from tests.integration.approval.replica import Replica
     from tests.support.clock import FakeClock
     from tools.support.processes.redis import RedisServer

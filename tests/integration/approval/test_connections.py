@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from shared.settings import Network
+    from shared.settings.environment import Network
 
 LIMIT: Final = 3
 ASKING: Final = b"GET %s HTTP/1.1\r\nHost: approval\r\n\r\n"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from services.approval.domain.audit import AuditEntry
 from services.approval.domain.authorization import OPERATOR
+from services.approval.domain.records import AuditEntry
+from services.approval.storage.changes.transaction import TransactionPlan
 from services.approval.storage.keys import AUDIT, CHANGES, HEAD
-from services.approval.storage.transaction import TransactionPlan
 from shared.rpc.messages import Changed, Position
 from tests.integration.approval.operator import BEARER, HARDENING, Operator
 from tests.integration.approval.replica import replica

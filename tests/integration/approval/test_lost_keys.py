@@ -9,7 +9,14 @@ import pytest
 from services.approval.domain.errors import StoreUnavailable
 from services.approval.metrics import Metrics
 from services.approval.registry.integrity import Integrity
-from services.approval.storage.indexes import rebuild
+from services.approval.storage.changes.indexes import rebuild
+from services.approval.storage.changes.repairs import HISTORIES_APART
+from services.approval.storage.heartbeats.presence import (
+    APPROVALS,
+    GATEWAYS,
+    PRESENCE_VERSION,
+    presence_key,
+)
 from services.approval.storage.keys import (
     AUDIT,
     CHANGES,
@@ -20,8 +27,6 @@ from services.approval.storage.keys import (
     PENDING,
     address_key,
 )
-from services.approval.storage.presence import APPROVALS, GATEWAYS, PRESENCE_VERSION, presence_key
-from services.approval.storage.repairs import HISTORIES_APART
 from shared.rpc.messages import HeartbeatQuestion, Position
 from shared.rpc.reports import Seen
 from tests.integration.approval.plans import plan, run

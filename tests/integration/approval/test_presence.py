@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from services.approval.domain.authorization import OPERATOR
-from services.approval.storage.presence import (
-    GATEWAYS,
-    presence_key,
-)
+from services.approval.storage.heartbeats.presence import GATEWAYS, presence_key
 from shared.rpc.messages import HeartbeatQuestion, Position
 from shared.rpc.reports import Present, Seen
 from tests.integration.approval.heartbeats import Gateway, gateways, redis_ms

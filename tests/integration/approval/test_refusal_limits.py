@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from services.approval.storage.keys import REFUSED, refused_key
-from services.approval.storage.refusals import (
+from services.approval.storage.heartbeats.refusals import (
     ADDRESSES_LIMIT,
     APART_MS,
     KEPT_MS,
@@ -18,6 +17,7 @@ from services.approval.storage.refusals import (
     REPORTS_LIMIT,
     ROWS_PER_ADDRESS,
 )
+from services.approval.storage.keys import REFUSED, refused_key
 from services.gateway.replication.recent_refusals import REFUSALS_PER_BEAT_ENTRIES
 from shared.rpc.messages import (
     HeartbeatQuestion,

@@ -9,7 +9,7 @@ import pytest
 
 from services.approval.domain.authorization import OPERATOR, Caller
 from services.approval.domain.errors import NotAllowed
-from services.approval.storage.presence import (
+from services.approval.storage.heartbeats.presence import (
     ALIVE_KEPT_MS,
     APPROVALS,
     approval_key,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from services.approval.domain.audit import AuditEntry
+from services.approval.domain.records import AuditEntry
 from services.approval.metrics import Metrics
 from services.approval.registry.integrity import Integrity
 from services.approval.storage.keys import AUDIT, CHANGES, HEAD, PAIRED, device_key

@@ -27,8 +27,8 @@ from tests.unit.approval.devices import Device
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from services.approval.storage.transaction import TransactionPlan
-    from services.approval.storage.transaction_log import Committed
+    from services.approval.storage.changes.transaction import TransactionPlan
+    from services.approval.storage.changes.transaction_log import Committed
     from shared.rpc.messages import Call
     from tests.integration.approval.replica import Replica
 

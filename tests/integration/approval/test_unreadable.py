@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.approval.domain.lockout import FAILURES_LIMIT
+from services.approval.storage.heartbeats.refusals import (
+    REFUSALS_VERSION,
+    REFUSED_ADDRESSES,
+    REFUSED_ROWS,
+)
 from services.approval.storage.keys import (
     AUDIT,
     LOCKOUTS,
@@ -21,7 +26,6 @@ from services.approval.storage.keys import (
     seen_key,
     wrong_values_key,
 )
-from services.approval.storage.refusals import REFUSALS_VERSION, REFUSED_ADDRESSES, REFUSED_ROWS
 from shared.rpc.messages import Admitted, NeedsPairing, decode_answer
 from shared.rpc.reports import RefusalReport
 from tests.unit.approval.devices import Device

@@ -46,7 +46,7 @@ from shared.secret_digests import SecretDigests
 from shared.server.accept import BulkAcceptor
 from shared.server.http_protocol import KEEPALIVE_SECONDS, TrackedRequestHandler
 from shared.server.sockets import open_sockets
-from shared.settings import Secrets
+from shared.settings.environment import Secrets
 from tests.support.clock import FakeClock, turns
 from tests.support.raw_socket import RawSocket
 from tools.support.peers import admit
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from services.gateway.connections.connection import Connection
     from services.gateway.dashboard.handler import Dashboard
     from shared.device.profile import Profile
-    from shared.settings import Network
+    from shared.settings.environment import Network
 
 HOST: Final = "127.0.0.1"
 TOKEN: Final = "the gateway token of these tests"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from deploy.local.services import gateway_program
+from deploy.local.programs.services import gateway_program
 from tools.support.processes.processes import Processes
 from tools.support.processes.service import ServiceProcess
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from deploy.local.program import Program
+    from deploy.local.programs.supervisor import Program
     from tools.support.processes.redis import RedisServer
 
 BUS_SECRET: Final = "the bus secret of these tests: long enough"

@@ -13,7 +13,7 @@ import pytest
 
 from deploy.local.errors import ChildDied
 from deploy.local.places import ROOT
-from deploy.local.program import Program
+from deploy.local.programs.supervisor import Program
 from tools.support.processes.process_table import alive, descendants
 from tools.support.processes.processes import Child, Processes
 from tools.support.waiting import wait_until
@@ -100,7 +100,7 @@ class TestNothingIsLeft:
         runner = (
             "import sys, signal\n"
             "from pathlib import Path\n"
-            "from deploy.local.program import Program\n"
+            "from deploy.local.programs.supervisor import Program\n"
             "from tools.support.processes.processes import Processes\n"
             "processes = Processes()\n"
             "program = Program('stub', [sys.executable, '-c', sys.argv[1]], {}, Path(sys.argv[2]))\n"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from services.approval.domain import pairing, policy
 from services.approval.domain.tokens import TokenKeys
-from shared.settings import Secrets
+from shared.settings.environment import Secrets
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:

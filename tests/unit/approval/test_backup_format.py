@@ -11,8 +11,15 @@ from msgspec.structs import replace
 
 from services.approval.backup.format import BrokenBackup, Writer, read
 from services.approval.backup.records import KeptDevice, kept, record_of, sighting_of, unsound
-from services.approval.domain.audit import AuditEntry
-from services.approval.domain.records import Identity, Metadata, Pairing, Record, Sighting, Token
+from services.approval.domain.records import (
+    AuditEntry,
+    Identity,
+    Metadata,
+    Pairing,
+    Record,
+    Sighting,
+    Token,
+)
 from tests.unit.approval.devices import Device
 
 SEEN = Sighting(1_700_000_000_500, "connect", "203.0.113.9", {"operator": 1_700_000_000_400})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from services.approval.domain.audit import AuditEntry
 from services.approval.domain.errors import StoreUnavailable
-from services.approval.storage.changelog import (
+from services.approval.domain.records import AuditEntry
+from services.approval.storage.changes.changelog import (
     Followed,
     UnreadableLog,
     changed_after,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.approval.domain.durability import durability_warnings
+from services.approval.requests.liveness import durability_warnings
 
 SOUND: dict[str, Any] = {"aof_enabled": 1, "maxmemory": 0, "maxmemory_policy": "noeviction"}
 

@@ -16,14 +16,14 @@ from services.approval.registry.expiry import (
     ROUNDS_APART_SECONDS,
     Expiry,
 )
-from services.approval.storage.transaction_log import Committed
+from services.approval.storage.changes.transaction_log import Committed
 from shared.rpc.messages import Position
 from tests.support.clock import FakeClock, run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.approval.storage.transaction import Transaction
+    from services.approval.storage.changes.transaction import Transaction
 
 TTL_MS = 60_000
 ROUND_TRIP_SECONDS = 0.024

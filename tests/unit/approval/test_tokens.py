@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.approval.domain.tokens import TokenKeys, draw_request_id, draw_token_id
 from shared.protocol.signing import decode_base64
-from shared.settings import Secrets
+from shared.settings.environment import Secrets
 
 OLD, NEW = "an-old-token-secret-0123456789-0123", "a-new-token-secret-0123456789-0123"
 PARTS = ("device", "operator", "token id")

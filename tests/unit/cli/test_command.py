@@ -18,7 +18,7 @@ from services.approval import settings as approval_settings
 from services.cli.config import Config
 from services.cli.root import latchkey
 from services.gateway import settings as gateway_settings
-from shared.setting import SECRET_MIN_CHARACTERS, Secret
+from shared.settings.declarations import SECRET_MIN_CHARACTERS, Secret
 from tests.unit.cli.fake_api import (
     DEVICE_ID,
     REQUEST_ID,

@@ -11,8 +11,8 @@ import pytest
 
 from deploy.local.announcement import announcement
 from deploy.local.places import DEFAULT_DATA_DIR
+from deploy.local.programs.services import ADMIN_TOKEN, GATEWAY_TOKEN, SECRETS
 from deploy.local.secrets_file import load_secrets
-from deploy.local.services import ADMIN_TOKEN, GATEWAY_TOKEN, SECRETS
 from deploy.local.settings import RunSettings
 
 if TYPE_CHECKING:

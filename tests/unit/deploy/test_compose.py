@@ -9,8 +9,8 @@ import pytest
 
 from deploy.compose_secrets import main
 from deploy.local.places import ROOT
+from deploy.local.programs.services import SECRETS
 from deploy.local.secrets_file import load_secrets
-from deploy.local.services import SECRETS
 from services.approval.settings import read_settings as read_approval
 from services.gateway.settings import read_settings as read_gateway
 from tools.support.yaml_file import load_yaml

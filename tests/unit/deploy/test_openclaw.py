@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from deploy.local import openclaw as module
 from deploy.local.errors import BadSetting, OpenClawUnusable
-from deploy.local.openclaw import OpenClaw
+from deploy.local.programs import openclaw as module
+from deploy.local.programs.openclaw import OpenClaw
 from deploy.local.settings import read_settings
 
 if TYPE_CHECKING:

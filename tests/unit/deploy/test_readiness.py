@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from deploy.local.ports import HOST, Reservation
-from deploy.local.readiness import ReadyAnswer, ReadyProcesses, ask_ready
+from deploy.local.programs.readiness import ReadyAnswer, ReadyProcesses, ask_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

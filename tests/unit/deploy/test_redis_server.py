@@ -243,7 +243,7 @@ class TestWhatIsWritten:
     @pytest.mark.parametrize("template", [REDIS_USERS, REDIS_6_USERS], ids=lambda path: path.name)
     def test_approval_may_do_what_its_scripts_do(self, template: Path) -> None:
         said = "".join(
-            path.read_text() for path in (ROOT / "services/approval/storage").glob("*.lua")
+            path.read_text() for path in (ROOT / "services/approval/storage/scripts").glob("*.lua")
         )
         used = set(re.findall(r"redis\.call\('(\w+)'", said)) | set(
             re.findall(r"(?:of_presence|return redis\.call)\('(\w+)'", said)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deploy.local.services import SECRETS, approval_program, gateway_program
+from deploy.local.programs.services import SECRETS, approval_program, gateway_program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,8 +23,8 @@ RUN: Final = """
 import json, sys, time
 from pathlib import Path
 from deploy.local.errors import RunError
-from deploy.local.program import Program
-from deploy.local.supervisor import Supervisor
+from deploy.local.programs.supervisor import Program
+from deploy.local.programs.supervisor import Supervisor
 
 directory, stages, seconds, failure = Path(sys.argv[1]), *map(json.loads, sys.argv[2:])
 programs = [

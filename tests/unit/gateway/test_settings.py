@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.gateway.settings import read_settings
-from shared.settings import SettingsError
+from shared.settings.environment import SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import ResponseError
 
 from services.approval.domain.errors import StoreUnavailable
-from services.approval.storage.reaching import reaching_redis
+from services.approval.storage.redis import reaching_redis
 from shared.redis.lost import is_lost
 
 CLOSED_UVLOOP = "unable to perform operation on <TCPTransport closed=True>; the handler is closed"

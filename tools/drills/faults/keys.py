@@ -5,6 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from services.approval.storage.heartbeats.presence import (
+    APPROVALS,
+    GATEWAYS,
+    PRESENCE_VERSION,
+    presence_key,
+)
 from services.approval.storage.keys import (
     AUDIT,
     CHANGES,
@@ -16,7 +22,6 @@ from services.approval.storage.keys import (
     PENDING,
     device_key,
 )
-from services.approval.storage.presence import APPROVALS, GATEWAYS, PRESENCE_VERSION, presence_key
 from tools.drills.fault import Back, Fault, Hits, Promise
 from tools.drills.stack.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
 

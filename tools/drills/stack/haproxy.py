@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from deploy.local.places import ROOT
 from deploy.local.ports import HOST, Reservation
-from deploy.local.program import Program
-from deploy.local.readiness import ask_ready
+from deploy.local.programs.readiness import ask_ready
+from deploy.local.programs.supervisor import Program
 from tools.support.processes.processes import Processes
 from tools.support.waiting import wait_until
 

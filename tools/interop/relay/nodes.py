@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tools.interop.cases import Case
 from tools.interop.facts import Facts, Unexpected, either
-from tools.interop.relay.node_host import NodeHost
-from tools.interop.relay.owner import OwnersCommand
+from tools.interop.relay.programs.node_host import NodeHost
+from tools.interop.relay.programs.owner import OwnersCommand
 from tools.interop.relay.setup import until
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from services.gateway import log_events
 from shared.protocol.closing import CloseCode
 from tools.interop.cases import Case
 from tools.interop.facts import Facts, Unexpected, either
-from tools.interop.relay.node_host import NodeHost
-from tools.interop.relay.owner import OwnersCommand
+from tools.interop.relay.programs.node_host import NodeHost
+from tools.interop.relay.programs.owner import OwnersCommand
 from tools.interop.relay.setup import Relayed, until
 from tools.interop.ui.scenario import CONNECTED, CONTROL_UI
 

@@ -20,8 +20,8 @@ from shared.device.handshake import Admitted
 from shared.device.profile import CLI
 from shared.upstream import RELAY_SCOPES, RELAY_USER, header_names
 from tools.interop.facts import Unexpected
-from tools.interop.relay.model_provider import model_provider
-from tools.interop.relay.upstream_process import UpstreamProcess
+from tools.interop.relay.programs.model_provider import model_provider
+from tools.interop.relay.programs.upstream_process import UpstreamProcess
 from tools.support.actors import Operator, SimulatedDevice
 from tools.support.processes.stack import Stack
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.device.profile import Profile
-    from tools.interop.relay.model_provider import ModelProvider
+    from tools.interop.relay.programs.model_provider import ModelProvider
     from tools.support.processes.service import ServiceProcess
 
 SECRET: Final = "upstream-secret-of-32-characters"

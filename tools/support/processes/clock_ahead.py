@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deploy.local.program import Program
+    from deploy.local.programs.supervisor import Program
 
 _NANOSECONDS = 1_000_000_000
 

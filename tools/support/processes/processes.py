@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from deploy.local.program import Program
+    from deploy.local.programs.supervisor import Program
 
 _GUARD: Final = Path(__file__).with_name("guard.py")
 

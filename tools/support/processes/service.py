@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from deploy.local.ports import HOST, Reservation
-from deploy.local.readiness import ReadyAnswer, ask_ready
+from deploy.local.programs.readiness import ReadyAnswer, ask_ready
 from tools.support.processes.clock_ahead import with_clock_ahead
 from tools.support.waiting import wait_until
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from deploy.local.program import Program
+    from deploy.local.programs.supervisor import Program
     from tools.support.processes.processes import Child, Processes
 
 Env = dict[str, str]

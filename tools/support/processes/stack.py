@@ -6,7 +6,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final, Self
 
-from deploy.local.services import (
+from deploy.local.programs.services import (
     ADMIN_TOKEN,
     GATEWAY_TOKEN,
     SECRETS,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from deploy.local.program import Program
+    from deploy.local.programs.supervisor import Program
     from deploy.local.redis.binary import RedisBinary
 
 # Environment variables that the services inherit; their settings come from the test alone.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.cli.doctor import causes
 from services.cli.doctor.journey import Wrong
-from shared.addresses import is_loopback
+from shared.addresses.client import is_loopback
 
 if TYPE_CHECKING:
     from services.cli.doctor.journey import Journey

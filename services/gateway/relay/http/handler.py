@@ -25,7 +25,7 @@ from services.gateway.relay.rules.headers import (
     scopes_header,
 )
 from services.gateway.relay.rules.http import Access, access_of, request_headers, response_headers
-from shared.addresses import client_address, over_https
+from shared.addresses.client import client_address, over_https
 from shared.observability.ops import json_response
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from services.gateway.metrics import Metrics
     from services.gateway.relay.http.bearers import Bearers
     from services.gateway.relay.relay import Relay
-    from shared.addresses import ClientAddress
-    from shared.settings import Network
+    from shared.addresses.client import ClientAddress
+    from shared.settings.environment import Network
 
 CONNECTIONS_LIMIT: Final = 64
 """How many HTTP connections one gateway has to the upstream; more requests wait for one."""

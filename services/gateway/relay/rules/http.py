@@ -19,7 +19,7 @@ from shared.device_tokens import may_be_derived, owner_and_token
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shared.settings import Secrets
+    from shared.settings.environment import Secrets
 
 BARE_TOKEN_SCOPES: Final = ("operator.read",)
 """What the gateway token alone may do over HTTP: the dashboard reads before it connects."""

@@ -10,7 +10,7 @@ import pytest
 from services.gateway.dashboard import files as dashboard_files
 from services.gateway.dashboard.compression import COMPRESSED_MIN_BYTES, Compressed
 from services.gateway.dashboard.files import ChangedSinceStartError, list_files, read_piece
-from shared.settings import SettingsError
+from shared.settings.environment import SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path

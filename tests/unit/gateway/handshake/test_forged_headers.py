@@ -9,7 +9,7 @@ import pytest
 from multidict import CIMultiDict
 
 from services.gateway.handshake.outcome import RequestInfo
-from shared.addresses import client_address
+from shared.addresses.client import client_address
 from shared.device.profile import CONTROL_UI
 from tests.support.attempts import (
     connect,

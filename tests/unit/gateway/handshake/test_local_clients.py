@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 
 from services.gateway.handshake.handshake import Handshake, State
 from services.gateway.handshake.outcome import Accepted, Effect
-from shared.addresses import client_address
+from shared.addresses.client import client_address
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST, REFERENCE, Profile
 from shared.protocol.refusals import Refusal
 from shared.rpc.messages import AuthorizeDevice, ReportSecret

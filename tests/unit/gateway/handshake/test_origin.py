@@ -13,7 +13,7 @@ from services.gateway.handshake.origin import (
     origin_problem,
 )
 from services.gateway.settings import read_settings
-from shared.settings import SettingsError
+from shared.settings.environment import SettingsError
 
 EXTENSION = "chrome-extension://abcdefghijklmnopabcdefghijklmnop"
 CUSTOM = [

@@ -20,7 +20,7 @@ from services.gateway.relay.rules.http import (
 )
 from shared.device_tokens import with_device_id
 from shared.protocol.signing import encode_base64
-from shared.settings import Secrets
+from shared.settings.environment import Secrets
 
 HEX_TOKEN = "0123456789abcdef" * 4
 DERIVED = encode_base64(secrets.token_bytes(32))

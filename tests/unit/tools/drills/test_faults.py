@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from services.approval.storage import keys, presence
+from services.approval.storage import keys
+from services.approval.storage.heartbeats import presence
 from tools.drills.faults import ALL
 from tools.drills.stack.settings import APPROVALS, GATEWAYS
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from shared.forwarding import forwarded_from_the_right, from_the_right, host_of
+from shared.addresses.forwarding import forwarded_from_the_right, from_the_right, host_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from shared.settings import Network
+    from shared.settings.environment import Network
 
 FORWARDING_HEADERS: Final = (
     "X-Real-IP",

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from services.approval.domain.errors import StoreUnavailable, TooLate, UnreadableRecord
+from services.approval.storage.changes.repairs import REPAIRS_LIMIT
 from services.approval.storage.keys import CONFIRMED, call_key
-from services.approval.storage.reaching import reaching_redis
-from services.approval.storage.repairs import REPAIRS_LIMIT, script
+from services.approval.storage.redis import load_script, reaching_redis
 from shared.redis.lost import is_lost
 from shared.rpc.messages import Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from services.approval.storage.changes.transaction import Transaction, TransactionPlan
     from services.approval.storage.store import Store
-    from services.approval.storage.transaction import Transaction, TransactionPlan
     from shared.rpc.messages import Changed
 
 WAIT_MS: Final = 1_000
@@ -44,7 +44,7 @@ class TransactionLog:
     def __init__(self, store: Store, tell: Callable[[Changed], None]) -> None:
         self._store = store
         self._client: Any = store.client
-        self._script = store.client.register_script(script("commit.lua"))
+        self._script = store.client.register_script(load_script("commit.lua", with_history=True))
         self._tell = tell
 
     async def commit(self, transaction: Transaction) -> Committed:

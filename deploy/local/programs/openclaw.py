@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from deploy.local.errors import OpenClawUnusable
 from deploy.local.places import OPENCLAW_PACKAGE, ROOT, shown
 from deploy.local.ports import HOST
-from deploy.local.program import Program
+from deploy.local.programs.supervisor import Program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,14 +7,13 @@ its id. For all other clients each address has a short list, so a flood displace
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from services.approval.storage.keys import PAIRED, PENDING, REFUSED, refused_key
-from services.approval.storage.reaching import reaching_redis
-from shared.addresses import is_loopback, limit_key
+from services.approval.storage.redis import load_script, reaching_redis
+from shared.addresses.client import is_loopback, limit_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +40,7 @@ ADDRESSES_LIMIT: Final = 250
 REPORTS_LIMIT: Final = 50
 """Max. reports read per heartbeat; gateways send no more."""
 
-_SCRIPT: Final = files("services.approval.storage").joinpath("refusals.lua").read_text()
+_SCRIPT: Final = load_script("refusals.lua")
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 

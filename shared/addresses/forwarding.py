@@ -1,6 +1,6 @@
 """Parses X-Forwarded-For, X-Real-IP and Forwarded. Pure.
 
-Which peers to trust is decided in `shared.addresses`.
+Which peers to trust is decided in `shared.addresses.client`.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import os
 import shlex
 import signal
 import time
+from dataclasses import dataclass
 from functools import partial
 from io import StringIO
 from multiprocessing import connection
@@ -27,9 +28,9 @@ from deploy.local.errors import ChildDied, SettingsRefused
 from deploy.local.places import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
-    from deploy.local.program import Program
 
 EXIT_SETTINGS: Final = 78
 """Exit status of a service with invalid settings."""
@@ -39,6 +40,18 @@ STOP_SECONDS: Final = 30.0
 """Maximum time for each stage to stop before it is killed; a second signal skips the wait."""
 POLL_SECONDS: Final = 0.05
 WATCH_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A command, its whole environment, and the file to which its output is appended."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str]
+    log: Path
+    checks_settings: bool = False
+    """Whether it exits at once if its settings are invalid, as the services do."""
 
 
 class Supervisor(Manager):

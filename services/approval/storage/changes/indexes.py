@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from services.approval.storage.changes.transaction import TransactionPlan
 from services.approval.storage.keys import PAIRED, PENDING, address_key, device_key
-from services.approval.storage.transaction import TransactionPlan
 
 if TYPE_CHECKING:
     from services.approval.domain.records import VersionedRecord
+    from services.approval.storage.changes.transaction_log import TransactionLog
     from services.approval.storage.store import Store
-    from services.approval.storage.transaction_log import TransactionLog
 
 INDEXED_AT_ONCE: Final = 100
 """Records that one commit adds to the indexes."""

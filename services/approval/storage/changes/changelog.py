@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from services.approval.domain.audit import AuditEntry
 from services.approval.domain.errors import StoreUnavailable
+from services.approval.domain.records import AuditEntry
 from shared.rpc.messages import Changed, Position
 
 if TYPE_CHECKING:

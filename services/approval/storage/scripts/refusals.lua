@@ -9,10 +9,10 @@
 -- ARGV  1 boot id of the gateway  2 time its heartbeat was written, ms  3 retention, ms
 --       4 pause between attempts that starts a new run, ms
 --       5 max. rows of an address  6 max. addresses
---       7.. each report, as packed by services/approval/storage/refusals.py
+--       7.. each report, as packed by services/approval/storage/heartbeats/refusals.py
 --
 -- Entries and rows are maps; the names of their fields are in
--- services/approval/storage/refusals.py.
+-- services/approval/storage/heartbeats/refusals.py.
 
 local gateway, now = ARGV[1], tonumber(ARGV[2])
 local kept, apart = tonumber(ARGV[3]), tonumber(ARGV[4])

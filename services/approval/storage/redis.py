@@ -1,7 +1,8 @@
-"""Maps lost connections and failures of Redis to StoreUnavailable."""
+"""Calls to Redis: failures become StoreUnavailable, and Lua scripts are loaded here."""
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from services.approval.domain.errors import StoreUnavailable
@@ -33,3 +34,10 @@ _REACHING = _Reaching()
 def reaching_redis() -> _Reaching:
     """Raise StoreUnavailable if Redis fails inside the context."""
     return _REACHING
+
+
+def load_script(name: str, *, with_history: bool = False) -> str:
+    """Return the source of a Lua script, if asked for with history.lua prepended."""
+    folder = files("services.approval.storage.scripts")
+    source = folder.joinpath(name).read_text()
+    return folder.joinpath("history.lua").read_text() + source if with_history else source

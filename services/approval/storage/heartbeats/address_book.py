@@ -15,7 +15,7 @@ import structlog
 from services.approval import log_events
 from services.approval.domain.errors import StoreUnavailable
 from services.approval.storage.keys import ADDRESSES
-from services.approval.storage.reaching import reaching_redis
+from services.approval.storage.redis import reaching_redis
 from shared.rpc.messages import Addresses
 
 if TYPE_CHECKING:

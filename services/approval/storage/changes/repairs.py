@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -17,8 +16,9 @@ import structlog
 from redis.exceptions import NoPermissionError
 
 from services.approval import log_events
-from services.approval.domain.audit import AuditEntry
 from services.approval.domain.errors import StoreUnavailable
+from services.approval.domain.records import AuditEntry
+from services.approval.storage.changes.transaction import AUDIT_KEPT
 from services.approval.storage.keys import (
     AUDIT,
     CHANGES,
@@ -33,8 +33,7 @@ from services.approval.storage.keys import (
     PENDING,
     REINDEX,
 )
-from services.approval.storage.reaching import reaching_redis
-from services.approval.storage.transaction import AUDIT_KEPT
+from services.approval.storage.redis import load_script, reaching_redis
 from shared.rpc.messages import Changed, Position
 
 if TYPE_CHECKING:
@@ -58,12 +57,6 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _encode_json: Final = msgspec.json.Encoder().encode
 
 
-def script(name: str) -> str:
-    """Return the source of a script, with history.lua prepended."""
-    ours = files("services.approval.storage")
-    return ours.joinpath("history.lua").read_text() + ours.joinpath(name).read_text()
-
-
 @dataclass(frozen=True, slots=True)
 class State:
     """Result of a check: repairs that are due, and warnings for operators."""
@@ -83,8 +76,8 @@ class Repairs:
     def __init__(self, client: Redis, now_ms: Callable[[], int]) -> None:
         self._client: Any = client  # its types allow bytes and str; all values here are bytes
         self._now_ms = now_ms
-        self._repair = client.register_script(script("repair.lua"))
-        self._check = client.register_script(script("check.lua"))
+        self._repair = client.register_script(load_script("repair.lua", with_history=True))
+        self._check = client.register_script(load_script("check.lua", with_history=True))
         self._log = structlog.get_logger("approval")
         self.on_repair: Callable[[str], None] = lambda _what: None
         """Called with `history`, `key` or `index` for each repair."""

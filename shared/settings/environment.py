@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from shared.redis_url import redis_url_problems
-from shared.setting import PORT_MAX, AnySetting, Choice, Number, Secret, Setting
+from shared.settings.declarations import PORT_MAX, AnySetting, Choice, Number, Secret, Setting
+from shared.settings.redis_url import redis_url_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import NoPermissionError
 
-from services.approval.storage.changelog import (
+from services.approval.storage.changes.changelog import (
     Followed,
     decision_of,
     decode_head,
@@ -18,15 +18,15 @@ from services.approval.storage.changelog import (
     followed,
 )
 from services.approval.storage.keys import AUDIT, DECISIONS, HEAD, LEFT_OUT
-from services.approval.storage.reaching import reaching_redis
+from services.approval.storage.redis import reaching_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from redis.asyncio import Redis
 
-    from services.approval.domain.audit import AuditEntry
-    from services.approval.storage.changelog import Audited
+    from services.approval.domain.records import AuditEntry
+    from services.approval.storage.changes.changelog import Audited
     from shared.rpc.messages import Position
 
 PAGE_ENTRIES: Final = 1_000

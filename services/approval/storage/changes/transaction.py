@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from services.approval.domain.audit import AuditEntry
-from services.approval.domain.records import PENDING, VERSION_CHARACTERS, RequestNote, encode
+from services.approval.domain.records import (
+    PENDING,
+    VERSION_CHARACTERS,
+    AuditEntry,
+    RequestNote,
+    encode,
+)
 from services.approval.storage.keys import (
     COMMIT_KEYS,
     LEFT_OUT,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.exceptions import ResponseError
 
 from services.approval.domain.errors import StoreUnavailable
-from services.approval.storage.changelog import UnreadableLog, decode_changes, decode_head
-from services.approval.storage.keys import CHANGES, HEAD, PAIRED, seen_key
-from services.approval.storage.presence import (
+from services.approval.storage.changes.changelog import UnreadableLog, decode_changes, decode_head
+from services.approval.storage.changes.repairs import REPAIRS_LIMIT
+from services.approval.storage.heartbeats.presence import (
     ALIVE_KEPT_MS,
     APPROVALS,
     GATEWAYS,
@@ -23,15 +23,15 @@ from services.approval.storage.presence import (
     encode_process,
     presence_key,
 )
-from services.approval.storage.reaching import reaching_redis
-from services.approval.storage.repairs import REPAIRS_LIMIT, script
+from services.approval.storage.keys import CHANGES, HEAD, PAIRED, seen_key
+from services.approval.storage.redis import load_script, reaching_redis
 from shared.clock import remote_offset_ms
 from shared.rpc.messages import HeartbeatAnswer
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from services.approval.storage.repairs import Repairs
+    from services.approval.storage.changes.repairs import Repairs
     from shared.clock import Clock
     from shared.rpc.messages import HeartbeatQuestion
 
@@ -102,7 +102,7 @@ class Heartbeats:
 
     def __init__(self, client: Redis, repairs: Repairs) -> None:
         self._repairs = repairs
-        self._script = client.register_script(script("beat.lua"))
+        self._script = client.register_script(load_script("beat.lua", with_history=True))
 
     async def answer(self, gateway: str, beat: HeartbeatQuestion) -> HeartbeatAnswer:
         """Write a gateway's presence and read the changes it has missed, atomically.

@@ -14,8 +14,8 @@ from redis.exceptions import ResponseError
 
 from services.approval.domain.records import Sighting
 from services.approval.storage.keys import seen_key
-from services.approval.storage.reaching import reaching_redis
-from shared.addresses import is_loopback
+from services.approval.storage.redis import reaching_redis
+from shared.addresses.client import is_loopback
 from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS
 from shared.protocol.platforms import VERSIONED_CLIENTS
 from shared.rpc.messages import DEVICE_TOKEN

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from deploy.local.ports import HOST
-from deploy.local.program import Program
+from deploy.local.programs.supervisor import Program
 from deploy.local.redis.server import PASSWORDS
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Changes: committed at once, numbered, logged, and repaired if lost."""

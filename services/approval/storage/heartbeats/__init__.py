@@ -1,0 +1,1 @@
+"""What heartbeats report and extend: presence, refusals, addresses and leases."""

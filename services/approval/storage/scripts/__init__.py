@@ -1,0 +1,1 @@
+"""Lua scripts: each runs at once in Redis, or not at all."""

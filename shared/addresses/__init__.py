@@ -1,0 +1,1 @@
+"""Addresses: of clients behind proxies, and as people type them."""

@@ -1,1 +1,0 @@
-"""How both services take in connections: accept, limits, deadlines, plain HTTP."""

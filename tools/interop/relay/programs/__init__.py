@@ -1,0 +1,1 @@
+"""Programs around the relay: OpenClaw's gateway, node hosts and command line, and a model."""
