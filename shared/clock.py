@@ -6,6 +6,8 @@ import time
 from functools import partial
 from typing import Final, Protocol
 
+NS_PER_MS: Final = 1_000_000
+
 _CLOCK_ID: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -16,8 +18,8 @@ class Clock(Protocol):
         """Return seconds that never go back and include time suspended."""
         ...
 
-    def wall_ms(self) -> int:
-        """Return milliseconds since 1970, as clients use in signatures."""
+    def wall_ns(self) -> int:
+        """Return nanoseconds since 1970."""
         ...
 
 
@@ -40,7 +42,5 @@ class SystemClock:
 
     monotonic = staticmethod(partial(time.clock_gettime, _CLOCK_ID))
     """Return seconds since boot (CLOCK_BOOTTIME if available); read often, so without a frame."""
-
-    def wall_ms(self) -> int:
-        """Return milliseconds since 1970."""
-        return time.time_ns() // 1_000_000
+    wall_ns = staticmethod(time.time_ns)
+    """Return nanoseconds since 1970; likewise."""

@@ -52,7 +52,9 @@ class _Failure(msgspec.Struct, tag_field="type", tag="res", frozen=True):
     error: ErrorBody
 
 
-class _Success(msgspec.Struct, tag_field="type", tag="res", frozen=True):
+class Success(msgspec.Struct, tag_field="type", tag="res", frozen=True):
+    """A response with a result."""
+
     id: str
     ok: bool
     payload: Any
@@ -97,4 +99,4 @@ def failure(frame_id: str, error: ErrorBody) -> bytes:
 
 def success(frame_id: str, payload: object) -> bytes:
     """Encode a success response with a payload."""
-    return encode(_Success(frame_id, ok=True, payload=payload))
+    return encode(Success(frame_id, ok=True, payload=payload))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from shared.protocol.frames import encode, success
+from shared.protocol.frames import Success, encode
 from shared.protocol.limits import (
     BUFFERED_LIMIT_BYTES,
     FRAME_LIMIT_BYTES,
@@ -81,7 +81,7 @@ def hello_ok(
     auth = _auth_v3(grant) if protocol == 3 else _auth_v4(grant)  # noqa: PLR2004 (a version)
     if auth is not None:
         payload["auth"] = auth
-    return success(frame_id, payload)
+    return encode(Success(frame_id, ok=True, payload=payload))
 
 
 def _auth_v4(grant: Grant) -> dict[str, Any]:

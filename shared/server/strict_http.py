@@ -6,17 +6,18 @@ message framing of HTTP/1.0, and unsupported targets and transfer codings (RFC 9
 
 from __future__ import annotations
 
+import asyncio
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import hdrs
-from aiohttp.http import HttpVersion10, HttpVersion11
+from aiohttp.http import HttpProcessingError, HttpRequestParser, HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from multidict import CIMultiDict, CIMultiDictProxy
 
 if TYPE_CHECKING:
-    from aiohttp.http import HttpRequestParser, RawRequestMessage
+    from aiohttp.http import RawRequestMessage
 
 SERVER_NAME: Final = "latchkey"
 """The Server header, without a version."""
@@ -27,8 +28,10 @@ _HOST: Final = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
-_LINE_MAX_BYTES: Final = 8190
-"""The longest request line that aiohttp accepts."""
+LINE_LIMIT_BYTES: Final = 8190
+"""The longest request line, and the longest header, that aiohttp accepts by default."""
+_BODY_BUFFER_BYTES: Final = 2**16
+"""A parser's body buffer; unused, because an upgrade request has no body."""
 _NAMED_VERSION: Final = b" HTTP/"
 _OTHER_PROTOCOLS: Final = (b" RTSP/", b" ICE/")
 _REMEMBERED_HOSTS: Final = 256
@@ -53,6 +56,25 @@ def status_of(error: Exception) -> int:
         text = line if isinstance(line, str) else bytes(line).decode("latin-1")
         return 414 if text.startswith("/") or "://" in text else 431
     return 400
+
+
+def parse_upgrade(head: bytes) -> RawRequestMessage | None:
+    """Parse the head of a request; None unless it is valid and asks for an upgrade.
+
+    Only the head is parsed, without what follows: aiohttp rejects an upgrade that has a body.
+    """
+    parser = HttpRequestParser(
+        cast("Any", None),
+        asyncio.get_running_loop(),
+        _BODY_BUFFER_BYTES,
+        max_line_size=LINE_LIMIT_BYTES,
+        max_field_size=LINE_LIMIT_BYTES,
+    )
+    try:
+        messages, upgraded, _ = parser.feed_data(head)
+        return checked(messages[0][0]) if upgraded and len(messages) == 1 else None
+    except HttpProcessingError:
+        return None
 
 
 class StrictParser:
@@ -81,7 +103,7 @@ class StrictParser:
         """Refuse HTTP/0.9, whose request is a single line: the parser would wait for more."""
         lines = seen.lstrip(b"\r\n")
         if b"\n" not in lines:
-            self._first_line = None if len(lines) > _LINE_MAX_BYTES else lines
+            self._first_line = None if len(lines) > LINE_LIMIT_BYTES else lines
             return
         self._first_line = None
         if is_other_version(lines):

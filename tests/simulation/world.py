@@ -36,6 +36,10 @@ class ProcessClock:
         """Milliseconds since 1970, as this machine believes."""
         return self._world.wall_ms() + self.skew_ms
 
+    def wall_ns(self) -> int:
+        """Nanoseconds since 1970, as this machine believes."""
+        return self.wall_ms() * 1_000_000
+
 
 class Process:
     """A process: its event loop, its clock, and whether it runs, is stopped or has ended."""

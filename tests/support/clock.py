@@ -28,6 +28,10 @@ class FakeClock:
         """Milliseconds since 1970."""
         return round(self._wall_ms)
 
+    def wall_ns(self) -> int:
+        """Nanoseconds since 1970."""
+        return self.wall_ms() * 1_000_000
+
     def advance(self, seconds: float) -> None:
         """Advance both clocks."""
         self._monotonic += seconds

@@ -16,7 +16,7 @@ import msgspec
 from shared.bus.channels import NEWS, ask_channel, inbox_channel, new_boot_id
 from shared.bus.envelope import VERSION, Envelope
 from shared.bus.redis_bus import RedisBus
-from shared.clock import SystemClock
+from shared.clock import NS_PER_MS, SystemClock
 from shared.rpc.messages import (
     Admitted,
     Alive,
@@ -192,7 +192,7 @@ class FakeApproval(_Peer):
                 HeartbeatAnswer(
                     asked.beat_id,
                     self.head,
-                    SystemClock().wall_ms(),
+                    SystemClock().wall_ns() // NS_PER_MS,
                     asked.beat_id,
                     resync=not known,
                     changes=missed if known else [],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from services.gateway.websocket.frames import text_frame
 
 if TYPE_CHECKING:
@@ -24,49 +26,29 @@ class Backend(Protocol):
         ...
 
 
-class Connection:
+class Connection(msgspec.Struct, eq=False):
     """One socket, from the upgrade until its transport is closed."""
 
-    __slots__ = (
-        "_calls_made",
-        "backend",
-        "calls",
-        "closed_with",
-        "deadline",
-        "ended_by",
-        "limit_key",
-        "muted",
-        "number",
-        "pinged",
-        "sequence",
-        "session",
-        "stopped",
-        "transport",
-    )
-
-    def __init__(
-        self, number: int, transport: asyncio.Transport, limit_key: str, deadline: float
-    ) -> None:
-        self.number = number
-        self.transport = transport
-        self.limit_key = limit_key
-        self.deadline = deadline
-        self.session: Session | None = None
-        self.sequence = 0
-        self._calls_made = 0
-        self.pinged = False
-        self.stopped = False
-        """Whether the connection is no longer served: it is to be closed, being closed, or lost."""
-        self.closed_with: tuple[int, str] | None = None
-        """The code and reason of our close frame; None until it is sent."""
-        self.backend: Backend | None = None
-        """The other side of a relayed connection."""
-        self.muted = False
-        """Whether events are held back: admitted, but hello-ok has not been sent."""
-        self.calls: set[str] = set()
-        """The ids of calls that approval has not answered yet."""
-        self.ended_by = ""
-        """The id of its own call that revoked its device; that response is the last frame sent."""
+    number: int
+    transport: asyncio.Transport
+    limit_key: str
+    deadline: float
+    session: Session | None = None
+    sequence: int = 0
+    pinged: bool = False
+    stopped: bool = False
+    """Whether the connection is no longer served: it is to be closed, being closed, or lost."""
+    closed_with: tuple[int, str] | None = None
+    """The code and reason of our close frame; None until it is sent."""
+    backend: Backend | None = None
+    """The other side of a relayed connection."""
+    muted: bool = False
+    """Whether events are held back: admitted, but hello-ok has not been sent."""
+    calls: set[str] = set()
+    """The ids of calls that approval has not answered yet."""
+    calls_made: int = 0
+    ended_by: str = ""
+    """The id of its own call that revoked its device; that response is the last frame sent."""
 
     @property
     def closing(self) -> bool:
@@ -80,8 +62,8 @@ class Connection:
 
     def next_call(self, connection_id: str) -> str:
         """Return the id of the next call."""
-        self._calls_made += 1
-        return f"{connection_id}/{self._calls_made}"
+        self.calls_made += 1
+        return f"{connection_id}/{self.calls_made}"
 
     def next_sequence(self) -> int:
         """Return the sequence number of the next broadcast to this connection, starting at 1."""

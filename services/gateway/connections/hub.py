@@ -12,6 +12,7 @@ from services.gateway.connections.close_queue import CloseQueue
 from services.gateway.connections.connection import Connection
 from services.gateway.connections.deadlines import SWEEP_SECONDS, due, share_due
 from services.gateway.websocket.frames import PING, close_frame, text_frame
+from shared.clock import NS_PER_MS
 from shared.protocol.closing import CloseCode
 from shared.protocol.events import numbered, shutdown, tick, unnumbered
 from shared.protocol.limits import (
@@ -146,8 +147,9 @@ class Hub:
         connection.session = session
         if session.device_id:
             self._by_device.setdefault(session.device_id, set()).add(connection)
+            since_ms = self._clock.wall_ns() // NS_PER_MS
             self._presence.add(
-                Present(connection.number, session.device_id, session.role, self._clock.wall_ms())
+                Present(connection.number, session.device_id, session.role, since_ms)
             )
             self._presence.last_seen.record(session, client, self._clock.monotonic())
         self._pings[connection.number % _PING_BUCKETS].add(connection)
@@ -316,7 +318,7 @@ class Hub:
             self._ping(connection)
         bucket = self._ticks[self._sweeps % _TICK_BUCKETS]
         if bucket:
-            head = tick(self._clock.wall_ms()).head()
+            head = tick(self._clock.wall_ns() // NS_PER_MS).head()
             for connection in list(bucket):
                 self._tick(connection, head)
         self._sweeps += 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.gateway.handshake.credentials import Credentials
 from services.gateway.handshake.origin import origin_problem
-from services.gateway.handshake.outcome import Accepted, Effect
+from services.gateway.handshake.outcome import Accepted, Effect, Session
 from shared.device_tokens import with_device_id
 from shared.protocol import refusals, schema
 from shared.protocol.connect import BROWSER_CLIENT_IDS, connect_from, decode_connect
@@ -176,6 +176,20 @@ class Handshake:
         if isinstance(answer, Denied):
             return self._refuse(self._refusal_for(answer, question, credentials))
         return self.on_unavailable("pending-limit", "approval", retry_after_ms=10_000)
+
+    def session(self, accepted: Accepted) -> Session:
+        """Return the session of the client, which is admitted with this outcome."""
+        grant, answer = accepted.grant, accepted.answer
+        return Session(
+            connection_id=self.connection_id,
+            protocol=accepted.protocol,
+            role=grant.role,
+            scopes=grant.scopes,
+            device_id=accepted.device_id,
+            method=grant.method,
+            address=self._peer.address,
+            epoch=answer.epoch if answer else "",
+        )
 
     def on_unavailable(self, reason: str, dependency: str, *, retry_after_ms: int) -> Refusal:
         """Refuse the client with a retryable error because a dependency did not answer."""

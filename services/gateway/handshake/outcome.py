@@ -62,8 +62,7 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 Effect = AuthorizeDevice | ReportSecret | Accepted | Refusal
 
 
-@dataclass(slots=True)
-class Session:
+class Session(msgspec.Struct):
     """An admitted client: its identity, role and granted scopes."""
 
     connection_id: str

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError, HttpRequestParser
 
 from services.gateway.handshake.handshake import Handshake, new_nonce
 from services.gateway.handshake.origin import origin_problem
@@ -23,43 +22,25 @@ from services.gateway.relay.handler import RelayHandler
 from services.gateway.relay.rules.headers import ForwardedClient
 from services.gateway.session.handler import SessionHandler
 from services.gateway.websocket.protocol import SocketParser, SocketProtocol
-from shared.addresses.client import over_https
+from shared.addresses.client import client_address, over_https
 from shared.server.clients import Clients
 from shared.server.http_protocol import TrackedRequestHandler
-from shared.server.strict_http import checked, is_other_version
+from shared.server.strict_http import LINE_LIMIT_BYTES, is_other_version, parse_upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from multidict import CIMultiDict, CIMultiDictProxy
 
     from services.gateway.http.pipe_door import PipeDoor
     from services.gateway.metrics import Metrics
     from services.gateway.relay.relay import Relay
     from services.gateway.session.context import SessionContext
-    from shared.addresses.client import ClientAddress
     from shared.server.socket_limiter import SocketLimiter
     from shared.settings.environment import Network
-
-    Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 
 _METHOD: Final = b"GET "
 _END: Final = b"\r\n\r\n"
 _HEAD_LIMIT_BYTES: Final = 32 * 1024
 """Cap on the head that is buffered here; aiohttp rejects longer ones."""
-_LINE_LIMIT_BYTES: Final = 8190
-"""Cap on the request line and on each header; equals aiohttp's default."""
-_BODY_BUFFER_BYTES: Final = 2**16
-"""The parser's body buffer; unused, because an upgrade request has no body."""
-
-
-class FirstRequest(UpgradeRequest, Protocol):
-    """The head of a connection's first request, as it was parsed."""
-
-    @property
-    def path(self) -> str:
-        """The target: path and query, as they came."""
-        ...
 
 
 class UpgradeProtocol(asyncio.Protocol):
@@ -125,24 +106,11 @@ class UpgradeProtocol(asyncio.Protocol):
         if b"websocket" not in head.lower():
             self._serve_plain(transport, head)
             return
-        parser = HttpRequestParser(
-            cast("Any", self),
-            asyncio.get_running_loop(),
-            _BODY_BUFFER_BYTES,
-            max_line_size=_LINE_LIMIT_BYTES,
-            max_field_size=_LINE_LIMIT_BYTES,
-        )
-        request = None
-        with contextlib.suppress(HttpProcessingError):
-            # Only the head is parsed: aiohttp rejects an upgrade request that has a body.
-            messages, upgraded, _ = parser.feed_data(head[:end])
-            if upgraded and len(messages) == 1:
-                request = checked(messages[0][0])
-        protocol = request and self._upgrader.upgrade(transport, self._peer, request)
+        leave = partial(self._limiter.remove, self)
+        protocol = self._upgrader.upgrade(transport, self._peer, head[:end], leave)
         if protocol is None:
             self._serve_plain(transport, head)
             return
-        self._limiter.remove(self)
         self._head = b""
         self._transport = None
         transport.set_protocol(protocol)
@@ -176,12 +144,16 @@ class UpgradeProtocol(asyncio.Protocol):
         handler.data_received(head)
 
 
+def _nothing() -> None:
+    """Do nothing: a socket that is not counted needs not be removed."""
+
+
 def _may_become_head(head: bytes) -> bool:
     """Return whether more bytes could complete a valid head; if not, aiohttp rejects it now."""
     if not head.startswith(_METHOD):
         return False
     if b"\n" not in head:
-        return len(head) <= _LINE_LIMIT_BYTES
+        return len(head) <= LINE_LIMIT_BYTES
     lines_end_well = head.count(b"\n") == head.count(b"\r\n")
     return lines_end_well and len(head) <= _HEAD_LIMIT_BYTES and not is_other_version(head)
 
@@ -208,23 +180,67 @@ class Upgrader:
         )
 
     def upgrade(
-        self, transport: asyncio.Transport, peer: str, request: FirstRequest
+        self,
+        transport: asyncio.Transport,
+        peer: str,
+        head: bytes | web.Request,
+        leave: Callable[[], object],
     ) -> asyncio.Protocol | None:
         """Upgrade a socket and return its protocol; None if the request must be rejected.
 
         That is when it is invalid or a limit is reached; `serve` sends the error response. `peer`
-        is the IP address of the remote end of the socket.
+        is the IP address of the remote end of the socket, and `head` the head of its request, in
+        bytes or as aiohttp parsed it. A socket that is upgraded calls `leave`.
+
+        A WebSocket is registered, and its challenge sent together with the 101 response.
         """
+        if isinstance(head, bytes):
+            parsed = parse_upgrade(head)
+            if parsed is None:
+                return None
+            request: UpgradeRequest = parsed
+            target = parsed.path
+        else:
+            request, target = head, head.raw_path
         headers = request.headers
         client = self.clients.address(peer, headers)
         if upgrade_problem(request) is not None:
             return None
-        accepted = switching_protocols(headers)
-        if self._context.connections.limit_reached(client.address.limit_key) is not None:
+        switching = switching_protocols(headers)
+        context, address = self._context, client.address
+        if context.connections.limit_reached(address.limit_key) is not None:
             return None
-        if self._door is not None and self._door.is_for(request.path):
-            return self._door.open(transport, Upgrade(peer, request.path, headers, client))
-        return self._begin(transport, peer, headers, client, accepted)
+        if self._door is not None and self._door.is_for(target):
+            pipe = self._door.open(transport, Upgrade(peer, target, headers, client))
+            if pipe is not None:
+                leave()
+            return pipe
+        connection = context.connections.open(transport, address.limit_key)
+        leave()
+        info = RequestInfo(
+            address=address.text,
+            direct_loopback=client.direct_loopback,
+            host=headers.get("Host", ""),
+            origin=headers.get("Origin"),
+        )
+        connection_id = f"{context.identity.boot_id}:{connection.number}"
+        handshake = Handshake(connection_id, new_nonce(), info, context.auth)
+        relay = self._relay
+        if relay is None:
+            handler = SessionHandler(context, connection, handshake, info)
+            handler.send_challenge(switching)
+            return SocketProtocol(transport, handler)
+        forwarded = ForwardedClient(
+            address=address.text,
+            loopback=address.loopback,
+            secure=over_https(peer, headers, self._trusted_proxies),
+            host=info.host,
+            origin=self._accepted_origin(info),
+        )
+        relayed = RelayHandler(context, connection, handshake, info, relay=relay, client=forwarded)
+        relayed.socket = SocketProtocol(transport, relayed)
+        relayed.send_challenge(switching)
+        return relayed.socket
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Serve an upgrade that aiohttp parsed, or respond with why it is rejected."""
@@ -236,74 +252,36 @@ class Upgrader:
             if request.body_exists:
                 response.force_close()
             return response
-        headers, peer = request.headers, request.remote or ""
-        client = self.clients.address(peer, headers)
-        reason = self._context.connections.limit_reached(client.address.limit_key)
-        if reason is not None:
-            self._metrics.turned_away.labels(
-                "address" if "unauthenticated" in reason else "all"
-            ).inc()
-            return web.Response(status=503, text=reason)
-        transport = request.transport
+        transport, handler = request.transport, request.protocol
         if transport is None:
             return web.Response()
-        door, protocol = self._door, None
-        if door is not None and door.is_for(request.raw_path):
-            upgrade = Upgrade(peer, request.raw_path, headers, client)
-            protocol = door.open(transport, upgrade)
-            if protocol is None:
-                problem = door.problem(upgrade) or NO_ROOM
-                return web.Response(status=problem.status, text=problem.text)
+        tracked = handler if isinstance(handler, TrackedRequestHandler) else None
+        protocol = self.upgrade(
+            transport, request.remote or "", request, tracked.left if tracked else _nothing
+        )
         if protocol is None:
-            accepted = switching_protocols(headers)
-            protocol = self._begin(transport, peer, headers, client, accepted)
+            return self._rejected(request)
         closed = asyncio.Event()
-        if isinstance(request.protocol, TrackedRequestHandler):
-            request.protocol.left()
-            request.protocol.forward_flow_control(protocol)
+        if tracked is not None:
+            tracked.forward_flow_control(protocol)
         parser = SocketParser(protocol, on_end=closed.set)
-        request.protocol.keep_alive(False)
-        request.protocol.set_parser(cast("Any", parser))
+        handler.keep_alive(False)
+        handler.set_parser(cast("Any", parser))
         await closed.wait()
         return web.Response()
 
-    def _begin(
-        self,
-        transport: asyncio.Transport,
-        peer: str,
-        headers: Headers,
-        client: ClientAddress,
-        accepted: bytes,
-    ) -> SocketProtocol:
-        """Register the connection and send the challenge, after the `accepted` response."""
-        context, address = self._context, client.address
-        connection = context.connections.open(transport, address.limit_key)
-        request = RequestInfo(
-            address=address.text,
-            direct_loopback=client.direct_loopback,
-            host=headers.get("Host", ""),
-            origin=headers.get("Origin"),
-        )
-        connection_id = f"{context.identity.boot_id}:{connection.number}"
-        handshake = Handshake(connection_id, new_nonce(), request, context.auth)
-        relay = self._relay
-        if relay is None:
-            handler = SessionHandler(context, connection, handshake, request)
-            protocol = SocketProtocol(transport, handler)
-        else:
-            forwarded = ForwardedClient(
-                address=address.text,
-                loopback=address.loopback,
-                secure=over_https(peer, headers, self._trusted_proxies),
-                host=request.host,
-                origin=self._accepted_origin(request),
-            )
-            handler = relayed = RelayHandler(
-                context, connection, handshake, request, relay=relay, client=forwarded
-            )
-            protocol = relayed.socket = SocketProtocol(transport, handler)
-        handler.send_challenge(accepted)
-        return protocol
+    def _rejected(self, request: web.Request) -> web.Response:
+        """Return the response to a valid upgrade request that was rejected."""
+        headers, peer = request.headers, request.remote or ""
+        client = client_address(peer, headers, self._trusted_proxies)
+        reason = self._context.connections.limit_reached(client.address.limit_key)
+        if reason is not None:
+            limit = "address" if "unauthenticated" in reason else "all"
+            self._metrics.turned_away.labels(limit).inc()
+            return web.Response(status=503, text=reason)
+        upgrade = Upgrade(peer, request.raw_path, headers, client)
+        problem = (self._door and self._door.problem(upgrade)) or NO_ROOM
+        return web.Response(status=problem.status, text=problem.text)
 
     def _accepted_origin(self, request: RequestInfo) -> str | None:
         """Return the origin of a page that may connect; no other is forwarded to the upstream."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from shared.clock import NS_PER_MS
 from shared.protocol.closing import CloseCode
 from shared.protocol.frames import (
     BrokenFrame,
@@ -80,7 +81,8 @@ class Dispatcher:
         if method is None:
             return _invalid(request, f"unknown method: {request.method}")
         if request.method == "health":
-            return Reply(success(request.id, {"ok": True, "ts": self._clock.wall_ms()}))
+            now_ms = self._clock.wall_ns() // NS_PER_MS
+            return Reply(success(request.id, {"ok": True, "ts": now_ms}))
         return _forward(request, method)
 
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from services.gateway.relay.upstream.socket import UpstreamSocket
     from services.gateway.session.context import SessionContext
     from services.gateway.websocket.protocol import SocketProtocol
+    from shared.bus.errors import Unavailable
+    from shared.rpc.messages import Answer
 
 JOIN_SECONDS: Final = 5.0
 """How long the upstream may take from `connect` to hello-ok."""
@@ -160,19 +162,23 @@ class RelayHandler(SessionHandler):
                 return
         super()._on_first_frame(handshake, opcode, payload)
 
-    def _admit(
-        self, handshake: Handshake, welcome: Accepted, queued: list[tuple[int, bytes]]
-    ) -> None:
-        """Register the client in this turn of the loop, then connect it to the upstream."""
+    def _finish(self, result: Answer | Unavailable | Accepted | refusals.Refusal) -> None:
+        """Register an admitted client in this turn of the loop, then connect it to the upstream."""
+        handshake = self._handshake
+        if handshake is None:
+            return
+        welcome = self._accepted(handshake, result)
+        if welcome is None:
+            return
         relay = self._relay
         relay.learn([self._connection.limit_key])
         if welcome.device_id and self._upstream is None:
             self._come_back()
             return
         self._context.connections.admit(
-            self._connection, self._session(handshake, welcome), welcome.client, backend=self
+            self._connection, handshake.session(welcome), welcome.client, backend=self
         )
-        self._welcome, self._queued = welcome, queued
+        self._welcome = welcome
         if welcome.device_id and self._upstream is not None:
             self._stage = Stage.JOINING
             relay.wait(self, JOIN_SECONDS)

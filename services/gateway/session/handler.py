@@ -10,10 +10,11 @@ import random
 from typing import TYPE_CHECKING, Final
 
 from services.gateway import log_events
-from services.gateway.handshake.outcome import Session
+from services.gateway.handshake.outcome import Accepted
 from services.gateway.websocket.frame_parser import CLOSE, PING, PONG, TEXT, BrokenFrame, close_code
 from services.gateway.websocket.frames import pong_frame, text_frame
 from shared.bus.errors import Unavailable
+from shared.clock import NS_PER_MS
 from shared.protocol import refusals
 from shared.protocol.closing import CloseCode
 from shared.protocol.events import challenge
@@ -30,7 +31,7 @@ from shared.rpc.messages import AuthorizeDevice, ReportSecret
 if TYPE_CHECKING:
     from services.gateway.connections.connection import Connection
     from services.gateway.handshake.handshake import Handshake
-    from services.gateway.handshake.outcome import Accepted, RequestInfo
+    from services.gateway.handshake.outcome import RequestInfo, Session
     from services.gateway.session.context import SessionContext
     from shared.rpc.messages import Answer
 
@@ -39,6 +40,7 @@ RETRY_MAX_MS: Final = 5_000
 """Bounds of the random `retryAfterMs` of UNAVAILABLE; the spread avoids a reconnect storm."""
 
 _QUESTIONS: Final = (AuthorizeDevice, ReportSecret)
+_OUTCOMES: Final = (Accepted, Refusal)
 
 
 class SessionHandler:
@@ -69,7 +71,7 @@ class SessionHandler:
     def send_challenge(self, upgraded: bytes) -> None:
         """Send the response to the upgrade and the challenge, in one write."""
         if self._handshake is not None:
-            sent = challenge(self._handshake.nonce, self._context.clock.wall_ms())
+            sent = challenge(self._handshake.nonce, self._context.clock.wall_ns() // NS_PER_MS)
             self._connection.transport.write(upgraded + text_frame(sent))
 
     def on_message(self, opcode: int, payload: bytes) -> None:
@@ -129,45 +131,80 @@ class SessionHandler:
     def _on_first_frame(self, handshake: Handshake, opcode: int, payload: bytes) -> None:
         context = self._context
         if len(payload) > PREAUTH_FRAME_LIMIT_BYTES:
-            self._finish(handshake, refusals.TOO_BIG)
+            self._finish(refusals.TOO_BIG)
             return
         if opcode != TEXT:
-            self._finish(handshake, refusals.INVALID_FRAME)
+            self._finish(refusals.INVALID_FRAME)
             return
-        effect = handshake.on_frame(payload, now_ms=context.clock.wall_ms())
+        effect = handshake.on_frame(payload, now_ms=context.clock.wall_ns() // NS_PER_MS)
         if isinstance(effect, _QUESTIONS):
             self._asked = True
-            context.approvals.request(effect, self._on_answer)
+            context.approvals.request(effect, self._finish)
         else:
-            self._finish(handshake, effect)
+            self._finish(effect)
 
-    def _on_answer(self, answer: Answer | Unavailable) -> None:
+    def _finish(self, result: Answer | Unavailable | Accepted | Refusal) -> None:
+        """Carry out the outcome, or approval's answer: admit the client, or refuse it.
+
+        An admitted client is registered, gets hello-ok, and its frames that came early are served.
+        """
         handshake = self._handshake
         if handshake is None:
             return
-        if isinstance(answer, Unavailable):
-            self._finish(handshake, _unavailable(handshake, answer))
-        else:
-            self._finish(handshake, handshake.on_answer(answer))
+        accepted = self._accepted(handshake, result)
+        if accepted is None:
+            return
+        context, connection = self._context, self._connection
+        session = handshake.session(accepted)
+        self._handshake = None
+        context.access_log.log(
+            handshake, self._request, self._began, accepted, closed_with=connection.closed_with
+        )
+        context.connections.admit(connection, session, accepted.client)
+        hello = hello_ok(
+            accepted.frame_id,
+            protocol=accepted.protocol,
+            version=context.identity.version,
+            connection_id=handshake.connection_id,
+            features=context.features[accepted.protocol],
+            grant=accepted.grant,
+            uptime_ms=int((context.clock.monotonic() - context.started_at) * 1000),
+        )
+        connection.transport.write(text_frame(hello))
+        queued, self._queued = self._queued, []
+        for opcode, payload in queued:
+            self._serve(session, opcode, payload)
 
-    def _finish(self, handshake: Handshake, outcome: Accepted | Refusal) -> None:
-        """Admit or refuse the client, unless the connection has closed in the meantime."""
-        connection, queued = self._connection, self._queued
-        self._asked, self._queued = False, []
+    def _accepted(
+        self, handshake: Handshake, result: Answer | Unavailable | Accepted | Refusal
+    ) -> Accepted | None:
+        """Return the outcome if it is to admit the client; else refuse it, unless it has left."""
+        if isinstance(result, Unavailable):
+            outcome: Accepted | Refusal = _unavailable(handshake, result)
+        elif isinstance(result, _OUTCOMES):
+            outcome = result
+        else:
+            outcome = handshake.on_answer(result)
+        self._asked = False
         if isinstance(outcome, Refusal):
             self._refuse(handshake, outcome)
-        elif len(queued) > QUEUED_FRAMES_LIMIT:
+        elif len(self._queued) > QUEUED_FRAMES_LIMIT:
             self._refuse(handshake, refusals.TOO_MANY_FRAMES)
-        elif connection.stopped:
+        elif self._connection.stopped:
             self._log_outcome(handshake, None)
-        else:
-            if outcome.answer is None:
-                try:
-                    self._context.approvals.require_lease()
-                except Unavailable as error:
-                    self._refuse(handshake, _unavailable(handshake, error))
-                    return
-            self._admit(handshake, outcome, queued)
+        elif outcome.answer is not None or self._has_lease(handshake):
+            return outcome
+        self._queued = []
+        return None
+
+    def _has_lease(self, handshake: Handshake) -> bool:
+        """Return whether clients may be admitted without a question; else refuse this one."""
+        try:
+            self._context.approvals.require_lease()
+        except Unavailable as error:
+            self._refuse(handshake, _unavailable(handshake, error))
+            return False
+        return True
 
     def _refuse(self, handshake: Handshake, refusal: Refusal) -> None:
         self._log_outcome(handshake, refusal)
@@ -183,40 +220,6 @@ class SessionHandler:
         self._handshake = None
         self._context.access_log.log(
             handshake, self._request, self._began, outcome, closed_with=self._connection.closed_with
-        )
-
-    def _admit(
-        self, handshake: Handshake, accepted: Accepted, queued: list[tuple[int, bytes]]
-    ) -> None:
-        """Register an admitted client, send hello-ok, and serve the frames that came early."""
-        context, connection = self._context, self._connection
-        session = self._session(handshake, accepted)
-        self._log_outcome(handshake, accepted)
-        context.connections.admit(connection, session, accepted.client)
-        hello = hello_ok(
-            accepted.frame_id,
-            protocol=accepted.protocol,
-            version=context.identity.version,
-            connection_id=handshake.connection_id,
-            features=context.features[accepted.protocol],
-            grant=accepted.grant,
-            uptime_ms=int((context.clock.monotonic() - context.started_at) * 1000),
-        )
-        connection.transport.write(text_frame(hello))
-        for opcode, payload in queued:
-            self._serve(session, opcode, payload)
-
-    def _session(self, handshake: Handshake, welcome: Accepted) -> Session:
-        grant = welcome.grant
-        return Session(
-            connection_id=handshake.connection_id,
-            protocol=welcome.protocol,
-            role=grant.role,
-            scopes=grant.scopes,
-            device_id=welcome.device_id,
-            method=grant.method,
-            address=self._request.address,
-            epoch=welcome.answer.epoch if welcome.answer else "",
         )
 
     def _serve(self, session: Session, opcode: int, payload: bytes) -> None:

@@ -63,9 +63,8 @@ class SocketProtocol(asyncio.Protocol):
     def __init__(self, transport: asyncio.Transport, handler: Handler) -> None:
         self._transport = transport
         self._handler: Handler | None = handler
-        self._feed: Callable[[bytes], None] | None = FrameParser(
-            handler.on_message, handler.on_protocol_error, message_limit_bytes=FRAME_LIMIT_BYTES
-        ).feed
+        self._feed: Callable[[bytes], None] | None = None
+        """The parser's; made when the first bytes arrive."""
         self._held = False
         self._parsing = False
         """Whether slices of a chunk wait for their turn: nothing may be read before them."""
@@ -75,12 +74,16 @@ class SocketProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, large chunks over several turns of the event loop."""
         handler, feed = self._handler, self._feed
-        if handler is None or feed is None:
+        if handler is None:
             return
         self.received += len(data)
         if self.received > PREAUTH_BUFFER_LIMIT_BYTES and handler.is_unauthenticated:
             handler.on_preauth_overflow()
             return
+        if feed is None:
+            feed = self._feed = FrameParser(
+                handler.on_message, handler.on_protocol_error, message_limit_bytes=FRAME_LIMIT_BYTES
+            ).feed
         if len(data) <= PARSED_PER_TURN_BYTES:
             feed(data)
         else:

@@ -25,7 +25,7 @@ from services.approval.storage.heartbeats.presence import (
 )
 from services.approval.storage.keys import CHANGES, HEAD, PAIRED, seen_key
 from services.approval.storage.redis import load_script, reaching_redis
-from shared.clock import remote_offset_ms
+from shared.clock import NS_PER_MS, remote_offset_ms
 from shared.rpc.messages import HeartbeatAnswer
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class LivenessStore:
     def now_ms(self) -> int:
         """Return Redis's time as last learned; it is the common clock of all approval replicas."""
         if self._offset_ms is None:
-            return self._clock.wall_ms()
+            return self._clock.wall_ns() // NS_PER_MS
         return int(self._clock.monotonic() * 1000 + self._offset_ms)
 
     async def write_alive(self, boot_id: str, *, uptime_s: int = 0) -> None:

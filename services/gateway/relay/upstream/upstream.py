@@ -20,6 +20,7 @@ from services.gateway.relay.rules.headers import (
     scopes_header,
 )
 from services.gateway.relay.upstream.socket import UpstreamSocket
+from shared.clock import NS_PER_MS
 from shared.protocol.limits import SIGNED_AT_SKEW_MS
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Upstream:
 
         A client signs the time of the challenge that it gets.
         """
-        apart_ms = upstream_ms - self._clock.wall_ms()
+        apart_ms = upstream_ms - self._clock.wall_ns() // NS_PER_MS
         if abs(apart_ms) <= SIGNED_AT_SKEW_MS:
             return ""
         return f"its clock is {abs(apart_ms) // 1000} s {'ahead' if apart_ms > 0 else 'behind'}"

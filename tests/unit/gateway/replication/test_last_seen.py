@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.gateway.handshake.outcome import Session
-from services.gateway.replication.last_seen import REPORTED_LIMIT_BEATS, LastSeen
+from services.gateway.replication.presence import REPORTED_LIMIT_BEATS, LastSeen
 from shared.rpc.messages import ClientInfo
 from shared.rpc.reports import Seen
 
