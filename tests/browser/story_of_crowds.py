@@ -11,7 +11,7 @@ from playwright.async_api import expect
 
 from shared.rpc.messages import NeedsPairing
 from tests.browser.screens import SEE_MS, screen
-from tests.unit.approval.devices import Device
+from tests.support.approval.devices import Device
 from tools.support.actors import Operator, SimulatedDevice
 from tools.support.peers import FakeGateway
 from tools.support.waiting import until

@@ -11,7 +11,7 @@ from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from tests.browser.screens import DESKTOP, screen
 from tests.support.attempts import alter, connect
-from tests.support.first_frame import send_first_frame
+from tests.support.websocket.first_frame import send_first_frame
 from tools.support.actors import Operator, SimulatedDevice, pair
 
 if TYPE_CHECKING:

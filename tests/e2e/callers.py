@@ -12,7 +12,7 @@ import pytest
 
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI, CLI_3
-from tests.support.raw_socket import CLOSE, TEXT, RawSocket
+from tests.support.websocket.raw_socket import CLOSE, TEXT, RawSocket
 from tools.support.actors import Operator, pair
 from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS
 

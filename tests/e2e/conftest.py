@@ -8,7 +8,7 @@ import pytest
 
 from services.approval.storage.keys import guard_key, wrong_values_key
 from tests.e2e.callers import Callers
-from tests.e2e.terminal import Terminal
+from tests.e2e.command.terminal import Terminal
 from tools.support.actors import Operator
 
 if TYPE_CHECKING:

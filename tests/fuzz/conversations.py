@@ -15,14 +15,14 @@ from shared.device.identity import DeviceKey
 from shared.device.profile import PROFILES
 from shared.rpc.messages import Admitted, Answer, Denied, NeedsPairing, Position, TooManyPending
 from tests.integration.gateway.harness import TOKEN
-from tests.support.frames import damaged, first_frames, json_values, odd
-from tests.support.raw_socket import BINARY, CLOSE, CONTINUATION, PING, PONG, frame_bytes
+from tests.support.websocket.frames import damaged, first_frames, json_values, odd
+from tests.support.websocket.raw_socket import BINARY, CLOSE, CONTINUATION, PING, PONG, frame_bytes
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
     from shared.device.profile import Profile
-    from tests.support.raw_socket import RawSocket
+    from tests.support.websocket.raw_socket import RawSocket
 
 GOOD: Final = Credentials(token=TOKEN)
 KEY: Final = DeviceKey.from_seed(bytes(32))

@@ -9,10 +9,10 @@ from hypothesis import event
 
 from shared.protocol.closing import cut_reason
 from shared.protocol.methods import METHODS
-from tests.support.raw_socket import CLOSE, PING, PONG, TEXT
+from tests.support.websocket.raw_socket import CLOSE, PING, PONG, TEXT
 
 if TYPE_CHECKING:
-    from tests.support.raw_socket import Frame
+    from tests.support.websocket.raw_socket import Frame
 
 INVALID_FRAME_CLOSES: Final = {
     (1000, ""),

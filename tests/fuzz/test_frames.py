@@ -27,8 +27,8 @@ from tests.fuzz.documented import (
 )
 from tests.integration.gateway.harness import GatewayHarness, socket_of
 from tests.support.clock import turns
-from tests.support.frames import first_frames
-from tests.support.raw_socket import CLOSE, PING, PONG, TEXT, Gone
+from tests.support.websocket.frames import first_frames
+from tests.support.websocket.raw_socket import CLOSE, PING, PONG, TEXT, Gone
 from tools.support.peers import admit
 from tools.support.waiting import until
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from shared.device.profile import Profile
     from shared.rpc.messages import Answer, AuthorizeDevice
     from tests.fuzz.conversations import Signed
-    from tests.support.raw_socket import RawSocket
+    from tests.support.websocket.raw_socket import RawSocket
 
 EXAMPLES: Final = 100
 OVER: Final = b"that is all"

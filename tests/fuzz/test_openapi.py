@@ -1,7 +1,7 @@
 """The API does what its OpenAPI description says, whatever it receives (`GET /openapi.json`).
 
 `GET /v1/events` is excluded because it does not end: its events are checked against the description
-in tests/integration/approval/test_events.py.
+in tests/integration/approval/api/test_events.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from services.approval.schemas.lockouts import Credential
 from shared.clock import SystemClock
 from tests.integration.approval.operator import BEARER
 from tests.integration.approval.replica import Replica, replica
-from tests.unit.approval.devices import Device
+from tests.support.approval.devices import Device
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

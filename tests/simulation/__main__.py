@@ -18,7 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from tests.simulation.faults import WEIGHTS
-from tests.simulation.rules import SOUND, WITHOUT
+from tests.simulation.mutants.rules import SOUND, WITHOUT
 from tests.simulation.run import simulate, simulate_all
 
 if TYPE_CHECKING:

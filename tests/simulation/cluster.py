@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.simulation.approval import ApprovalProcess
-from tests.simulation.devices import Device
-from tests.simulation.gateway import GatewayProcess
-from tests.simulation.oracle import Oracle
-from tests.simulation.server import Server
+from tests.simulation.checks.oracle import Oracle
+from tests.simulation.redis.server import Server
+from tests.simulation.services.approval import ApprovalProcess
+from tests.simulation.services.devices import Device
+from tests.simulation.services.gateway import GatewayProcess
 
 if TYPE_CHECKING:
-    from tests.simulation.rules import Variant
-    from tests.simulation.world import World
+    from tests.simulation.engine.world import World
+    from tests.simulation.mutants.rules import Variant
 
 Member = GatewayProcess | ApprovalProcess
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from tests.simulation.gateway import GatewayProcess
 from tests.simulation.outages import Outages
+from tests.simulation.services.gateway import GatewayProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
     from tests.simulation.cluster import Cluster, Member
-    from tests.simulation.network import Way
+    from tests.simulation.engine.network import Way
 
 WEIGHTS: Final = {
     "loss": 3,

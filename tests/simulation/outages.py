@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from random import Random
 
     from tests.simulation.cluster import Cluster, Member
-    from tests.simulation.database import Database
-    from tests.simulation.network import Line
-    from tests.simulation.server import Server
+    from tests.simulation.engine.network import Line
+    from tests.simulation.redis.database import Database
+    from tests.simulation.redis.server import Server
 
 
 class Outages:

@@ -9,25 +9,25 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from services.approval.storage.keys import HEAD
-from tests.simulation.cluster import Cluster
-from tests.simulation.faults import Faults
-from tests.simulation.logs import listening
-from tests.simulation.rules import SOUND
-from tests.simulation.settled import (
+from tests.simulation.checks.settled import (
     check_progress,
     check_views,
     disagreements,
     everybody_is_in,
 )
-from tests.simulation.story import Violation
-from tests.simulation.telling import head_of
+from tests.simulation.cluster import Cluster
+from tests.simulation.engine.logs import listening
+from tests.simulation.engine.story import Violation
+from tests.simulation.engine.world import World
+from tests.simulation.faults import Faults
+from tests.simulation.mutants.rules import SOUND
+from tests.simulation.redis.presence_script import head_of
 from tests.simulation.work import Work
-from tests.simulation.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from tests.simulation.rules import Variant
+    from tests.simulation.mutants.rules import Variant
 
 QUIET_SECONDS: Final = 7.0
 """Covers dropping a silent subscription (3 s), connecting, an announcement, three heartbeats."""

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Final
 from services.approval.domain.records import decode_record
 from services.approval.storage.keys import device_key
 from shared.bus.channels import inbox_channel
+from tests.simulation.checks.settled import check_progress, check_views
 from tests.simulation.cluster import Cluster
-from tests.simulation.logs import listening
+from tests.simulation.engine.logs import listening
+from tests.simulation.engine.story import Violation
+from tests.simulation.engine.world import World
 from tests.simulation.outages import Outages
-from tests.simulation.settled import check_progress, check_views
-from tests.simulation.story import Violation
 from tests.simulation.work import Work
-from tests.simulation.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tests.simulation.approval import ApprovalProcess
     from tests.simulation.cluster import Member
-    from tests.simulation.devices import Device
-    from tests.simulation.network import Way
-    from tests.simulation.rules import Variant
+    from tests.simulation.engine.network import Way
+    from tests.simulation.mutants.rules import Variant
+    from tests.simulation.services.approval import ApprovalProcess
+    from tests.simulation.services.devices import Device
 
 STEP_SECONDS: Final = 0.0005
 CALL_SECONDS: Final = 0.1

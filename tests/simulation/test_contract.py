@@ -17,19 +17,19 @@ from shared.bus.redis_bus import make_client
 from shared.rpc.messages import Changed, HeartbeatQuestion, Position
 from shared.rpc.reports import Present, RefusalReport, Seen
 from shared.version import VERSION
-from tests.integration.approval.plans import run
-from tests.simulation.client import RedisClient
-from tests.simulation.network import Line
-from tests.simulation.scripts import Scripts
-from tests.simulation.server import Server
-from tests.simulation.world import World
+from tests.integration.approval.storage.plans import run
+from tests.simulation.engine.network import Line
+from tests.simulation.engine.world import World
+from tests.simulation.redis.client import RedisClient
+from tests.simulation.redis.scripts import Scripts
+from tests.simulation.redis.server import Server
 from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from services.approval.storage.heartbeats.refusals import Entry as RefusalEntry
-    from tests.simulation.commands import Ask
+    from tests.simulation.redis.commands import Ask
     from tools.support.processes.redis import RedisServer
 
 METADATA = Metadata("cli", "cli", "linux")

@@ -24,8 +24,8 @@ from services.approval.storage.keys import LOCKOUTS, guard_key, wrong_values_key
 from services.approval.storage.lockouts import LockoutStore
 from shared.bus.redis_bus import make_client
 from shared.rpc.messages import SHARED_SECRET
-from tests.simulation.database import Database
-from tests.simulation.lockout_script import LockoutScript
+from tests.simulation.redis.database import Database
+from tests.simulation.redis.lockout_script import LockoutScript
 from tests.simulation.test_contract import AtOnce
 from tests.support.clock import FakeClock
 

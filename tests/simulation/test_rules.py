@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.simulation.rules import SOUND, WITHOUT
+from tests.simulation.mutants.rules import SOUND, WITHOUT
 from tests.simulation.scenarios import admitting, applying, beating, changing
 from tests.simulation.stage import play
 

@@ -7,7 +7,7 @@ import pytest
 from shared.bus.channels import NEWS, inbox_channel
 from shared.bus.envelope import Envelope, Opened
 from shared.bus.errors import Rejected
-from tests.simulation.seal import SimulatedEnvelope
+from tests.simulation.services.seal import SimulatedEnvelope
 
 SECRETS = ("a secret of the bus, long enough for this",)
 INBOX = inbox_channel("b")

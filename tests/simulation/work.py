@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from random import Random
 
-    from tests.simulation.approval import ApprovalProcess
     from tests.simulation.cluster import Cluster
-    from tests.simulation.devices import Device
+    from tests.simulation.services.approval import ApprovalProcess
+    from tests.simulation.services.devices import Device
 
     Act = Callable[[], Coroutine[Any, Any, None]]
 

@@ -18,7 +18,7 @@ from services.cli.doctor import causes, openclaw_causes
 from services.cli.doctor.journey import NAME
 from shared.device.identity import DeviceKey
 from shared.device.state import DeviceState
-from tests.support.openclaw import RELEASES, TOKEN, Replica, openclaw
+from tests.support.stubs.openclaw import RELEASES, TOKEN, Replica, openclaw
 from tools.support.proxies.websocket import Faults, proxy
 from tools.support.walking import findings_of, stopped_by, warned_of
 

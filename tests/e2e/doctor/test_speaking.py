@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from services.cli.doctor import causes
-from tests.support.stub_gateway import NOW_MS, Socket, hello, stub_gateway
+from tests.support.stubs.gateway import NOW_MS, Socket, hello, stub_gateway
 from tools.support.walking import HASTY, findings_of, stopped_by, warned_of
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.relay.upstream import OLDER_SECRET, ORIGIN, SECRET
-from tests.support.stub_upstream import stub_upstream
+from tests.support.stubs.upstream import stub_upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import StartStack
-    from tests.support.stub_upstream import StubUpstream
+    from tests.support.stubs.upstream import StubUpstream
     from tools.support.processes.service import ServiceProcess
     from tools.support.processes.stack import Stack
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.relay.devices import new_device
 from tests.e2e.relay.upstream import SECRET
-from tests.support.server_frames import accepting, server_frame
+from tests.support.websocket.server_frames import accepting, server_frame
 from tools.support.actors import Operator
 
 if TYPE_CHECKING:

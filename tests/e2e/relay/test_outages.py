@@ -12,15 +12,15 @@ import pytest
 from services.cli.doctor import upstream_causes
 from services.cli.doctor.journey import State
 from tests.e2e.relay.upstream import SECRET
-from tests.support.plain_http import ask
-from tests.support.stub_upstream import stub_upstream
+from tests.support.http.plain_http import ask
+from tests.support.stubs.upstream import stub_upstream
 from tools.support.actors import SimulatedDevice
 from tools.support.waiting import wait_until
 from tools.support.walking import findings_of
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
-    from tests.support.stub_upstream import StubUpstream
+    from tests.support.stubs.upstream import StubUpstream
     from tools.support.actors import Operator
     from tools.support.processes.service import ServiceProcess
     from tools.support.processes.stack import Stack

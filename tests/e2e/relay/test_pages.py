@@ -8,11 +8,11 @@ import aiohttp
 import pytest
 
 from tests.e2e.relay.upstream import NAMES, bearer
-from tests.support.plain_http import ask
-from tests.support.stub_upstream import ETAG, LARGE
+from tests.support.http.plain_http import ask
+from tests.support.stubs.upstream import ETAG, LARGE
 
 if TYPE_CHECKING:
-    from tests.support.stub_upstream import StubUpstream
+    from tests.support.stubs.upstream import StubUpstream
     from tools.support.processes.service import ServiceProcess
     from tools.support.processes.stack import Stack
 

@@ -10,10 +10,10 @@ import pytest
 from yarl import URL
 
 from tests.e2e.relay.upstream import paired_with_token
-from tests.support.stub_upstream import LARGE
+from tests.support.stubs.upstream import LARGE
 
 if TYPE_CHECKING:
-    from tests.support.stub_upstream import StubUpstream
+    from tests.support.stubs.upstream import StubUpstream
     from tools.support.actors import Operator
     from tools.support.processes.service import ServiceProcess
     from tools.support.processes.stack import Stack

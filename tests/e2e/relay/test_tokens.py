@@ -20,11 +20,11 @@ from tests.e2e.relay.upstream import (
     bearer,
     paired_with_token,
 )
-from tests.support.plain_http import ask
+from tests.support.http.plain_http import ask
 from tools.support.actors import SimulatedDevice
 
 if TYPE_CHECKING:
-    from tests.support.stub_upstream import StubUpstream
+    from tests.support.stubs.upstream import StubUpstream
     from tools.support.actors import Operator
     from tools.support.processes.service import ServiceProcess
     from tools.support.processes.stack import Stack

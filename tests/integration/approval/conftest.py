@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.approval.guessing import Counter, Dispatchers
-from tests.integration.approval.heartbeats import Gateway
+from tests.integration.approval.heartbeats.gateway import Gateway
+from tests.integration.approval.lockouts.guessing import Counter, Dispatchers
 from tests.integration.approval.operator import Operator
 from tests.integration.approval.replica import Replica, replica
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from services.approval.storage.store import Store
+    from tests.support.approval.devices import Device
     from tests.support.clock import FakeClock
-    from tests.unit.approval.devices import Device
     from tools.support.processes.redis import RedisServer
 
 

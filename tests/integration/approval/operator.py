@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
     from tests.integration.approval.replica import Replica
-    from tests.unit.approval.devices import Device
+    from tests.support.approval.devices import Device
 
 BEARER: Final = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 RAW_SECONDS: Final = 10.0

@@ -36,9 +36,9 @@ from shared.observability.ops import OpsViews
 from shared.rpc.messages import Admitted, Answer, Changed, NeedsPairing, decode_answer
 from shared.secret_digests import SecretDigests
 from shared.server.clients import Clients
+from tests.support.approval.callers import device_token
+from tests.support.approval.devices import READ, Device
 from tests.support.clock import FakeClock
-from tests.unit.approval.callers import device_token
-from tests.unit.approval.devices import READ, Device
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -48,7 +48,7 @@ from shared.server.http_protocol import KEEPALIVE_SECONDS, TrackedRequestHandler
 from shared.server.sockets import open_sockets
 from shared.settings.environment import Secrets
 from tests.support.clock import FakeClock, turns
-from tests.support.raw_socket import RawSocket
+from tests.support.websocket.raw_socket import RawSocket
 from tools.support.peers import admit
 from tools.support.waiting import until
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from services.approval.domain.authorization import OPERATOR
-from tests.simulation.settled import check_progress
+from tests.simulation.checks.settled import check_progress
 from tests.simulation.stage import hold
 
 if TYPE_CHECKING:

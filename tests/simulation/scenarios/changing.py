@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.simulation.devices import Device
+from tests.simulation.services.devices import Device
 from tests.simulation.stage import hold
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from services.approval.domain.records import (
     Sighting,
     Token,
 )
-from tests.unit.approval.devices import Device
+from tests.support.approval.devices import Device
 
 SEEN = Sighting(1_700_000_000_500, "connect", "203.0.113.9", {"operator": 1_700_000_000_400})
 

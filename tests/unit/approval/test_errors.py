@@ -20,8 +20,8 @@ from services.approval.domain.errors import (
 from services.approval.requests.errors import failed
 from shared.protocol.methods import METHODS
 from shared.rpc.messages import Error
-from tests.unit.approval.callers import device_token, shared_secret
-from tests.unit.approval.devices import Device
+from tests.support.approval.callers import device_token, shared_secret
+from tests.support.approval.devices import Device
 
 if TYPE_CHECKING:
     from services.approval.domain.authorization import Caller

@@ -11,7 +11,7 @@ import pytest
 from services.approval.backup.format import Writer
 from services.approval.domain.records import Metadata, Pairing, Record, Token
 from services.cli.commands.backup import PART_LIMIT_BYTES
-from tests.unit.approval.devices import Device
+from tests.support.approval.devices import Device
 from tests.unit.cli.fake_api import Api, run
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from shared.device.identity import DeviceKey
 from shared.device.opening import Timeouts
 
 if TYPE_CHECKING:
-    from tests.support.stub_gateway import Socket
+    from tests.support.stubs.gateway import Socket
 
 KEY = DeviceKey.from_seed(b"\x11" * 32)
 QUICK = Timeouts(open=1, challenge=0.1, outcome=0.1, call=0.1, close=0.1, send=1)

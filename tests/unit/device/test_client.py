@@ -7,7 +7,7 @@ from typing import Any
 from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Close, Credentials, Refused
 from shared.device.profile import CLI, CLI_3
-from tests.support.stub_gateway import NONCE, NOW_MS, Socket, hello, stub_gateway
+from tests.support.stubs.gateway import NONCE, NOW_MS, Socket, hello, stub_gateway
 from tests.unit.device.scripts import KEY, PAIRING, QUICK, refusing
 
 

@@ -11,7 +11,7 @@ from shared.device.client import DeviceClient
 from shared.device.errors import DisconnectedError, NoAnswerError
 from shared.device.handshake import Close
 from shared.device.profile import CLI
-from tests.support.stub_gateway import Socket, stub_gateway
+from tests.support.stubs.gateway import Socket, stub_gateway
 from tests.unit.device.scripts import KEY
 
 

@@ -12,7 +12,7 @@ from shared.device.client import DeviceClient
 from shared.device.errors import BrokenPeerError, DeviceClientError, NoAnswerError, UnreachableError
 from shared.device.opening import Timeouts
 from shared.device.profile import CLI
-from tests.support.stub_gateway import Socket, stub_gateway
+from tests.support.stubs.gateway import Socket, stub_gateway
 from tests.unit.device.scripts import KEY, QUICK
 
 

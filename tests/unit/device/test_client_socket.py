@@ -14,7 +14,7 @@ from shared.device.errors import DisconnectedError
 from shared.device.handshake import Admitted, Challenge, Close, connect_request
 from shared.device.opening import new_session
 from shared.device.profile import CLI
-from tests.support.stub_gateway import Socket, stub_gateway
+from tests.support.stubs.gateway import Socket, stub_gateway
 from tests.unit.device.scripts import KEY, refusing
 
 

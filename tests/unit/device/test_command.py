@@ -18,7 +18,7 @@ from shared.device.__main__ import RETRIES
 from shared.device.errors import BrokenPeerError, NoAnswerError, UnreachableError
 from shared.device.handshake import Close, Refused
 from shared.device.state import load
-from tests.support.stub_gateway import Socket, stub_gateway
+from tests.support.stubs.gateway import Socket, stub_gateway
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

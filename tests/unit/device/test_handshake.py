@@ -31,7 +31,7 @@ from shared.device.profile import CLI, CONTROL_UI, CONTROL_UI_3, PROFILES, Profi
 from shared.protocol import schema
 from shared.protocol.connect import decode_connect
 from shared.protocol.signing import decode_public_key, signature_holds
-from tests.support.stub_gateway import hello
+from tests.support.stubs.gateway import hello
 from tests.support.wire import ATTEMPTS, VECTORS
 
 KEY = DeviceKey.from_seed(b"\x11" * 32)

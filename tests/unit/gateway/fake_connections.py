@@ -11,7 +11,7 @@ from services.gateway.handshake.outcome import Session
 from services.gateway.replication.presence import Presence
 from shared.rpc.messages import ClientInfo
 from tests.support.clock import FakeClock
-from tests.support.sent_frames import CLOSE, PING, TEXT, frames
+from tests.support.websocket.sent_frames import CLOSE, PING, TEXT, frames
 
 if TYPE_CHECKING:
     import asyncio

@@ -12,7 +12,7 @@ from hypothesis import assume, example, given
 
 from shared.protocol import schema
 from shared.protocol.connect import ConnectFrame, connect_from, decode_connect
-from tests.support.frames import damaged, doubled, scratched, sound_frames
+from tests.support.websocket.frames import damaged, doubled, scratched, sound_frames
 
 GOOD: dict[str, Any] = {
     "minProtocol": 4,

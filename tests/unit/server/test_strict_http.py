@@ -11,7 +11,7 @@ from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 
 from shared.server.strict_http import StrictParser, VersionNotSupported, status_of
-from tests.support.http_rows import HOST, REQUESTS, get
+from tests.support.http.rows import HOST, REQUESTS, get
 
 BUFFER_BYTES = 65_536
 

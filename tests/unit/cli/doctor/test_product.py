@@ -6,7 +6,7 @@ import pytest
 
 from services.cli.doctor import product
 from services.cli.doctor.product import Kind
-from tests.support.openclaw import RELEASES, Replica
+from tests.support.stubs.openclaw import RELEASES, Replica
 
 LATCHKEY_READY = b'{"ready":true,"bootId":"5562f03630bf"}'
 

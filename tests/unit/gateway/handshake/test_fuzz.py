@@ -43,7 +43,7 @@ from tests.support.attempts import (
     client_view,
     new_handshake,
 )
-from tests.support.frames import SCOPES, damaged, first_frames
+from tests.support.websocket.frames import SCOPES, damaged, first_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable

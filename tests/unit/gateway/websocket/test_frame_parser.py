@@ -11,8 +11,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.gateway.websocket.frame_parser import BrokenFrame, FrameParser
-from tests.support.broken_frames import BROKEN, FRAME_LIMIT_BYTES, Broken, closing
-from tests.support.raw_socket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame_bytes
+from tests.support.websocket.broken_frames import BROKEN, FRAME_LIMIT_BYTES, Broken, closing
+from tests.support.websocket.raw_socket import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    frame_bytes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

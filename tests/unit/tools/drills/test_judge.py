@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.drill_case import (
+from tests.unit.tools.drills.drill_case import (
     BEGAN,
     CHURNER,
     ENDED,

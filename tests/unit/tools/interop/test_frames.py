@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.raw_socket import frame_bytes
-from tests.support.server_frames import server_frame
+from tests.support.websocket.raw_socket import frame_bytes
+from tests.support.websocket.server_frames import server_frame
 from tools.interop.frames import MessageReader
 
 RESPONSE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"

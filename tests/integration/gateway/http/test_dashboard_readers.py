@@ -1,0 +1,94 @@
+"""Clients that read the dashboard slowly, or too much at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.gateway.dashboard.handler import Dashboard
+from services.gateway.dashboard.limits import ResponseLimiter
+from services.gateway.dashboard.sending import PIECE_BYTES
+from shared.device.handshake import Credentials
+from shared.device.profile import CLI
+from tests.integration.gateway.harness import TOKEN, GatewayHarness
+from tests.support.http.plain_http import ask
+from tests.support.websocket.raw_socket import RawSocket
+from tools.support.waiting import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LARGE = bytes(range(256)) * 128 * 1024
+GET = b"GET /large.bin HTTP/1.1\r\nHost: gateway\r\n\r\n"
+SMALL = 4096
+
+
+@pytest.fixture
+def ui(tmp_path: Path) -> Path:
+    (tmp_path / "index.html").write_bytes(b"<html></html>")
+    (tmp_path / "large.bin").write_bytes(LARGE)
+    return tmp_path
+
+
+class Stalled:
+    """A harness whose dashboard serves one reader at a time, with these timeouts."""
+
+    def __init__(self, ui: Path, *, stall_seconds: float, turn_seconds: float) -> None:
+        self.room = ResponseLimiter(limit=1, limit_per_address=1, turn_seconds=turn_seconds)
+        dashboard = Dashboard(
+            ui, version="1", trusted_proxies=(), room=self.room, stall_seconds=stall_seconds
+        )
+        self.harness = GatewayHarness(dashboard=dashboard)
+
+
+class TestSlowReaders:
+    async def test_hold_no_more_than_a_piece_or_two(self, ui: Path) -> None:
+        stalled = Stalled(ui, stall_seconds=60, turn_seconds=60)
+        async with stalled.harness as harness, await slow_reader(harness) as slow:
+            transport = harness.protocols[-1].transport
+            assert transport is not None
+            assert 0 < transport.get_write_buffer_size() <= 2 * PIECE_BYTES
+            assert stalled.room.asked_for == 1
+            slow.reset()
+            await until(lambda: not stalled.room.asked_for, "its place is free")
+
+    async def test_are_cut_off_once_they_take_nothing(self, ui: Path) -> None:
+        stalled = Stalled(ui, stall_seconds=0.2, turn_seconds=60)
+        async with stalled.harness as harness, await slow_reader(harness) as slow:
+            await until(lambda: not stalled.room.asked_for, "it has ended")
+            output = await slow.read_to_end()
+            assert output.startswith(b"HTTP/1.1 200 ")
+            assert len(output) < len(LARGE)
+            assert (await ask(harness.port, "/large.bin")).body == LARGE
+
+    async def test_keep_others_waiting_only_so_long(self, ui: Path) -> None:
+        stalled = Stalled(ui, stall_seconds=60, turn_seconds=0.1)
+        async with stalled.harness as harness, await slow_reader(harness) as slow:
+            other = await ask(harness.port, "/")
+            assert (other.status, other.headers["retry-after"]) == (503, "1")
+            raw = await harness.raw()
+            assert (await raw.connect(None, CLI, Credentials(token=TOKEN)))["ok"]
+            slow.hang_up()
+
+    async def test_a_socket_may_follow_on_the_same_connection(self, ui: Path) -> None:
+        stalled = Stalled(ui, stall_seconds=60, turn_seconds=60)
+        async with stalled.harness as harness, await RawSocket.tcp(harness.port) as raw:
+            await raw.send_bytes(b"HEAD /large.bin HTTP/1.1\r\nHost: gateway\r\n\r\n")
+            while not raw._buffer.endswith(b"\r\n\r\n"):
+                await raw._more()
+            assert f"Content-Length: {len(LARGE)}\r\n".encode() in raw._buffer
+            raw._buffer.clear()
+            await raw.upgrade(harness.port)
+            assert raw.status == 101
+            assert (await raw.connect(None, CLI, Credentials(token=TOKEN)))["ok"]
+
+
+async def slow_reader(harness: GatewayHarness) -> RawSocket:
+    """Return a client that requested a large file and reads as little as possible."""
+    slow = await RawSocket.tcp(harness.port, receive_buffer=SMALL)
+    await slow.send_bytes(GET)
+    await until(
+        lambda: harness.protocols and harness.protocols[-1].writing_paused, "it takes no more"
+    )
+    return slow
