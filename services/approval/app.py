@@ -39,9 +39,9 @@ from shared.bus.redis_bus import RedisBus, make_client
 from shared.observability.health import Health, Readiness
 from shared.observability.metrics import BusCounts
 from shared.observability.ops import OpsViews
+from shared.redis.connection import Reads
 from shared.redis.failover import FailoverReset
 from shared.redis.opening import open_connections
-from shared.redis.reads import Reads
 from shared.rpc.messages import Changed, decode_news, encode
 from shared.rpc.responder import Responder
 from shared.secret_digests import SecretDigests

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from services.approval import log_events
 from services.approval.domain import errors
-from shared.observability.json_logger import printable
+from shared.observability.json_lines import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

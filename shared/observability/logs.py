@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
 
-from shared.observability.json_logger import make_json_logger, printable
-from shared.observability.lines import Lines
+from shared.observability.json_lines import Lines, make_json_logger, printable
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, WrappedLogger

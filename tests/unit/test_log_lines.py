@@ -16,9 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.observability import lines
-from shared.observability.json_logger import Timestamp, make_json_logger
-from shared.observability.lines import WAITING_LIMIT_LINES, Lines
+from shared.observability import json_lines
+from shared.observability.json_lines import WAITING_LIMIT_LINES, Lines, Timestamp, make_json_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,14 +186,14 @@ class TestWhenItIsWritten:
     def test_a_line_that_comes_while_lines_are_written_neither_hangs_nor_is_lost(
         self, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        write = lines._write
+        write = json_lines._write
 
         def write_and_log(fd: int, data: bytes) -> None:
             write(fd, data)
             if data == b"first\n":
                 pipe.lines.put(b"of a finalizer")
 
-        monkeypatch.setattr(lines, "_write", write_and_log)
+        monkeypatch.setattr(json_lines, "_write", write_and_log)
         pipe.lines.put(b"first")
         assert pipe.written() == b"first\nof a finalizer\n"
 

@@ -61,7 +61,8 @@ class Authenticator:
         if len(given) > 1:
             raise _unauthorized()
         if given:
-            return Identity(admin_token=await self._by_token(request, given[0]))
+            await self._require_token(request, given[0])
+            return Identity(admin_token=given[0])
         if by_session and (session := self._session(request)) is not None:
             why = check(
                 request.method, request.headers, self._public_url, https=self.over_https(request)
@@ -110,11 +111,26 @@ class Authenticator:
         cookie = request.cookies.get(sessions.COOKIE, "")
         return sessions.read(cookie, self._accepted, self._store.now_ms())
 
-    async def _by_token(self, request: web.Request, token: str) -> str:
-        """Return the admin token if it is valid, after counting the attempt."""
-        where = self.where(request)
-        right = self._is_right(token)
-        locked_ms = await self._count_attempt(where.address.limit_key, token, right=right)
+    async def _require_token(self, request: web.Request, token: str) -> None:
+        """Require the admin token; count a wrong one, clear the failures after a correct one.
+
+        Both cases start with the same read, so without Redis and during a lock-out they cannot be
+        distinguished.
+        """
+        limit_key = self.where(request).address.limit_key
+        try:
+            right = self._accepted.accepts(token)
+        except UnicodeEncodeError:  # the header is not valid text
+            right = False
+        failures = (await self._store.snapshot([], [limit_key])).failures[limit_key]
+        if right and failures is NOTHING_HELD:
+            return
+        lockouts = self._store.lockouts
+        locked_ms = failures.locked_ms([ADMIN_TOKEN], self._store.now_ms())
+        if not right and not locked_ms:
+            wrong = {ADMIN_TOKEN: [self._digests.of(token)]}
+            if not lockouts.knows(limit_key, wrong):
+                locked_ms = await lockouts.count(limit_key, wrong)
         if locked_ms:
             raise ProblemError(
                 LOCKED_OUT,
@@ -124,34 +140,8 @@ class Authenticator:
             )
         if not right:
             raise _unauthorized()
-        return token
-
-    def _is_right(self, token: str) -> bool:
-        try:
-            return self._accepted.accepts(token)
-        except UnicodeEncodeError:  # the header is not valid text
-            return False
-
-    async def _count_attempt(self, limit_key: str, token: str, *, right: bool) -> int:
-        """Count a wrong token; clear the failures after a correct one.
-
-        Return for how many ms the address is locked out. Both cases start with the same read, so
-        without Redis and during a lock-out they cannot be distinguished.
-        """
-        _head, _held, guards = await self._store.load_guarded([], [limit_key])
-        guard = guards[limit_key]
-        if right and guard is NOTHING_HELD:
-            return 0
-        locked_ms = guard.locked_ms([ADMIN_TOKEN], self._store.now_ms())
-        if locked_ms:
-            return locked_ms
-        if not right:
-            wrong = {ADMIN_TOKEN: [self._digests.of(token)]}
-            known = self._store.lockouts.knows(limit_key, wrong)
-            return 0 if known else await self._store.lockouts.count(limit_key, wrong)
-        if guard.holds([ADMIN_TOKEN]):
-            await self._store.lockouts.clear(limit_key, [ADMIN_TOKEN])
-        return 0
+        if failures.holds([ADMIN_TOKEN]):
+            await lockouts.clear(limit_key, [ADMIN_TOKEN])
 
 
 def _bearer(header: str) -> str:

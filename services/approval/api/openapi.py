@@ -11,7 +11,7 @@ import msgspec
 from services.approval import problems
 from services.approval.access.sessions import COOKIE
 from services.approval.api.parameters import PARAMETERS
-from services.approval.api.parsing import LAST_EVENT_ID
+from services.approval.api.sse import LAST_EVENT_ID
 from services.approval.backup.format import MEDIA_TYPE
 from shared.version import VERSION
 

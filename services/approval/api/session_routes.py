@@ -9,7 +9,7 @@ from aiohttp import web
 from msgspec import UNSET
 
 from services.approval.access import sessions
-from services.approval.api.parsing import read_call
+from services.approval.api.calls import read_call
 from services.approval.schemas.sessions import EndedSession, OpenSession
 
 if TYPE_CHECKING:

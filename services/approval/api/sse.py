@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET
 
+from services.approval.domain import records
 from services.approval.domain.authorization import OPERATOR
 from services.approval.domain.errors import StoreUnavailable
-from services.approval.problems import LISTENERS, RETRY_AFTER_SECONDS, ProblemError
+from services.approval.problems import LISTENERS, MALFORMED, RETRY_AFTER_SECONDS, ProblemError
 from services.approval.storage.changes.changelog import Followed
 from shared.rpc.messages import Position
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from services.approval.api.parameters import EventsQuery
     from services.approval.domain.records import AuditEntry
     from services.approval.metrics import Metrics
     from services.approval.registry.registry import Registry
@@ -43,6 +46,7 @@ WRITE_SECONDS: Final = 10.0
 RECONNECT_MS: Final = 1_000
 """Delay after which browsers reconnect."""
 
+LAST_EVENT_ID: Final = "Last-Event-ID"
 HEADERS: Final = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 HEARTBEAT: Final = b":\n\n"
 _encode: Final = msgspec.json.Encoder().encode
@@ -189,3 +193,17 @@ def _events(read: Followed) -> Iterator[bytes]:
 
 def _event(number: int, name: str, data: AuditEntry | dict[str, int]) -> bytes:
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, name.encode(), _encode(data))
+
+
+def resumed_from(request: web.Request, query: EventsQuery) -> int | None:
+    """Return the number after which an event stream starts, or None to start from now.
+
+    The header has precedence, because a browser that reconnects repeats its original URL.
+    """
+    given = request.headers.getall(LAST_EVENT_ID, [])
+    if not any(given):
+        return None if query.after is UNSET else query.after
+    try:
+        return msgspec.convert(",".join(given), records.ChangeNumber, strict=False)
+    except msgspec.ValidationError:
+        raise ProblemError(MALFORMED, f"{LAST_EVENT_ID}: not an event id.") from None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from services.approval.domain.errors import MissingScope, NotAllowed
+from services.approval.domain.pairing import scopes_to_hold
 from shared.protocol.scopes import ADMIN, PAIRING, READ, covers, first_uncovered
 
 if TYPE_CHECKING:
@@ -35,23 +36,19 @@ class Caller:
     not_after_ms: int = 0
     version: str = ""
     """Version of the caller's own record that `scopes` was checked against."""
+    has_record: bool = field(init=False)
+    """Whether the caller's rights depend on a device record of its own."""
+    is_admin: bool = field(init=False)
+    """Whether the caller holds operator.admin."""
+    confined: bool = field(init=False)
+    """Whether the caller may only access its own device."""
 
-    @property
-    def has_record(self) -> bool:
-        """Whether the caller's rights depend on a device record of its own."""
-        return self.kind == "device-token" or (
-            self.kind == "shared-secret" and self.device_id != ""
-        )
-
-    @property
-    def is_admin(self) -> bool:
-        """Whether the caller holds operator.admin."""
-        return ADMIN in self.scopes
-
-    @property
-    def confined(self) -> bool:
-        """Whether the caller may only access its own device."""
-        return self.kind == "device-token" and not self.is_admin
+    def __post_init__(self) -> None:
+        of_device = self.kind == "device-token"
+        own = of_device or (self.kind == "shared-secret" and self.device_id != "")
+        object.__setattr__(self, "has_record", own)
+        object.__setattr__(self, "is_admin", ADMIN in self.scopes)
+        object.__setattr__(self, "confined", of_device and not self.is_admin)
 
 
 OPERATOR: Final = Caller("operator", "operator", (ADMIN,))
@@ -89,25 +86,19 @@ def can_see(caller: Caller, device_id: str) -> bool:
     return not caller.confined or caller.device_id == device_id
 
 
-def require_approve(
-    caller: Caller, device_id: str, pending: Pending, to_hold: Iterable[str]
-) -> None:
-    """Require the right to approve this request; `to_hold` are the scopes it would grant."""
+def require_approve(caller: Caller, record: Record, pending: Pending) -> list[str]:
+    """Require the right to approve a request; return the operator scopes that this enables."""
+    to_hold = scopes_to_hold(record, pending)
     if caller.is_admin:
-        return
-    if caller.confined and device_id != caller.device_id:
+        return to_hold
+    if caller.confined and record.device_id != caller.device_id:
         raise NotAllowed
     if any(role != "operator" for role in pending.roles):
         raise NotAllowed
     missing = first_uncovered(caller.scopes, to_hold, "operator")
     if missing is not None:
         raise MissingScope(missing)
-
-
-def require_reject(caller: Caller, device_id: str) -> None:
-    """Require the right to reject a request of this device."""
-    if not can_see(caller, device_id):
-        raise NotAllowed
+    return to_hold
 
 
 def require_manage(caller: Caller, device_id: str, pairing: Pairing | None) -> None:

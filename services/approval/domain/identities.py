@@ -30,6 +30,20 @@ _MAC_APP: Final = "openclaw-macos"
 _NODE_HOST: Final = ("node-host", "node")
 
 
+def identities_of(request: Pending | Pairing) -> tuple[Identity, ...]:
+    """Return all identities that a request shows, or a pairing has approved, newest first."""
+    about = request.metadata
+    newest = Identity(
+        request.role,
+        about.client_id,
+        about.client_mode,
+        about.platform,
+        about.device_family,
+        about.display_name,
+    )
+    return (newest, *request.others)
+
+
 def claimed(question: AuthorizeDevice) -> Identity:
     """Return the identity claimed in a request for authorization."""
     client = question.client
@@ -68,7 +82,7 @@ def is_approved(pairing: Pairing, one: Identity) -> bool:
     Compare with the identities of the same role and client; if there are none, with those of the
     same role; if there are none, with all.
     """
-    known = pairing.identities
+    known = identities_of(pairing)
     of_role = [other for other in known if other.role == one.role] or known
     of_client = [other for other in of_role if other.client_id == one.client_id]
     return any(_fits(other, one) for other in of_client or of_role)
@@ -80,9 +94,9 @@ def merged(pending: Pending, before: Pairing | None) -> tuple[Identity, ...]:
     An identity replaces earlier ones of the same client and role. Of identities that differ only
     in name, the newest is kept.
     """
-    asked = pending.identities
+    asked = identities_of(pending)
     replaced = {(one.role, one.client_id, one.client_mode) for one in asked}
-    earlier = before.identities if before else ()
+    earlier = identities_of(before) if before else ()
     kept = [one for one in earlier if (one.role, one.client_id, one.client_mode) not in replaced]
     found: dict[Identity, Identity] = {}
     for one in (*asked, *kept):
@@ -103,8 +117,8 @@ def as_seen(pairing: Pairing, seen: Sighting | None) -> Metadata:
         about = replace(about, display_name=seen.name)
     platform = seen.platforms.get(about.client_id, "")
     if platform and seen.versioned_at >= since and platform != about.platform:
-        moved = replace(pairing.identities[0], platform=platform)
-        if _version_moved(pairing.identities[0], moved):
+        approved = identities_of(pairing)[0]
+        if _version_moved(approved, replace(approved, platform=platform)):
             about = replace(about, platform=platform)
     return about
 

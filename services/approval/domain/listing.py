@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from services.approval.domain.identities import identities_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -88,7 +90,7 @@ def finds_device(search: str, device_id: str, pairing: Pairing, address: str = "
         pairing.metadata.display_name,
         pairing.metadata.address,
         address,
-        *_of_identities(pairing.identities),
+        *_of_identities(identities_of(pairing)),
         *pairing.roles,
         *pairing.scopes,
     )
@@ -103,7 +105,7 @@ def finds_request(search: str, device_id: str, pending: Pending, label: str) -> 
         label,
         pending.metadata.address,
         pending.limit_key,
-        *_of_identities(pending.identities),
+        *_of_identities(identities_of(pending)),
         *pending.roles,
         *pending.scopes,
     )

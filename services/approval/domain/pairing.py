@@ -1,4 +1,4 @@
-"""Approval, renaming, rotation and revocation as functions on records. Pure.
+"""Approval, rotation and revocation as functions on pairings. Pure.
 
 Times and random ids are passed as arguments.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from services.approval.domain.identities import is_approved, merged
+from services.approval.domain.identities import identities_of, is_approved, merged
 from services.approval.domain.records import PAIRED_BY_OWNER, Pairing, Pending, Record, Token
 from shared.protocol.scopes import normalised, union
 
@@ -57,7 +57,7 @@ def scopes_to_hold(record: Record, pending: Pending) -> list[str]:
     before = record.pairing
     if before is None:
         return asked
-    changed = not all(is_approved(before, one) for one in pending.identities)
+    changed = not all(is_approved(before, one) for one in identities_of(pending))
     if asked and not changed and "operator" in before.effective_roles:
         return asked
     return union(asked, _of_operator(before.scopes))
@@ -68,14 +68,18 @@ def _of_operator(scopes: Iterable[str]) -> list[str]:
 
 
 def approved(
-    record: Record, pending: Pending, *, now_ms: int, draws: IdFactory, via: str = PAIRED_BY_OWNER
-) -> Record:
-    """Return the record with a request approved; `via` says by whom."""
-    before = record.pairing
+    before: Pairing | None,
+    pending: Pending,
+    *,
+    now_ms: int,
+    draws: IdFactory,
+    via: str = PAIRED_BY_OWNER,
+) -> Pairing:
+    """Return the pairing after a request is approved; `via` says by whom."""
     tokens = dict(before.tokens) if before else {}
     for role in pending.roles:
         tokens[role] = _minted(before, pending, role, now_ms, draws)
-    pairing = Pairing(
+    return Pairing(
         metadata=pending.metadata,
         role=pending.role,
         roles=tuple(union(before.roles if before else (), pending.roles)),
@@ -87,7 +91,6 @@ def approved(
         operator_label=before.operator_label if before else "",
         others=merged(pending, before)[1:],
     )
-    return Record(record.device_id, record.public_key, pairing, None)
 
 
 def _minted(
@@ -116,21 +119,15 @@ def without_pending(record: Record) -> Record | None:
     return replace(record, pending=None) if record.pairing else None
 
 
-def renamed(record: Record, pairing: Pairing, label: str) -> Record:
-    """Return the record with a new operator label."""
-    return replace(record, pairing=replace(pairing, operator_label=label))
-
-
 def rotated(
-    record: Record,
     pairing: Pairing,
     role: str,
     scopes: Iterable[str] | None,
     *,
     now_ms: int,
     draws: IdFactory,
-) -> Record:
-    """Return the record with a new token for a role; `scopes`, if given, replace its scopes."""
+) -> Pairing:
+    """Return the pairing with a new token for a role; `scopes`, if given, replace its scopes."""
     token = pairing.tokens[role]
     token = replace(
         token,
@@ -139,10 +136,10 @@ def rotated(
         rotated_at_ms=now_ms,
         epoch=draws.epoch(),
     )
-    return replace(record, pairing=replace(pairing, tokens={**pairing.tokens, role: token}))
+    return replace(pairing, tokens={**pairing.tokens, role: token})
 
 
-def revoked(record: Record, pairing: Pairing, role: str, *, now_ms: int) -> Record:
-    """Return the record with a role's token revoked and its id dropped for good."""
+def revoked(pairing: Pairing, role: str, *, now_ms: int) -> Pairing:
+    """Return the pairing with a role's token revoked and its id dropped for good."""
     token = replace(pairing.tokens[role], token_id="", revoked_at_ms=now_ms, epoch="")
-    return replace(record, pairing=replace(pairing, tokens={**pairing.tokens, role: token}))
+    return replace(pairing, tokens={**pairing.tokens, role: token})

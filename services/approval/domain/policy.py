@@ -112,12 +112,15 @@ def _approve_locally(
 ) -> Admit:
     """Approve exactly what a trusted client asks for, and admit it."""
     pending = _pending(question, identities.claimed(question), reason, now_ms, draws)
-    before = record or Record(question.device_id, question.public_key)
-    after = approved(before, pending, now_ms=now_ms, draws=draws, via=PAIRED_SILENTLY)
-    if after.pairing is None:
-        message = "approved without a pairing"
-        raise AssertionError(message)
-    admit = _admit(after, after.pairing, question, now_ms, draws)
+    pairing = approved(
+        record.pairing if record else None,
+        pending,
+        now_ms=now_ms,
+        draws=draws,
+        via=PAIRED_SILENTLY,
+    )
+    after = Record(question.device_id, question.public_key, pairing)
+    admit = _admit(after, pairing, question, now_ms, draws)
     return Admit(admit.token, admit.changed or after, "approved", pending)
 
 
@@ -206,7 +209,7 @@ def _ask(
     claimed = identities.claimed(question)
     if waiting is not None and _within(question, waiting) and _is_shown(claimed, waiting):
         return _refresh(record, waiting, reason, pairing=pairing, now_ms=now_ms)
-    shown = waiting.identities if waiting is not None else ()
+    shown = identities.identities_of(waiting) if waiting is not None else ()
     claimed = identities.as_shown(shown, claimed)
     pending = _pending(question, claimed, reason, now_ms, draws)
     if waiting is not None:
@@ -261,7 +264,7 @@ def _is_shown(claimed: Identity, waiting: Pending) -> bool:
     A request that already shows ASKING_LIMIT identities no longer changes. Otherwise a device that
     changes its description each time would keep its request from being approved.
     """
-    shown = waiting.identities
+    shown = identities.identities_of(waiting)
     return len(shown) >= identities.ASKING_LIMIT or identities.is_shown(shown, claimed)
 
 

@@ -89,11 +89,6 @@ class Pending(msgspec.Struct, frozen=True, omit_defaults=True):
     others: tuple[Identity, ...] = ()
     """Further identities of the device, newest first; approved together with `metadata`."""
 
-    @property
-    def identities(self) -> tuple[Identity, ...]:
-        """All identities that approval would accept, newest first."""
-        return (_identity(self.role, self.metadata), *self.others)
-
     def expired(self, now_ms: int, ttl_ms: int) -> bool:
         """Return whether the request has not been refreshed within its TTL."""
         return now_ms >= self.refreshed_at_ms + ttl_ms
@@ -115,11 +110,6 @@ class Pairing(msgspec.Struct, frozen=True, omit_defaults=True):
     operator_label: str = ""
     others: tuple[Identity, ...] = ()
     """Further approved identities, newest first."""
-
-    @property
-    def identities(self) -> tuple[Identity, ...]:
-        """All approved identities, newest first."""
-        return (_identity(self.role, self.metadata), *self.others)
 
     @property
     def effective_roles(self) -> tuple[str, ...]:
@@ -190,17 +180,6 @@ REJECTED: Final = "rejected"
 SUPERSEDED: Final = "superseded"
 EXPIRED: Final = "expired"
 DISPLACED: Final = "displaced"
-
-
-def _identity(role: str, about: Metadata) -> Identity:
-    return Identity(
-        role,
-        about.client_id,
-        about.client_mode,
-        about.platform,
-        about.device_family,
-        about.display_name,
-    )
 
 
 encode: Final[Callable[[Record | RequestNote], bytes]] = msgspec.msgpack.Encoder().encode

@@ -11,7 +11,7 @@ import random
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import msgspec
+from msgspec.structs import replace
 
 from services.approval.domain import authorization
 from services.approval.domain import pairing as grants
@@ -32,16 +32,16 @@ from services.approval.domain.records import (
     APPROVED,
     PENDING,
     REJECTED,
+    Record,
     Token,
     active_token,
-    holds_request,
     open_request,
 )
 from services.approval.registry.lockouts import LockoutRegistry
 from services.approval.registry.queries import Paired, Queries, paired
 from services.approval.registry.rejections import Rejections, plan_rejections
 from services.approval.storage.changes.transaction import Transaction, device_source
-from services.approval.storage.keys import call_key, device_key
+from services.approval.storage.keys import device_key
 from shared.protocol.limits import LABEL_LIMIT_CHARACTERS
 from shared.protocol.scopes import ADMIN, first_uncovered
 from shared.rpc.messages import EVERY_ROLE
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
     from services.approval.domain.pairing import IdFactory
     from services.approval.domain.records import (
         Pairing,
-        Pending,
-        Record,
         RequestNote,
         VersionedRecord,
     )
@@ -93,28 +91,31 @@ class Registry(Queries):
         """
 
         async def once(caller: Caller) -> Paired | None:
-            note, held = await self._read(request_id, hidden=not caller.is_admin)
-            if not authorization.can_see(caller, note.device_id):
-                raise NotAllowed
+            note, held = await self._read(caller, request_id, hidden=not caller.is_admin)
             if note.state == APPROVED and caller.kind == "operator":
                 if held.record is None or held.record.pairing is None:
                     raise RequestOver(note.state)
-                before = paired(held.record)
-                return await self._confirm(caller, held, note.device_id, before)
+                return await self._confirm(caller, held, note.device_id, paired(held.record))
             entry = self._entry(caller)
-            record, pending = self._open_request(request_id, note, held, entry)
-            to_hold = grants.scopes_to_hold(record, pending)
-            authorization.require_approve(caller, note.device_id, pending, to_hold)
+            record, pending = open_request(
+                request_id, note, held.record, now_ms=entry.now_ms, ttl_ms=self._ttl_ms
+            )
+            to_hold = authorization.require_approve(caller, record, pending)
             if not allow_admin and ADMIN in to_hold:
                 raise GrantsAdmin
             outside = grants.scope_outside_roles(pending)
             if outside is not None:
                 raise InvalidScope(outside)
-            after = grants.approved(record, pending, now_ms=entry.now_ms, draws=self._draws)
+            pairing = grants.approved(
+                record.pairing, pending, now_ms=entry.now_ms, draws=self._draws
+            )
+            after = Record(record.device_id, record.public_key, pairing)
             entry.replace(held, after, note.device_id)
             entry.end_request(note.device_id, pending, APPROVED)
             entry.change("approved", note.device_id, pending=pending)
-            done = await self._commit(caller, entry, paired(after))
+            done = await self._ledger.commit_call(
+                entry, caller, Paired(record.device_id, record.public_key, pairing)
+            )
             if done is not None:
                 self._store.addresses.learn(pending.limit_key)
             return done
@@ -128,17 +129,18 @@ class Registry(Queries):
         """
 
         async def once(caller: Caller) -> str | None:
-            note, held = await self._read(request_id, hidden=caller.confined)
-            authorization.require_reject(caller, note.device_id)
+            note, held = await self._read(caller, request_id, hidden=caller.confined)
             if note.state == REJECTED and not caller.confined:
                 return await self._confirm(caller, held, note.device_id, note.device_id)
             entry = self._entry(caller)
-            record, pending = self._open_request(request_id, note, held, entry)
+            record, pending = open_request(
+                request_id, note, held.record, now_ms=entry.now_ms, ttl_ms=self._ttl_ms
+            )
             entry.replace(held, grants.without_pending(record), note.device_id)
             entry.end_request(note.device_id, pending, REJECTED)
             source = _source(caller, note.device_id)
             entry.change("rejected", note.device_id, pending=pending, source=source)
-            return await self._commit(caller, entry, note.device_id)
+            return await self._ledger.commit_call(entry, caller, note.device_id)
 
         return await self._retry(caller, once, str)
 
@@ -155,7 +157,7 @@ class Registry(Queries):
             entry = self._entry(caller)
             result, writes = await plan_rejections(self._store, entry, wanted, self._ttl_ms)
             if writes or caller.call_id or self._store.has_replicas:
-                return await self._commit(caller, entry, result)
+                return await self._ledger.commit_call(entry, caller, result)
             return result
 
         return await self._retry(caller, once, Rejections)
@@ -180,7 +182,7 @@ class Registry(Queries):
                 scopes=pairing.scopes,
                 source=_source(caller, device_id),
             )
-            return await self._commit(caller, entry, result=True)
+            return await self._ledger.commit_call(entry, caller, result=True)
 
         await self._retry(caller, once, bool)
 
@@ -192,7 +194,7 @@ class Registry(Queries):
         entry.replace(held, None, device_id)
         entry.forget_request(device_id)
         entry.change("removed", device_id, closes=[EVERY_ROLE], label="its record was unreadable")
-        return await self._commit(caller, entry, result=True)
+        return await self._ledger.commit_call(entry, caller, result=True)
 
     async def rename(self, caller: Caller, device_id: str, label: str) -> str:
         """Set the label of a paired device; return it trimmed."""
@@ -207,9 +209,10 @@ class Registry(Queries):
             if pairing.operator_label == trimmed:
                 return await self._record_unchanged(caller, held, device_id, trimmed)
             entry = self._entry(caller)
-            entry.replace(held, grants.renamed(record, pairing, trimmed), device_id)
+            after = replace(pairing, operator_label=trimmed)
+            entry.replace(held, replace(record, pairing=after), device_id)
             entry.change("renamed", device_id, label=trimmed, source=_source(caller, device_id))
-            return await self._commit(caller, entry, trimmed)
+            return await self._ledger.commit_call(entry, caller, trimmed)
 
         return await self._retry(caller, once, str)
 
@@ -228,11 +231,9 @@ class Registry(Queries):
             if outside is not None:
                 raise InvalidScope(outside)
             entry = self._entry(caller)
-            after = grants.rotated(
-                record, pairing, role, scopes, now_ms=entry.now_ms, draws=self._draws
-            )
-            fresh = paired(after).pairing.tokens[role]
-            entry.replace(held, after, device_id)
+            after = grants.rotated(pairing, role, scopes, now_ms=entry.now_ms, draws=self._draws)
+            fresh = after.tokens[role]
+            entry.replace(held, replace(record, pairing=after), device_id)
             entry.change(
                 "rotated",
                 device_id,
@@ -241,7 +242,7 @@ class Registry(Queries):
                 scopes=fresh.scopes,
                 source=_source(caller, device_id),
             )
-            return await self._commit(caller, entry, fresh)
+            return await self._ledger.commit_call(entry, caller, fresh)
 
         return await self._retry(caller, once, Token)
 
@@ -282,8 +283,8 @@ class Registry(Queries):
             if not token.active:
                 return await self._record_unchanged(caller, held, device_id, token)
             entry = self._entry(caller)
-            after = grants.revoked(record, pairing, role, now_ms=entry.now_ms)
-            entry.replace(held, after, device_id)
+            after = grants.revoked(pairing, role, now_ms=entry.now_ms)
+            entry.replace(held, replace(record, pairing=after), device_id)
             entry.change(
                 "revoked",
                 device_id,
@@ -292,7 +293,7 @@ class Registry(Queries):
                 scopes=token.scopes,
                 source=_source(caller, device_id),
             )
-            return await self._commit(caller, entry, paired(after).pairing.tokens[role])
+            return await self._ledger.commit_call(entry, caller, after.tokens[role])
 
         return await self._retry(caller, once, Token)
 
@@ -302,42 +303,29 @@ class Registry(Queries):
             entry.require(caller.device_id, caller.version)
         return entry
 
-    async def _read(self, request_id: str, *, hidden: bool) -> tuple[RequestNote, VersionedRecord]:
-        """Read the state of a request and the record of its device.
+    async def _read(
+        self, caller: Caller, request_id: str, *, hidden: bool
+    ) -> tuple[RequestNote, VersionedRecord]:
+        """Read the state of a request and the record of its device, if the caller may see it.
 
-        If the request ended between the two reads, read its note again, so that the note is never
-        older than the record.
+        `hidden`: do not reveal that there is no such request. If the request ended between the two
+        reads, read its note again, so that the note is never older than the record.
         """
-        note = await self._note(request_id, hidden=hidden)
-        _head, (held,) = await self._store.load_surely([note.device_id])
-        if note.state == PENDING and not holds_request(held.record, request_id):
-            note = await self._note(request_id, hidden=hidden)
-        return note, held
-
-    async def _note(self, request_id: str, *, hidden: bool) -> RequestNote:
-        """Read the note on a request; `hidden`: do not reveal that there is none."""
+        unknown = NotAllowed if hidden else UnknownRequest
         note = await self._store.note(request_id)
         if note is None:
-            raise NotAllowed if hidden else UnknownRequest
-        return note
-
-    def _open_request(
-        self, request_id: str, note: RequestNote, held: VersionedRecord, entry: Transaction
-    ) -> tuple[Record, Pending]:
-        """Return the record and its request if that is still pending; else raise RequestOver."""
-        if held.unreadable and note.state == PENDING:
+            raise unknown
+        if caller.confined and note.device_id != caller.device_id:
+            raise NotAllowed
+        _head, (held,) = await self._store.load_surely([note.device_id])
+        pending = held.record.pending if held.record else None
+        if note.state == PENDING and (pending is None or pending.request_id != request_id):
+            note = await self._store.note(request_id)
+            if note is None:
+                raise unknown
+        if note.state == PENDING and held.unreadable:
             raise UnreadableRecord(device_key(note.device_id))
-        return open_request(request_id, note, held.record, now_ms=entry.now_ms, ttl_ms=self._ttl_ms)
-
-    async def _commit(self, caller: Caller, entry: Transaction, result: _Result) -> _Result | None:
-        """Commit; return None on a conflict, after which everything must be read again."""
-        if caller.call_id:
-            entry.plan.not_after_ms = caller.not_after_ms
-            entry.plan.once(call_key(caller.call_id), msgspec.msgpack.encode(result))
-        committed = await self._ledger.commit(entry)
-        if committed.outcome == "seen":
-            return _decode_result(committed.answer, type(result))
-        return result if committed.outcome == "done" else None
+        return note, held
 
     async def _record_unchanged(
         self, caller: Caller, held: VersionedRecord, device_id: str, result: _Result
@@ -345,7 +333,9 @@ class Registry(Queries):
         """Record that a call had nothing to do, so that a late retry does nothing (R11)."""
         if not caller.call_id:
             return await self._confirm(caller, held, device_id, result)
-        return await self._commit(caller, self._unchanged(caller, held, device_id), result)
+        return await self._ledger.commit_call(
+            self._unchanged(caller, held, device_id), caller, result
+        )
 
     async def _confirm(
         self, caller: Caller, held: VersionedRecord, device_id: str, result: _Result
@@ -353,7 +343,9 @@ class Registry(Queries):
         """Return an earlier result; with Redis replicas, wait until one of them has it."""
         if not self._store.has_replicas:
             return result
-        return await self._commit(caller, self._unchanged(caller, held, device_id), result)
+        return await self._ledger.commit_call(
+            self._unchanged(caller, held, device_id), caller, result
+        )
 
     def _unchanged(self, caller: Caller, held: VersionedRecord, device_id: str) -> Transaction:
         entry = self._entry(caller)
@@ -379,21 +371,12 @@ class Registry(Queries):
             raise
         except RegistryError:
             # An earlier attempt of this call may have succeeded and changed the record.
-            first = await self._ledger.answered(caller.call_id)
+            first = await self._ledger.answered(caller.call_id, kind)
             if first is None:
                 raise
-            return _decode_result(first, kind)
+            return first
         message = "the record could not be changed: it kept changing concurrently"
         raise StoreUnavailable(message)
-
-
-def _decode_result(value: bytes, kind: type[_Result]) -> _Result:
-    """Decode the result of an earlier attempt of a call; raises StoreUnavailable."""
-    try:
-        return msgspec.msgpack.decode(value, type=kind)
-    except (msgspec.MsgspecError, ValueError):
-        message = "the result of an earlier attempt of this call cannot be read"
-        raise StoreUnavailable(message) from None
 
 
 def _source(caller: Caller, device_id: str) -> Source | None:

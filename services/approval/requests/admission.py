@@ -301,9 +301,7 @@ class Admissions:
                 and await self._count_guesses(question, guessed)
                 and question.method == "token"
             ):
-                head, (held,), guards = await self._store.load_guarded(
-                    [question.device_id], [address]
-                )
+                head, (held,), guards = await self._store.snapshot([question.device_id], [address])
                 now_ms = self._store.now_ms()
                 decided = self._weigh_secrets(question, head, held, guards[address], now_ms)
                 return decided if isinstance(decided, bytes) else await decided.work()

@@ -48,7 +48,7 @@ class SecretChecks:
     async def report(self, report: ReportSecret) -> Reply:
         """Count wrong secrets or clear failures after a correct one; answer if locked out."""
         address = limit_key(report.address)
-        head, _held, guards = await self._store.load_guarded([], [address])
+        head, _held, guards = await self._store.snapshot([], [address])
         guard, now_ms = guards[address], self._store.now_ms()
         locked_ms = guard.locked_ms(report.classes, now_ms)
         guessed = guessed_without_device(report)
@@ -73,7 +73,7 @@ class SecretChecks:
     async def check(self, check: TokenCheck) -> Reply:
         """Answer a check, or return None if that is not possible. Raises StoreUnavailable."""
         address, device_id = limit_key(check.address), check.device_id
-        head, (held,), guards = await self._store.load_guarded([device_id], [address])
+        head, (held,), guards = await self._store.snapshot([device_id], [address])
         unreadable = held.unreadable or (
             held.record is None and await self._store.is_unreadable(device_id)
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from services.approval.domain.identities import identities_of
 from services.approval.domain.listing import write_position
 from services.approval.domain.records import Count, DeviceId, Milliseconds, RequestId
 from services.approval.schemas.refusals import LastRefusal, LastRefusedClaim  # noqa: TC001 (as above)
@@ -243,7 +244,7 @@ def pending_object(waiting: PendingDevice) -> PendingRequest:
         remote_ip=_remote_ip(about),
         silent=False,
         is_repair=waiting.is_repair,
-        identities=_identities(pending.identities, role=""),
+        identities=_identities(identities_of(pending), role=""),
         ts=pending.created_at_ms,
     )
 
@@ -281,7 +282,7 @@ def paired_object(paired: Paired) -> PairedDevice:
         roles=_roles(pairing.roles),
         scopes=pairing.scopes,
         remote_ip=(seen.address or UNSET) if seen else _remote_ip(about),
-        identities=_identities(pairing.identities, role="", display_name=""),
+        identities=_identities(identities_of(pairing), role="", display_name=""),
         approved_via=pairing.approved_via,
         created_at_ms=pairing.created_at_ms,
         approved_at_ms=pairing.approved_at_ms,

@@ -131,11 +131,11 @@ class Store:
         return found.get("appendfsync")
 
     def read(self, device_ids: Sequence[str], limit_keys: Sequence[str], then: Then) -> None:
-        """Read the newest change, records and failure counts in one round trip, without a task.
+        """Do what `snapshot` does, without a task.
 
-        `then` gets them, or the error, in a later turn of the event loop.
+        `then` gets the result, or the error, in a later turn of the event loop.
         """
-        keys = [HEAD, *map(device_key, device_ids), *map(guard_key, limit_keys)]
+        keys = _snapshot_keys(device_ids, limit_keys)
         reading: asyncio.Future[list[bytes | None]] = asyncio.ensure_future(self._mget(keys))
         reading.add_done_callback(partial(self._on_values, device_ids, limit_keys, then))
 
@@ -146,19 +146,11 @@ class Store:
         then: Then,
         reading: asyncio.Future[list[bytes | None]],
     ) -> None:
+        found: Snapshot | Exception
         try:
-            head, *values = reading.result()
-            count = len(device_ids)
-            found: Snapshot | Exception = Snapshot(
-                decode_head(head),
-                [NOT_HELD if value is None else _decoded(value) for value in values[:count]],
-                {
-                    limit_key: NOTHING_HELD if value is None else read_guard(value)
-                    for limit_key, value in zip(limit_keys, values[count:], strict=True)
-                },
-            )
+            found = _snapshot(reading.result(), device_ids, limit_keys)
         except InvalidHead:
-            repairing = asyncio.ensure_future(self._repair_head(device_ids, limit_keys, then))
+            repairing = asyncio.ensure_future(self._read_slowly(device_ids, limit_keys, then))
             self._repairing.add(repairing)
             repairing.add_done_callback(self._repairing.discard)
             return
@@ -170,32 +162,39 @@ class Store:
             )
         then(found)
 
-    async def _repair_head(
+    async def _read_slowly(
         self, device_ids: Sequence[str], limit_keys: Sequence[str], then: Then
     ) -> None:
-        """Repair an invalid head, and read again."""
+        found: Snapshot | Exception
         try:
-            await self.repairs.repair(HEAD)
-            async with reaching_redis():
-                (head,) = await self._mget([HEAD])
-            decode_head(head)
+            found = await self.snapshot(device_ids, limit_keys)
         except Exception as error:  # noqa: BLE001 (passed on)
-            then(error)
-        else:
-            self.read(device_ids, limit_keys, then)
+            found = error
+        then(found)
 
-    async def load_guarded(self, device_ids: Sequence[str], limit_keys: Sequence[str]) -> Snapshot:
-        """Do what `read` does, and wait for it."""
-        loading: asyncio.Future[Snapshot | Exception] = asyncio.get_running_loop().create_future()
-        self.read(device_ids, limit_keys, partial(_settle, loading))
-        found = await loading
-        if isinstance(found, Exception):
-            raise found
-        return found
+    async def snapshot(self, device_ids: Sequence[str], limit_keys: Sequence[str] = ()) -> Snapshot:
+        """Read the newest change, records and failure counts, in one round trip.
+
+        An invalid head is repaired first.
+        """
+        keys = _snapshot_keys(device_ids, limit_keys)
+        try:
+            return _snapshot(await self._values(keys), device_ids, limit_keys)
+        except InvalidHead:
+            await self.repairs.repair(HEAD)
+            return _snapshot(await self._values(keys), device_ids, limit_keys)
+
+    async def _values(self, keys: list[str]) -> list[bytes | None]:
+        try:
+            return await self._mget(keys)
+        except Exception as error:
+            if is_lost(error):
+                raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+            raise
 
     async def load(self, device_ids: Sequence[str]) -> tuple[Position, list[VersionedRecord]]:
         """Read the newest change and the records of these devices, in one round trip."""
-        head, held, _failures = await self.load_guarded(device_ids, ())
+        head, held, _failures = await self.snapshot(device_ids)
         return head, held
 
     async def load_surely(
@@ -205,10 +204,10 @@ class Store:
 
         MGET returns nil for both, so absent records cost a further round trip.
         """
-        head, held = await self.load(device_ids)
-        absent = [one for one, read in zip(device_ids, held, strict=True) if read is NOT_HELD]
-        other = await self._of_other_type(absent)
-        if other:
+        head, held, _failures = await self.snapshot(device_ids)
+        if NOT_HELD in held:
+            absent = [one for one, read in zip(device_ids, held, strict=True) if read is NOT_HELD]
+            other = await self._of_other_type(absent)
             held = [
                 _OTHER_TYPE if read is NOT_HELD and one in other else read
                 for one, read in zip(device_ids, held, strict=True)
@@ -222,8 +221,6 @@ class Store:
 
     async def _of_other_type(self, device_ids: Sequence[str]) -> set[str]:
         """Return those whose key has a wrong type, but not records created just now."""
-        if not device_ids:
-            return set()
         keys = [device_key(one) for one in device_ids]
         async with reaching_redis():
             if not await self.client.exists(*keys):
@@ -248,12 +245,7 @@ class Store:
         if not request_ids:
             return []
         keys = [request_key(one) for one in request_ids]
-        try:
-            found: list[Any] = list(await self._mget(keys))
-        except Exception as error:
-            if is_lost(error):
-                raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
-            raise
+        found: list[Any] = list(await self._values(keys))
         absent = [key for key, value in zip(keys, found, strict=True) if value is None]
         if absent:
             # MGET returns nil for a key of a wrong type, as if the request never existed.
@@ -381,9 +373,24 @@ class Store:
         return await self.records([member.decode(errors="replace") for member in members])
 
 
-def _settle(loading: asyncio.Future[Snapshot | Exception], found: Snapshot | Exception) -> None:
-    if not loading.done():  # otherwise its caller was cancelled
-        loading.set_result(found)
+def _snapshot_keys(device_ids: Sequence[str], limit_keys: Sequence[str]) -> list[str]:
+    return [HEAD, *map(device_key, device_ids), *map(guard_key, limit_keys)]
+
+
+def _snapshot(
+    values: Sequence[bytes | None], device_ids: Sequence[str], limit_keys: Sequence[str]
+) -> Snapshot:
+    """Decode the values of `_snapshot_keys`; raises InvalidHead."""
+    head, *values = values
+    count = len(device_ids)
+    return Snapshot(
+        decode_head(head),
+        [NOT_HELD if value is None else _decoded(value) for value in values[:count]],
+        {
+            limit_key: NOTHING_HELD if value is None else read_guard(value)
+            for limit_key, value in zip(limit_keys, values[count:], strict=True)
+        },
+    )
 
 
 @lru_cache(RECORDS_REMEMBERED)

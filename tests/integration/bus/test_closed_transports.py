@@ -10,8 +10,7 @@ import uvloop
 from redis.exceptions import ConnectionError as LostError
 
 from shared.bus.redis_bus import make_client
-from shared.redis.connection import make_connection, pack
-from shared.redis.reads import Reads
+from shared.redis.connection import Reads, make_connection, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

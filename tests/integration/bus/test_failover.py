@@ -15,8 +15,8 @@ from shared.bus.channels import NEWS
 from shared.bus.errors import Unavailable
 from shared.bus.publisher import UNHEARD_LIMIT
 from shared.bus.redis_bus import make_client
+from shared.redis.connection import Reads
 from shared.redis.failover import RENEW_SECONDS, FailoverReset, says_no_master
-from shared.redis.reads import Reads
 from tests.integration.bus.members import Approval, Gateway, announced, member, until_heard
 from tests.support.clock import FakeClock
 from tests.support.failover import fail_over

@@ -10,8 +10,7 @@ import pytest
 from redis.exceptions import RedisError, ResponseError
 
 from shared.bus.redis_bus import make_client
-from shared.redis.connection import CONNECT_SECONDS
-from shared.redis.reads import Reads
+from shared.redis.connection import CONNECT_SECONDS, Reads
 from tools.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:

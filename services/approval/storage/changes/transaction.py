@@ -79,12 +79,15 @@ class TransactionPlan:
     """Collects the operations of one commit, in which keys are referred to by index."""
 
     def __init__(self) -> None:
-        self._keys = list(COMMIT_KEYS)
+        self.keys = list(COMMIT_KEYS)
+        """All keys, in the order of the script's KEYS."""
         self._places = {key: place for place, key in enumerate(COMMIT_KEYS, 1)}
         self._expects: list[tuple[int, str | int]] = []
         self._limits: list[tuple[int, int, str]] = []
         self._writes: list[tuple[str, int, tuple[str | int, ...]]] = []
         self._changes: list[tuple[str, int, int, bool, _Counted | bool]] = []
+        self.tags: list[str] = []
+        """The tags of the changes, in order."""
         self._call: tuple[int, int, int] | None = None
         self._blobs: list[bytes] = []
         self.changes: list[Changed] = []
@@ -93,11 +96,6 @@ class TransactionPlan:
         """Changes are numbered above this, even if the head is lower."""
         self.anew = False
         """Empty the change log first, to start a new history."""
-
-    @property
-    def keys(self) -> list[str]:
-        """All keys, in the order of the script's KEYS."""
-        return self._keys
 
     def expect(self, key: str, version: str | bytes) -> None:
         """Require that a record still has this version (empty: that there is none)."""
@@ -124,18 +122,21 @@ class TransactionPlan:
 
         Without a `source`, its entry counts as a person's decision.
         """
-        tag = secrets.token_hex(8)
-        self.changes.append(change)
-        body, audited = self._blob(_encode(change)), self._blob(_encode_json(entry))
         counted = self._counted(source, entry.at_ms) if source else False
-        self._changes.append((tag, body, audited, source is None, counted))
+        self._add(change, entry, is_decision=source is None, counted=counted)
 
     def note(self, change: Changed, entry: AuditEntry) -> None:
         """Add a change that is not a decision but always gets an audit entry."""
+        self._add(change, entry, is_decision=False, counted=False)
+
+    def _add(
+        self, change: Changed, entry: AuditEntry, *, is_decision: bool, counted: _Counted | bool
+    ) -> None:
         tag = secrets.token_hex(8)
         self.changes.append(change)
+        self.tags.append(tag)
         body, audited = self._blob(_encode(change)), self._blob(_encode_json(entry))
-        self._changes.append((tag, body, audited, False, False))
+        self._changes.append((tag, body, audited, is_decision, counted))
 
     def _counted(self, source: Source, at_ms: int) -> _Counted:
         hour = at_ms // HOUR_MS
@@ -151,11 +152,6 @@ class TransactionPlan:
     def once(self, key: str, answer: bytes) -> None:
         """Carry out the plan at most once for a call id, and store its answer."""
         self._call = (self._place(key), self._blob(answer), CALLS_KEPT_MS)
-
-    @property
-    def tags(self) -> list[str]:
-        """The tags of the changes, in order."""
-        return [change[0] for change in self._changes]
 
     def arguments(self) -> list[bytes]:
         """Return the script's arguments: the plan, and the byte strings it refers to."""
@@ -182,8 +178,8 @@ class TransactionPlan:
     def _place(self, key: str) -> int:
         place = self._places.get(key)
         if place is None:
-            self._keys.append(key)
-            place = self._places[key] = len(self._keys)
+            self.keys.append(key)
+            place = self._places[key] = len(self.keys)
         return place
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from services.approval.domain.errors import StoreUnavailable, TooLate, UnreadableRecord
@@ -17,12 +18,16 @@ from shared.rpc.messages import Position
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from services.approval.domain.authorization import Caller
     from services.approval.storage.changes.transaction import Transaction, TransactionPlan
     from services.approval.storage.store import Store
     from shared.rpc.messages import Changed
 
 WAIT_MS: Final = 1_000
 """How long a commit waits for a Redis replica's confirmation, if there are replicas."""
+
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,21 @@ class TransactionLog:
                 previous = tag
         return committed
 
+    async def commit_call(
+        self, transaction: Transaction, caller: Caller, result: _Result
+    ) -> _Result | None:
+        """Commit what a call does, and return its result: `result`, or that of an earlier attempt.
+
+        None on a conflict, after which everything must be read again. Raises TooLate.
+        """
+        if caller.call_id:
+            transaction.plan.not_after_ms = caller.not_after_ms
+            transaction.plan.once(call_key(caller.call_id), msgspec.msgpack.encode(result))
+        committed = await self.commit(transaction)
+        if committed.outcome == "seen":
+            return _decode_result(committed.answer, type(result))
+        return result if committed.outcome == "done" else None
+
     async def run(self, plan: TransactionPlan) -> Committed:
         """Carry out a plan without publishing. With Redis replicas, wait until one of them has it.
 
@@ -96,7 +116,7 @@ class TransactionLog:
         message = f"{key.decode()} cannot be used, and a repair did not help"
         raise StoreUnavailable(message)
 
-    async def answered(self, call_id: str) -> bytes | None:
+    async def answered(self, call_id: str, kind: type[_Result]) -> _Result | None:
         """Return the result of an earlier attempt of a call, if one was carried out.
 
         With Redis replicas, wait until one of them has the state that was read. This also applies
@@ -110,7 +130,7 @@ class TransactionLog:
                     (value,) = await self._execute_confirmed(pipeline)
             else:
                 value = await self._client.get(key) if call_id else None
-        return value.partition(b"\n")[2] if value else None
+        return _decode_result(value.partition(b"\n")[2], kind) if value else None
 
     async def _execute_confirmed(self, pipeline: Any) -> list[Any]:
         """Send these commands; return their replies once a Redis replica has the state they saw.
@@ -126,3 +146,12 @@ class TransactionLog:
             raise StoreUnavailable(message)
         found: list[Any] = replies
         return found
+
+
+def _decode_result(value: bytes, kind: type[_Result]) -> _Result:
+    """Decode the result of an earlier attempt of a call; raises StoreUnavailable."""
+    try:
+        return msgspec.msgpack.decode(value, type=kind)
+    except (msgspec.MsgspecError, ValueError):
+        message = "the result of an earlier attempt of this call cannot be read"
+        raise StoreUnavailable(message) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from structlog.testing import capture_logs
 
-from services.approval.api.parsing import BODY_LIMIT_BYTES
+from services.approval.api.calls import BODY_LIMIT_BYTES
 from services.approval.registry.registry import Registry
 from tests.integration.approval.operator import BEARER, Operator
 from tests.integration.approval.replica import replica

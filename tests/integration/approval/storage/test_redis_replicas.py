@@ -76,9 +76,9 @@ class TestCalls:
     ) -> None:
         copy.pause()
         with pytest.raises(StoreUnavailable, match="replica"):
-            await here.ledger.answered("gateway:1/1")
+            await here.ledger.answered("gateway:1/1", str)
         copy.resume()
-        assert await here.ledger.answered("gateway:1/1") is None
+        assert await here.ledger.answered("gateway:1/1", str) is None
 
 
 class TestOperators:

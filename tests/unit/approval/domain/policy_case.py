@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec.structs import replace
+
 from services.approval.domain import pairing, policy
+from services.approval.domain.records import Record
 from services.approval.domain.tokens import TokenKeys
 from shared.settings.environment import Secrets
 from tests.support.approval.devices import Device
 
 if TYPE_CHECKING:
-    from services.approval.domain.records import Pairing, Pending, Record, Token
+    from services.approval.domain.records import Pairing, Pending, Token
 
 TTL_MS: Final = 3_600_000
 KEYS: Final = TokenKeys(Secrets(["a-token-secret-for-tests-of-the-rules"]))
@@ -79,9 +82,10 @@ class PolicyCase:
         """Approve the pending request."""
         assert self.record is not None
         assert self.record.pending is not None
-        self.record = pairing.approved(
-            self.record, self.record.pending, now_ms=self.now_ms, draws=self.draws
+        after = pairing.approved(
+            self.record.pairing, self.record.pending, now_ms=self.now_ms, draws=self.draws
         )
+        self.record = Record(self.record.device_id, self.record.public_key, after)
 
     def pair(self, *scopes: str, **asked: Any) -> Token:
         """Request, approve and admit; returns the role's token."""
@@ -92,14 +96,14 @@ class PolicyCase:
     def rotate(self, role: str = "operator", scopes: list[str] | None = None) -> None:
         """Create a new token for a role."""
         assert self.record is not None
-        self.record = pairing.rotated(
-            self.record, self.pairing, role, scopes, now_ms=self.now_ms, draws=self.draws
-        )
+        after = pairing.rotated(self.pairing, role, scopes, now_ms=self.now_ms, draws=self.draws)
+        self.record = replace(self.record, pairing=after)
 
     def revoke(self, role: str = "operator") -> None:
         """Revoke the token of a role."""
         assert self.record is not None
-        self.record = pairing.revoked(self.record, self.pairing, role, now_ms=self.now_ms)
+        after = pairing.revoked(self.pairing, role, now_ms=self.now_ms)
+        self.record = replace(self.record, pairing=after)
 
     def token(self, role: str = "operator") -> str:
         """Return the device token of a role."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from services.approval.domain import authorization
 from services.approval.domain.authorization import OPERATOR, Caller
 from services.approval.domain.errors import MissingScope, NotAllowed
-from services.approval.domain.records import Metadata, Pairing, Pending
+from services.approval.domain.records import Metadata, Pairing, Pending, Record
 from tests.support.approval.callers import device_token, shared_secret
 from tests.support.approval.devices import Device
 
@@ -31,7 +32,7 @@ ADMINS = {"operator", "shared-secret admin", "device-token admin"}
 NOT_CONFINED = ADMINS | {"shared-secret"}
 
 
-def allowed(act: Callable[[Caller], None]) -> set[str]:
+def allowed(act: Callable[[Caller], object]) -> set[str]:
     """Return which callers may do this."""
     found = set()
     for name, caller in CALLERS.items():
@@ -46,6 +47,11 @@ def allowed(act: Callable[[Caller], None]) -> set[str]:
 def pending(*roles: str) -> Pending:
     """Return a request for some roles."""
     return Pending("r", "not-paired", roles[-1], roles, (), METADATA, "loopback", 0, 0)
+
+
+def unpaired(device: Device) -> Record:
+    """Return the record of a device that is not paired."""
+    return Record(device.device_id, device.public_key)
 
 
 def pairing(*roles: str) -> Pairing:
@@ -98,23 +104,16 @@ class TestApprove:
     def test_who(
         self, device: Device, roles: tuple[str, ...], to_hold: list[str], who: set[str]
     ) -> None:
-        request = pending(*roles)
+        request = replace(pending(*roles), scopes=tuple(to_hold))
         assert who == allowed(
-            lambda item: authorization.require_approve(item, device.device_id, request, to_hold)
+            lambda item: authorization.require_approve(item, unpaired(device), request)
         )
 
     def test_the_first_missing_scope_is_named(self) -> None:
+        request = replace(pending("operator"), scopes=(READ, WRITE, ADMIN))
         with pytest.raises(MissingScope) as error:
-            authorization.require_approve(
-                shared_secret(READ), "x", pending("operator"), [READ, WRITE, ADMIN]
-            )
+            authorization.require_approve(shared_secret(READ), unpaired(OWN), request)
         assert error.value.scope == WRITE
-
-
-class TestReject:
-    @pytest.mark.parametrize(("device", "who"), [(OWN, EVERYBODY), (OTHER, NOT_CONFINED)])
-    def test_who(self, device: Device, who: set[str]) -> None:
-        assert who == allowed(lambda item: authorization.require_reject(item, device.device_id))
 
 
 class TestRemoveAndRename:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.approval.domain import policy
-from services.approval.domain.identities import APPROVED_LIMIT, ASKING_LIMIT, as_seen
+from services.approval.domain.identities import APPROVED_LIMIT, ASKING_LIMIT, as_seen, identities_of
 from services.approval.domain.records import Sighting
 from tests.unit.approval.domain.policy_case import TTL_MS, PolicyCase
 from tests.unit.approval.domain.strategies import CLI, CLIENTS, IOS_APP, NAMES, NODE_HOST, PLATFORMS
@@ -123,7 +123,7 @@ class TestOfAPairedDevice:
         for number in range(APPROVED_LIMIT + 3):
             case.ask(ADMIN, **claim(("cli", f"mode{number}"), f"system {number}"))
             case.approve()
-        held = [identity.platform for identity in case.pairing.identities]
+        held = [identity.platform for identity in identities_of(case.pairing)]
         assert held == [f"system {number}" for number in range(APPROVED_LIMIT + 2, 2, -1)]
 
 
@@ -143,7 +143,7 @@ class TestOfARequest:
         assert (both.roles, both.scopes) == (("operator", "node"), (READ,))
         assert [
             (identity.role, identity.client_id, identity.display_name)
-            for identity in both.identities
+            for identity in identities_of(both)
         ] == [
             ("node", "node-host", "box"),
             ("operator", "cli", ""),
@@ -175,7 +175,7 @@ class TestOfARequest:
         case.now_ms += policy.REFRESH_MIN_MS
         asked = case.ask(READ, **({"name": "Kitchen"} | change))
         assert (asked.kind, asked.superseded) == ("requested", first.request_id)
-        assert asked.pending.others == first.identities, "both are shown, and both approved"
+        assert asked.pending.others == identities_of(first), "both are shown, and both approved"
         for same in (change, {}):
             again = case.ask(READ, **({"name": "Kitchen"} | same))
             assert (again.pending, again.changed) == (asked.pending, None)
@@ -201,7 +201,7 @@ class TestOfARequest:
         case = PolicyCase()
         case.ask(READ, name="Kitchen")
         wider = case.ask(ADMIN).pending
-        assert [identity.display_name for identity in wider.identities] == ["Kitchen"]
+        assert [identity.display_name for identity in identities_of(wider)] == ["Kitchen"]
 
     def test_a_device_that_flips_its_name_can_be_approved(self) -> None:
         case = PolicyCase()
@@ -209,10 +209,10 @@ class TestOfARequest:
         ids = [request.pending.request_id for request in asked]
         assert len(set(ids)) == ASKING_LIMIT
         assert ids[ASKING_LIMIT - 1 :] == [ids[-1]] * (51 - ASKING_LIMIT)
-        shown = [identity.display_name for identity in asked[-1].pending.identities]
+        shown = [identity.display_name for identity in identities_of(asked[-1].pending)]
         assert shown == [f"name {number}" for number in range(ASKING_LIMIT - 1, -1, -1)]
         case.approve()
-        assert [identity.display_name for identity in case.pairing.identities] == shown[:1]
+        assert [identity.display_name for identity in identities_of(case.pairing)] == shown[:1]
 
     @given(
         asked=st.lists(

@@ -40,7 +40,8 @@ class TestApprovalDecisions:
     def test_again(self, case: PolicyCase) -> None:
         first = case.pair(READ)
         assert case.record is not None
-        case.record = grants.renamed(case.record, case.pairing, "Kitchen")
+        labelled = replace(case.pairing, operator_label="Kitchen")
+        case.record = replace(case.record, pairing=labelled)
         created = case.now_ms
         case.now_ms += 5
         case.ask(PAIRING, platform="mac")

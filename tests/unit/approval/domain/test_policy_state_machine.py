@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.approval.domain import pairing, policy
-from services.approval.domain.identities import APPROVED_LIMIT, ASKING_LIMIT
+from services.approval.domain.identities import APPROVED_LIMIT, ASKING_LIMIT, identities_of
 from tests.support.approval.devices import Device
 from tests.unit.approval.domain.policy_case import KEYS, TTL_MS, PolicyCase
 from tests.unit.approval.domain.strategies import (
@@ -167,7 +167,7 @@ class Pairing(RuleBasedStateMachine):
         apart_from_names = {item._replace(name=""): item for item in reversed([*shown, *stored])}
         self.approved_as = sorted(apart_from_names.values(), key=[*shown, *stored].index)
         self.approved_as = self.approved_as[:APPROVED_LIMIT]
-        assert claims(self.case.pairing.identities) == self.approved_as
+        assert claims(identities_of(self.case.pairing)) == self.approved_as
         assert len(self.case.pairing.others) < APPROVED_LIMIT
         for role in roles:
             self.now_lives(role)
@@ -223,7 +223,7 @@ class Pairing(RuleBasedStateMachine):
         pending = self.case.pending
         if pending is not None:
             assert (pending.roles, pending.scopes) == self.requests[pending.request_id]
-            assert claims(pending.identities) == self.shown[pending.request_id]
+            assert claims(identities_of(pending)) == self.shown[pending.request_id]
             assert pending.request_id not in self.over
 
     @invariant()
