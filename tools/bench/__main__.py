@@ -20,7 +20,7 @@ from tools.bench import more
 from tools.bench.latchkey import latchkey_stack
 from tools.bench.measuring import closed, measure, open_loop
 from tools.bench.questions import questions
-from tools.bench.relay.rows import relayed
+from tools.bench.relay.rows import CONNECTIONS, SIZES, RelayPlan, relayed
 from tools.bench.subjects import BARE, VERIFYING, bare, cores, pin
 from tools.bench.table import churn_table, latency_table
 from tools.load.client.dialer import Unreachable, raise_descriptor_limit
@@ -114,12 +114,14 @@ class Bench:
             case "revoke":
                 yield more.revoke(ours, given.connections, workers)
             case "relay":
-                yield from relayed(
-                    self._new_directory() / "relay",
-                    self._core,
-                    rounds=given.rounds,
-                    seconds=given.seconds,
+                plan = RelayPlan(
+                    given.rounds,
+                    given.seconds,
+                    given.relay_sizes,
+                    given.relay_connections,
+                    with_memory=not given.no_relay_memory,
                 )
+                yield from relayed(self._new_directory() / "relay", self._core, plan)
             case "questions":
                 yield questions(
                     self._new_directory(),
@@ -200,6 +202,21 @@ def _arguments() -> argparse.Namespace:
         type=float,
         default=30.0,
         help="how long idle connections are held (default 30)",
+    )
+    parser.add_argument(
+        "--relay-sizes", nargs="+", choices=SIZES, default=[*SIZES], help="frame sizes of relay"
+    )
+    parser.add_argument(
+        "--relay-connections",
+        nargs="+",
+        type=int,
+        default=CONNECTIONS,
+        help="numbers of connections of relay",
+    )
+    parser.add_argument(
+        "--no-relay-memory",
+        action="store_true",
+        help="of relay, leave out the memory of idle sessions and of stalls",
     )
     parser.add_argument("--log-level", default="info", help="LOG_LEVEL of the services (info)")
     given = parser.parse_args()

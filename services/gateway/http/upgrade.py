@@ -21,6 +21,7 @@ from services.gateway.http.upgrade_request import (
 from services.gateway.relay.handler import RelayHandler
 from services.gateway.relay.rules.headers import ForwardedClient
 from services.gateway.session.handler import SessionHandler
+from services.gateway.websocket.passing_parser import PassingParser
 from services.gateway.websocket.protocol import SocketParser, SocketProtocol
 from shared.addresses.client import client_address, over_https
 from shared.server.clients import Clients
@@ -238,7 +239,7 @@ class Upgrader:
             origin=self._accepted_origin(info),
         )
         relayed = RelayHandler(context, connection, handshake, info, relay=relay, client=forwarded)
-        relayed.socket = SocketProtocol(transport, relayed)
+        relayed.socket = SocketProtocol(transport, relayed, PassingParser)
         relayed.send_challenge(switching)
         return relayed.socket
 

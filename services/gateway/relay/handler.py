@@ -14,6 +14,7 @@ import msgspec
 
 from services.gateway import log_events
 from services.gateway.relay.opening import OPEN_SECONDS
+from services.gateway.relay.passing import DownwardPasser, UpwardPasser
 from services.gateway.relay.relay import RETRY_AWAY_MS
 from services.gateway.relay.rules import rewriting
 from services.gateway.relay.rules.connect_response import Refused, is_covered, read_connect_response
@@ -316,6 +317,7 @@ class RelayHandler(SessionHandler):
         took = self._relay.clock.monotonic() - self._asked_at
         self._context.metrics.upstream_seconds.observe(took)
         self._stage = Stage.JOINED
+        self._pass_frames()
         self._log_outcome(handshake, welcome)
         self._connection.send(joined.frame)
         self._context.connections.unmute(self._connection)
@@ -368,6 +370,14 @@ class RelayHandler(SessionHandler):
             connection.send(rewritten)
         else:
             connection.transport.writelines(text_frame_parts(payload))
+
+    def _pass_frames(self) -> None:
+        """Let frames that are not changed pass without being taken apart."""
+        socket, upstream, hub = self.socket, self._upstream, self._context.connections
+        if socket is not None and upstream is not None:
+            both = self._connection, hub, upstream, self._relay.counts
+            socket.pass_to(UpwardPasser(*both))
+            upstream.pass_to(DownwardPasser(*both))
 
     # Both.
 

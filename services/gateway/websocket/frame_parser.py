@@ -116,6 +116,11 @@ class FrameParser:
         self._message: bytearray | None = None
         """The fragments of an incomplete message."""
 
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes of the current frame have not arrived; 0 between frames."""
+        return self._missing_bytes if self._payload is not None else 0
+
     def feed(self, data: bytes) -> None:
         """Parse a chunk of bytes."""
         if self._ended:

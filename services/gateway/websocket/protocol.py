@@ -6,16 +6,20 @@ import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 
 from services.gateway.websocket.frame_parser import FrameParser
+from services.gateway.websocket.passing_parser import PassingParser
 from shared.protocol.limits import FRAME_LIMIT_BYTES, PREAUTH_FRAME_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from services.gateway.websocket.passing_parser import Passer
 
 PREAUTH_BUFFER_LIMIT_BYTES: Final = 2 * PREAUTH_FRAME_LIMIT_BYTES
 """What a client may send before it is admitted: one full frame and as much queued behind it."""
 PARSED_PER_TURN_BYTES: Final = 16 * 1024
 """How much of one socket is parsed per turn of the event loop, so that others are not delayed."""
+PASSED_PER_TURN_BYTES: Final = 64 * 1024
+"""The same for frames that are only passed on, which takes a quarter of the time."""
 
 
 class Handler(Protocol):
@@ -58,13 +62,31 @@ class SocketProtocol(asyncio.Protocol):
     parser keeps an unauthenticated client from filling its buffer.
     """
 
-    __slots__ = ("_feed", "_handler", "_held", "_parsing", "_transport", "received")
+    __slots__ = (
+        "_admitted",
+        "_handler",
+        "_held",
+        "_parser",
+        "_parser_type",
+        "_parsing",
+        "_transport",
+        "_turn_bytes",
+        "received",
+    )
 
-    def __init__(self, transport: asyncio.Transport, handler: Handler) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        handler: Handler,
+        parser: type[FrameParser] = FrameParser,
+    ) -> None:
         self._transport = transport
         self._handler: Handler | None = handler
-        self._feed: Callable[[bytes], None] | None = None
-        """The parser's; made when the first bytes arrive."""
+        self._parser_type = parser
+        self._parser: FrameParser | None = None
+        """Made when the first bytes arrive."""
+        self._turn_bytes = PARSED_PER_TURN_BYTES
+        self._admitted = False
         self._held = False
         self._parsing = False
         """Whether slices of a chunk wait for their turn: nothing may be read before them."""
@@ -73,19 +95,21 @@ class SocketProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, large chunks over several turns of the event loop."""
-        handler, feed = self._handler, self._feed
+        handler, parser = self._handler, self._parser
         if handler is None:
             return
         self.received += len(data)
-        if self.received > PREAUTH_BUFFER_LIMIT_BYTES and handler.is_unauthenticated:
-            handler.on_preauth_overflow()
-            return
-        if feed is None:
-            feed = self._feed = FrameParser(
+        if self.received > PREAUTH_BUFFER_LIMIT_BYTES and not self._admitted:
+            if handler.is_unauthenticated:
+                handler.on_preauth_overflow()
+                return
+            self._admitted = True
+        if parser is None:
+            parser = self._parser = self._parser_type(
                 handler.on_message, handler.on_protocol_error, message_limit_bytes=FRAME_LIMIT_BYTES
-            ).feed
-        if len(data) <= PARSED_PER_TURN_BYTES:
-            feed(data)
+            )
+        if len(data) <= self._turn_bytes or len(data) <= parser.missing_bytes:
+            parser.feed(data)
         else:
             self._parsing = True
             self._transport.pause_reading()
@@ -101,6 +125,12 @@ class SocketProtocol(asyncio.Protocol):
         if self._handler is not None:
             self._handler.resume_writing()
 
+    def pass_to(self, passer: Passer) -> None:
+        """Pass text frames on from now on, as a PassingParser does."""
+        if isinstance(self._parser, PassingParser):
+            self._parser.pass_to(passer)
+            self._turn_bytes = PASSED_PER_TURN_BYTES
+
     def hold_reading(self) -> None:
         """Read nothing from the peer until `release_reading`."""
         self._held = True
@@ -115,16 +145,17 @@ class SocketProtocol(asyncio.Protocol):
 
     def connection_lost(self, _exc: BaseException | None) -> None:
         """Notify the handler, once."""
-        handler, self._handler, self._feed = self._handler, None, None
+        handler, self._handler, self._parser = self._handler, None, None
         if handler is not None:
             handler.on_lost()
 
     def _parse(self, data: bytes, start: int) -> None:
         """Parse one slice of the data and schedule the rest."""
-        if self._feed is None or self._transport.is_closing():
+        parser = self._parser
+        if parser is None or self._transport.is_closing():
             return
-        end = start + PARSED_PER_TURN_BYTES
-        self._feed(data[start:end])
+        end = start + max(self._turn_bytes, parser.missing_bytes)
+        parser.feed(data[start:end])
         if end < len(data):
             asyncio.get_running_loop().call_soon(self._parse, data, end)
             return

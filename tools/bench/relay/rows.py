@@ -51,8 +51,25 @@ class Passed:
     p99_ms: float
     wrong: str
 
+    @property
+    def frames_per_core_second(self) -> float:
+        """Frames that the proxy passes in a second of CPU time."""
+        return 1e6 / self.cpu_us if self.cpu_us else 0.0
 
-def relayed(directory: Path, core: int, *, rounds: int, seconds: float) -> Iterator[str]:
+
+@dataclass(frozen=True, slots=True)
+class RelayPlan:
+    """What to measure, and for how long. `sizes` are names of SIZES."""
+
+    rounds: int
+    seconds: float
+    sizes: Sequence[str] = tuple(SIZES)
+    connections: Sequence[int] = CONNECTIONS
+    with_memory: bool = True
+    """Whether to measure idle sessions and stalls as well."""
+
+
+def relayed(directory: Path, core: int, plan: RelayPlan) -> Iterator[str]:
     """Yield the tables of all sizes and numbers of connections, idle sessions and stalls."""
     with ExitStack() as stack:
         port = stack.enter_context(upstream())
@@ -63,21 +80,21 @@ def relayed(directory: Path, core: int, *, rounds: int, seconds: float) -> Itera
             stack.enter_context(relay(_made(directory / "latchkey"), port, core)),
         ]
         subjects = [item for item in found if item is not None]
-        for name in SIZES:
-            for connections in CONNECTIONS:
-                yield _echoes(subjects, name, connections, rounds=rounds, seconds=seconds)
+        for name in plan.sizes:
+            for connections in plan.connections:
+                yield _echoes(subjects, name, connections, plan)
+        if not plan.with_memory:
+            return
         proxies = [subject for subject in subjects if subject.pids]
         yield _idle(proxies)
         yield _stalled(proxies)
 
 
-def _echoes(
-    subjects: Sequence[Relaying], size: str, connections: int, *, rounds: int, seconds: float
-) -> str:
+def _echoes(subjects: Sequence[Relaying], size: str, connections: int, plan: RelayPlan) -> str:
     passed: dict[str, list[Passed]] = {subject.name: [] for subject in subjects}
-    for _ in range(rounds):
+    for _ in range(plan.rounds):
         for subject in subjects:
-            found = uvloop.run(_echo(subject, SIZES[size], connections, seconds))
+            found = uvloop.run(_echo(subject, SIZES[size], connections, plan.seconds))
             passed[subject.name].append(found)
     ours = passed[LATCHKEY]
     rows = [
@@ -86,13 +103,15 @@ def _echoes(
             spread([item.frames_per_second for item in found], "{:,.0f}"),
             spread([item.cpu_us for item in found], "{:,.1f}") if found[0].cpu_us else "",
             _ratio(ours, found, lambda item: item.cpu_us),
+            _ratio(ours, found, lambda item: item.frames_per_core_second),
             spread([item.p50_ms for item in found], "{:.3f}"),
             spread([item.p99_ms for item in found], "{:.3f}"),
         )
         for name, found in passed.items()
     ]
     heads = (
-        "", "frames a second", "CPU µs a frame", "Latchkey's CPU to this", "p50 ms", "p99 ms",
+        "", "frames a second", "CPU µs a frame", "Latchkey's CPU to this",
+        "Latchkey's frames per second per core to this", "p50 ms", "p99 ms",
     )  # fmt: skip
     remarks = [
         f"\n{name}: {wrong}"
@@ -100,7 +119,7 @@ def _echoes(
         for wrong in dict.fromkeys(item.wrong for item in found if item.wrong)
     ]
     title = f"Relayed echo, {size}, {connections} connection{'s'[: connections > 1]}"
-    title += f" ({rounds} rounds of {seconds:g} s)"
+    title += f" ({plan.rounds} rounds of {plan.seconds:g} s)"
     return plain_table(title, heads, rows) + "".join(remarks)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from services.gateway.methods.dispatcher import MethodCall
+from services.gateway.relay.rules.marks import may_name_ours
 from shared.protocol.closing import CloseCode
 from shared.protocol.frames import encode
 from shared.protocol.limits import PREAUTH_FRAME_LIMIT_BYTES
@@ -33,9 +34,6 @@ _OURS: Final = ("device.pair.", "device.token.", "device.scopes.")
 """Methods with these beginnings are served here, from our records."""
 _NODE_REMOVE: Final = "node.pair.remove"
 _DEVICE_PREFIX: Final = "device."
-_MARKS: Final = (b"device.", b"node.pair.remove", b"\\u")
-"""A frame without any of these bytes names none of the methods that need a look: the only way to
-write a letter of a JSON text otherwise is a \\u escape."""
 _PAIR_EVENT: Final = b'{"type":"event","event":"device.pair.'
 _HELLO_AUTH_DROPPED: Final = ("deviceTokens", "recoveryScope", "recoveryMigrationAllowed")
 _GOING_AWAY: Final = 1001
@@ -101,7 +99,7 @@ def read_challenge(frame: bytes) -> Challenge:
 
 def route_of(frame: bytes) -> Route:
     """Return where a text frame of a relayed client goes."""
-    if not any(mark in frame for mark in _MARKS):
+    if not may_name_ours(frame):
         return Route.UPSTREAM
     try:
         method = _text(_raw_object(frame)["method"])
@@ -202,13 +200,18 @@ def revoked_node(frame: bytes) -> MethodCall | None:
         return None
 
 
+def is_pair_event(frame: bytes | bytearray, start: int = 0) -> bool:
+    """Return whether the text from `start` on is an upstream's pairing event."""
+    return frame.startswith(_PAIR_EVENT, start)
+
+
 def down_event(frame: bytes) -> bytes | None:
     """Return an upstream's pairing event as it is forwarded; None for all other frames.
 
     Its content is about the upstream's own list of devices. It keeps its place in the sequence,
     because a missing number would look like a lost event.
     """
-    if not frame.startswith(_PAIR_EVENT):
+    if not is_pair_event(frame):
         return None
     event = _raw_object(frame)
     changed: dict[str, Any] = {

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from aiohttp._websocket.helpers import websocket_mask
 from aiohttp.http import HttpProcessingError, HttpResponseParser
 
-from services.gateway.websocket.frame_parser import CLOSE, PING, PONG, TEXT, FrameParser, close_code
+from services.gateway.websocket.frame_parser import CLOSE, PING, PONG, TEXT, close_code
 from services.gateway.websocket.frames import frame_header
+from services.gateway.websocket.passing_parser import PassingParser
 from shared.protocol.limits import FRAME_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from services.gateway.websocket.passing_parser import Passer
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES: Final = 16
@@ -70,7 +73,7 @@ class UpstreamSocket(asyncio.Protocol):
         self._request = _upgrade_request(target, headers, key)
         self._listener: Listener | None = listener
         self._response: HttpResponseParser | None = None
-        self._parser: FrameParser | None = None
+        self._parser: PassingParser | None = None
         self._transport: asyncio.Transport | None = None
         self._closed: tuple[int, str] | None = None
         """Code and reason of the upstream's close frame."""
@@ -131,6 +134,17 @@ class UpstreamSocket(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
+    def pass_to(self, passer: Passer) -> None:
+        """Pass text frames on from now on, instead of to the listener."""
+        if self._parser is not None:
+            self._parser.pass_to(passer)
+
+    def send_frames(self, frames: bytes | bytearray) -> None:
+        """Send frames that a client masked."""
+        transport = self._transport
+        if transport is not None and not self._ended and not transport.is_closing():
+            transport.write(frames)
+
     def send_text(self, payload: bytes) -> None:
         """Send one text message."""
         self._send(TEXT, payload)
@@ -178,7 +192,7 @@ class UpstreamSocket(asyncio.Protocol):
         if message.headers.get("Sec-WebSocket-Accept") != self._accept:
             self._refuse("the upstream's Sec-WebSocket-Accept does not fit")
             return
-        self._parser = FrameParser(
+        self._parser = PassingParser(
             self._on_message,
             self._on_broken,
             message_limit_bytes=FRAME_LIMIT_BYTES,

@@ -1,0 +1,73 @@
+"""Passes the frames of a joined client on, in both directions, as they came.
+
+Each passer gets all whole text frames of one read at once: the lease is checked, the frames are
+counted and written once for all of them. Frames that have to be read go to the RelayHandler.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.gateway.relay.rules.marks import may_name_ours
+from services.gateway.relay.rules.rewriting import is_pair_event
+from shared.protocol.limits import BUFFERED_LIMIT_BYTES
+
+if TYPE_CHECKING:
+    from services.gateway.connections.connection import Connection
+    from services.gateway.connections.hub import Hub
+    from services.gateway.relay.counts import RelayCounts
+    from services.gateway.relay.upstream.socket import UpstreamSocket
+
+
+class _FramePasser:
+    __slots__ = ("_connection", "_counts", "_hub", "_upstream")
+
+    def __init__(
+        self, connection: Connection, hub: Hub, upstream: UpstreamSocket, counts: RelayCounts
+    ) -> None:
+        self._connection = connection
+        self._hub = hub
+        self._upstream = upstream
+        self._counts = counts
+
+
+class UpwardPasser(_FramePasser):
+    """Passes frames of the client on to the upstream, with the client's mask."""
+
+    __slots__ = ()
+
+    def is_to_be_read(self, payload: bytes | bytearray, start: int) -> bool:
+        """Return whether a text may name a method that is served here."""
+        return may_name_ours(payload, start)
+
+    def on_frames(self, frames: bytes | bytearray, count: int, payload_bytes: int) -> None:
+        """Pass on frames, unless the client is not served any more."""
+        connection = self._connection
+        connection.pinged = False
+        if connection.transport.get_write_buffer_size() > BUFFERED_LIMIT_BYTES:
+            self._hub.close_if_slow(connection)
+        if self._hub.serves(connection):
+            counts = self._counts
+            counts.frames_up += count
+            counts.bytes_up += payload_bytes
+            self._upstream.send_frames(frames)
+
+
+class DownwardPasser(_FramePasser):
+    """Passes frames of the upstream on to the client."""
+
+    __slots__ = ()
+
+    def is_to_be_read(self, payload: bytes | bytearray, start: int) -> bool:
+        """Return whether a text is an event that is rewritten."""
+        return is_pair_event(payload, start)
+
+    def on_frames(self, frames: bytes | bytearray, count: int, payload_bytes: int) -> None:
+        """Pass on frames, unless the client is not served any more."""
+        self._upstream.pinged = False
+        connection = self._connection
+        if self._hub.serves(connection):
+            counts = self._counts
+            counts.frames_down += count
+            counts.bytes_down += payload_bytes
+            connection.transport.write(frames)
