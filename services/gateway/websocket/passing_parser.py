@@ -81,13 +81,9 @@ class PassingParser(FrameParser):
         return self._partial_missing if self._partial is not None else super().missing_bytes
 
     def _parse(self, data: bytes) -> None:
-        passer = self._passer
-        if passer is None:
-            super()._parse(data)
-            return
         start = 0
         if self._partial is not None:
-            start = self._extend(passer, self._partial, data)
+            start = self._extend(self._partial, data)
         elif self._payload is not None:
             start = self._go_on(self._payload, data)
         elif self._header:
@@ -95,10 +91,11 @@ class PassingParser(FrameParser):
             self._header = b""
         end = len(data)
         while start < end and not self._ended:
-            if self._message is None:
-                start = self._pass(passer, data, start, end)
-            if start < end and not self._ended:
-                start = self._take(data, start, end)
+            if self._passer is not None and self._message is None:
+                start = self._pass(self._passer, data, start, end)
+                if start == end:
+                    return
+            start = self._take(data, start, end)
 
     def _pass(self, passer: Passer, data: bytes, start: int, end: int) -> int:
         """Pass on the text frames at `start`; return where the first other frame starts, or `end`.
@@ -147,7 +144,7 @@ class PassingParser(FrameParser):
         websocket_mask(_key_from_start(data, at, body), frame)
         return frame, body - at
 
-    def _extend(self, passer: Passer, partial: bytearray, data: bytes) -> int:
+    def _extend(self, partial: bytearray, data: bytes) -> int:
         """Extend an incomplete frame; return how many bytes of `data` it consumed."""
         missing = self._partial_missing
         if len(data) < missing:
@@ -160,7 +157,8 @@ class PassingParser(FrameParser):
         key = _key_from_start(partial, 0, body) if self._from_client else b""
         if key:
             websocket_mask(key, partial)
-        if passer.is_to_be_read(partial, body):
+        passer = self._passer
+        if passer is None or passer.is_to_be_read(partial, body):
             self._on_message(TEXT, bytes(memoryview(partial)[body:]))
         else:
             if key:
