@@ -191,7 +191,7 @@ class Hub:
 
     def serves(self, connection: Connection) -> bool:
         """Return whether to serve a connection; close an admitted one if the lease has ended."""
-        if connection.closing:
+        if connection.stopped or connection.transport.is_closing():
             return False
         if connection.session is not None and not self._leased():
             self.close(connection, CloseCode.TRY_AGAIN, LEASE_LOST_REASON)

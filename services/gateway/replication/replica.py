@@ -131,7 +131,7 @@ class Replica:
     @property
     def leased(self) -> bool:
         """Whether clients may be admitted and served now."""
-        return self.lease_left > 0
+        return self._leased_from + self._lease_seconds > self._clock.monotonic()
 
     def next_heartbeat(self) -> int:
         """Register a heartbeat sent now and return its id; its lease starts at this time (R1)."""
