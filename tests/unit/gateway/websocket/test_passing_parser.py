@@ -11,8 +11,16 @@ from hypothesis import strategies as st
 
 from services.gateway.websocket.frame_parser import BrokenFrame, FrameParser
 from services.gateway.websocket.passing_parser import PassingParser
-from tests.support.broken_frames import BROKEN
-from tests.support.raw_socket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame_bytes
+from tests.support.websocket.broken_frames import BROKEN
+from tests.support.websocket.raw_socket import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    frame_bytes,
+)
 
 KEY: Final = b"\x37\xfa\x21\x3d"
 LIMIT: Final = 100_000
