@@ -135,7 +135,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         metrics=metrics,
         learn=None if relay is None else relay.learn,
     )
-    approvals = BusApprovalClient(requester, replica, heartbeat)
+    approvals = BusApprovalClient(requester, replica, heartbeat, clock)
     forwarder = Forwarder(approvals, connections, metrics)
     presence_feed = PresenceFeed(boot_id, approvals, connections, clock)
     context = SessionContext(

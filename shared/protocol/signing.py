@@ -1,19 +1,23 @@
-"""Device identity: keys, ids and the payloads that devices sign."""
+"""Device identity: keys, ids, the payloads that devices sign, and the check of a signature."""
 
 from __future__ import annotations
 
 import binascii
 import hashlib
-from typing import TYPE_CHECKING, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import UNSET
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
+from shared.protocol import refusals
 from shared.protocol.connect import Auth
+from shared.protocol.limits import PUBLIC_KEY_LIMIT_CHARACTERS, SIGNED_AT_SKEW_MS
 
 if TYPE_CHECKING:
     from shared.protocol.connect import Client, ConnectParams, Device
+    from shared.protocol.refusals import Refusal
 
 PUBLIC_KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
@@ -27,6 +31,7 @@ _WHITE_SPACE: Final = (
 )
 _LOWER_ASCII: Final = str.maketrans({chr(c): chr(c + 32) for c in range(ord("A"), ord("Z") + 1)})
 _NO_AUTH: Final = Auth()
+_KEYS_REMEMBERED: Final = 4096
 
 
 def decode_base64(text: str) -> bytes | None:
@@ -97,6 +102,47 @@ def payload_v3(device: Device, client: Client, role: str, scopes: list[str], tok
     platform = normalised_metadata(client.platform)
     family = normalised_metadata(client.device_family or None)
     return f"v3{payload_v2(device, client, role, scopes, token)[2:]}|{platform}|{family}"
+
+
+def verify_device(
+    params: ConnectParams,
+    device: Device,
+    *,
+    role: str,
+    scopes: list[str],
+    nonce: str,
+    now_ms: int,
+) -> str | Refusal:
+    """Verify that a device holds the key its id names and has signed this connection.
+
+    Returns the public key in canonical form, or the refusal for the first check that fails.
+    """
+    readable = len(device.public_key) <= PUBLIC_KEY_LIMIT_CHARACTERS
+    known = _known(device.public_key) if readable else None
+    if known is None or known.device_id != device.id:
+        return refusals.DEVICE_ID_MISMATCH
+    if abs(now_ms - device.signed_at) > SIGNED_AT_SKEW_MS:
+        return refusals.SIGNATURE_EXPIRED
+    if device.nonce != nonce and (signed_nonce := trimmed(device.nonce)) != nonce:
+        return refusals.NONCE_MISMATCH if signed_nonce else refusals.NONCE_REQUIRED
+    if not signature_holds(params, device, role, scopes, known.raw):
+        return refusals.SIGNATURE_INVALID
+    return known.canonical
+
+
+class _Known(NamedTuple):
+    """A decoded public key: its 32 bytes, its canonical form and the id of its device."""
+
+    raw: bytes
+    canonical: str
+    device_id: str
+
+
+@lru_cache(_KEYS_REMEMBERED)
+def _known(public_key: str) -> _Known | None:
+    """Decode a public key; cached, because most devices reconnect often."""
+    raw = decode_public_key(public_key)
+    return None if raw is None else _Known(raw, encode_base64(raw), device_id_of(raw))
 
 
 def signature_holds(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from services.gateway.approval.heartbeat import Heartbeat
     from services.gateway.replication.replica import Replica
+    from shared.clock import Clock
     from shared.rpc.messages import Call, Outcome
     from shared.rpc.requester import Requester
 
@@ -74,7 +75,10 @@ class ApprovalClient(Protocol):
 class BusApprovalClient:
     """Asks any live approval replica over the bus."""
 
-    def __init__(self, requester: Requester, replica: Replica, heartbeat: Heartbeat) -> None:
+    def __init__(
+        self, requester: Requester, replica: Replica, heartbeat: Heartbeat, clock: Clock
+    ) -> None:
+        self._clock = clock
         self._requester = requester
         self._replica = replica
         self._heartbeat = heartbeat
@@ -84,7 +88,7 @@ class BusApprovalClient:
         self, question: AuthorizeDevice | ReportSecret | TokenCheck, callback: Then
     ) -> None:
         """Ask a question; `callback` gets the answer, or Unavailable if none arrives in time."""
-        not_after_ms = self._heartbeat.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
+        not_after_ms = self._written_until_ms()
         if not_after_ms is None:
             callback(Unavailable(self._requester.trouble or "no-lease"))
             return
@@ -107,7 +111,7 @@ class BusApprovalClient:
         """Call a method and return its outcome. Raises Unavailable."""
         if not self._replica.leased:
             raise Unavailable(self._requester.trouble or "no-lease")
-        not_after_ms = self._heartbeat.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
+        not_after_ms = self._written_until_ms()
         if not_after_ms is None:
             raise Unavailable(self._requester.trouble or "no-lease")
         loop = asyncio.get_running_loop()
@@ -130,6 +134,13 @@ class BusApprovalClient:
         """Raise Unavailable without a lease; for clients that are admitted without a question."""
         if not self._replica.leased:
             raise Unavailable("no-lease")
+
+    def _written_until_ms(self) -> int | None:
+        """Return until when a question asked now may write, by the store's clock, if known."""
+        offset_ms = self._heartbeat.store_offset_ms
+        if offset_ms is None:
+            return None
+        return int((self._clock.monotonic() + WRITTEN_WITHIN_SECONDS) * 1000 + offset_ms)
 
     def _on_answer(
         self,

@@ -70,7 +70,11 @@ class Heartbeat:
         self._log = structlog.get_logger("gateway")
         self._extra: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
-        self._store_offset_ms: float | None = None
+        self.store_offset_ms: float | None = None
+        """What to add to our monotonic clock for the store's time; None before the first answer.
+
+        This estimate is never ahead of the store's clock, as far as the latest answer shows.
+        """
         self._leaving = False
         self._started_at = clock.monotonic()
 
@@ -104,15 +108,6 @@ class Heartbeat:
     def on_event(self, event: Changed) -> None:
         """Handle a change event from the bus."""
         self._carry_out(self._replica.on_event(event))
-
-    def store_ms(self, *, in_seconds: float) -> int | None:
-        """Return the store's time in `in_seconds` seconds, or None before the first answer.
-
-        This estimate is never ahead of the store's clock, as far as the latest answer shows.
-        """
-        if self._store_offset_ms is None:
-            return None
-        return int((self._clock.monotonic() + in_seconds) * 1000 + self._store_offset_ms)
 
     async def wait_for_progress(self) -> None:
         """Wait until the applied position or the lease has progressed."""
@@ -162,8 +157,8 @@ class Heartbeat:
             return
         self._metrics.beats.labels("resync" if beat_answer.resync else "answered").inc()
         self._metrics.beat_seconds.observe(self._clock.monotonic() - sent_at)
-        self._store_offset_ms = remote_offset_ms(
-            self._store_offset_ms,
+        self.store_offset_ms = remote_offset_ms(
+            self.store_offset_ms,
             beat_answer.now_ms,
             sent_ms=sent_at * 1000,
             received_ms=self._clock.monotonic() * 1000,

@@ -10,14 +10,13 @@ import os
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
-from services.gateway.handshake.credentials import Credentials
-from services.gateway.handshake.origin import origin_problem
+from services.gateway.handshake.evaluation import Evaluation, common_version, is_worker
 from services.gateway.handshake.outcome import Accepted, Effect, Session
 from shared.device_tokens import with_device_id
 from shared.protocol import refusals, schema
-from shared.protocol.connect import BROWSER_CLIENT_IDS, connect_from, decode_connect
+from shared.protocol.connect import connect_from, decode_connect
 from shared.protocol.hello import Grant
-from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS, PROTOCOLS
+from shared.protocol.limits import PROTOCOLS
 from shared.protocol.refusals import PairingNeeded, Refusal
 from shared.rpc.messages import (
     Admitted,
@@ -33,11 +32,9 @@ from shared.rpc.messages import (
 
 if TYPE_CHECKING:
     from services.gateway.handshake.outcome import AuthConfig, RequestInfo
-    from shared.protocol.connect import Client, ConnectFrame
+    from shared.protocol.connect import ConnectFrame
 
-_ROLES: Final = ("operator", "node")
 _QUESTIONS: Final = (AuthorizeDevice, ReportSecret)
-_NUMBERS: Final = (int, float)
 
 
 class State(Enum):
@@ -59,7 +56,7 @@ class Handshake:
     """One connection's handshake."""
 
     __slots__ = (
-        "_credentials",
+        "_evaluation",
         "_peer",
         "_question",
         "_rules",
@@ -88,7 +85,7 @@ class Handshake:
         self._peer = peer
         self._rules = rules
         self._question: AuthorizeDevice | None = None
-        self._credentials: Credentials | None = None
+        self._evaluation: Evaluation | None = None
 
     @property
     def question(self) -> AuthorizeDevice | None:
@@ -99,7 +96,7 @@ class Handshake:
     def proven(self) -> bool:
         """Whether the client has proved that it holds the key of the device it claims to be."""
         return self._question is not None or (
-            self._credentials is not None and self._credentials.proven
+            self._evaluation is not None and self._evaluation.proven
         )
 
     def on_frame(self, text: bytes, *, now_ms: int) -> Effect:
@@ -114,7 +111,13 @@ class Handshake:
                 return self._refuse(found)
             frame = found
         self.frame_id = frame.id
-        effect = self._evaluate(frame, now_ms)
+        self._evaluation = evaluation = Evaluation(
+            frame, self._peer, self._rules, self.connection_id
+        )
+        effect = evaluation.evaluate(self.nonce, now_ms)
+        self.client = evaluation.client
+        self.device_id = evaluation.device_id
+        self.protocol = evaluation.protocol
         if isinstance(effect, Refusal):
             return self._refuse(effect)
         if isinstance(effect, _QUESTIONS):
@@ -128,14 +131,14 @@ class Handshake:
         """Turn approval's answer into the outcome of the handshake."""
         if isinstance(answer, LockedOut):
             return self._refuse(refusals.rate_limited(answer.retry_after_ms))
-        credentials, question = self._credentials, self._question
+        evaluation, question = self._evaluation, self._question
         if (
             isinstance(answer, SecretAccepted)
-            and credentials is not None
-            and credentials.if_accepted is not None
+            and evaluation is not None
+            and evaluation.if_accepted is not None
         ):
-            return self._finish(credentials.if_accepted)
-        if question is None or credentials is None:
+            return self._finish(evaluation.if_accepted)
+        if question is None or evaluation is None:
             message = "the answer does not match the question"
             raise RuntimeError(message)
         if isinstance(answer, Admitted):
@@ -174,7 +177,7 @@ class Handshake:
             )
             return self._refuse(refusals.pairing_required(needed, self.protocol))
         if isinstance(answer, Denied):
-            return self._refuse(self._refusal_for(answer, question, credentials))
+            return self._refuse(self._refusal_for(answer, question, evaluation))
         return self.on_unavailable("pending-limit", "approval", retry_after_ms=10_000)
 
     def session(self, accepted: Accepted) -> Session:
@@ -205,43 +208,8 @@ class Handshake:
         self.state = State.DONE
         return refusal.with_detail("connectionId", self.connection_id)
 
-    def _evaluate(self, frame: ConnectFrame, now_ms: int) -> Effect:
-        """Check version, role and origin in protocol order, then evaluate the credentials."""
-        params = frame.params
-        self.client = client = _client_info(params.client)
-        if params.device:
-            self.device_id = params.device.id
-        version = _common_version(params.min_protocol, params.max_protocol)
-        role = params.role or "operator"
-        if _is_worker(client.id, client.mode, role, version):
-            return refusals.WORKER
-        if version is None:
-            return refusals.protocol_mismatch(params.min_protocol, params.max_protocol)
-        self.protocol = version
-        if role not in _ROLES:
-            return refusals.INVALID_ROLE
-        if self._peer.origin is not None or client.id in BROWSER_CLIENT_IDS:
-            problem = origin_problem(
-                self._peer.origin,
-                self._peer.host,
-                self._rules.allowed_origins,
-                direct_loopback=self._peer.direct_loopback,
-            )
-            if problem is not None:
-                return refusals.origin_not_allowed(problem)
-        self._credentials = Credentials(
-            frame,
-            client,
-            role=role,
-            protocol=version,
-            peer=self._peer,
-            rules=self._rules,
-            call_id=self.connection_id,
-        )
-        return self._credentials.evaluate(self.nonce, now_ms)
-
     def _refusal_for(
-        self, answer: Denied, question: AuthorizeDevice, credentials: Credentials
+        self, answer: Denied, question: AuthorizeDevice, evaluation: Evaluation
     ) -> Refusal:
         if answer.why == "scope-mismatch":
             return refusals.SCOPE_MISMATCH
@@ -249,19 +217,7 @@ class Handshake:
             return refusals.DEVICE_ID_MISMATCH
         if question.candidate_field == "deviceToken":
             return refusals.DEVICE_TOKEN_MISMATCH
-        return credentials.token_mismatch(with_device=True)
-
-
-def _client_info(client: Client) -> ClientInfo:
-    """Return a client's description of itself; the display name is cut to its limit."""
-    return ClientInfo(
-        id=client.id,
-        mode=client.mode,
-        version=client.version,
-        platform=client.platform,
-        device_family=client.device_family or "",
-        display_name=(client.display_name or "")[:DISPLAY_NAME_LIMIT_CHARACTERS],
-    )
+        return evaluation.token_mismatch(with_device=True)
 
 
 def _diagnose(text: bytes) -> tuple[str, Refusal | ConnectFrame]:
@@ -278,8 +234,8 @@ def _diagnose(text: bytes) -> tuple[str, Refusal | ConnectFrame]:
     claimed = params if isinstance(params, dict) else {}
     client = claimed.get("client")
     client = client if isinstance(client, dict) else {}
-    version = _common_version(claimed.get("minProtocol"), claimed.get("maxProtocol"))
-    if _is_worker(client.get("id"), client.get("mode"), claimed.get("role"), version):
+    version = common_version(claimed.get("minProtocol"), claimed.get("maxProtocol"))
+    if is_worker(client.get("id"), client.get("mode"), claimed.get("role"), version):
         return "", refusals.WORKER
     if schema.request_problem(value) is not None:
         return "", refusals.INVALID_FRAME
@@ -290,17 +246,3 @@ def _diagnose(text: bytes) -> tuple[str, Refusal | ConnectFrame]:
     if problems:
         return frame_id, refusals.invalid_params(problems, version or PROTOCOLS[0])
     return frame_id, connect_from(value)
-
-
-def _is_worker(client_id: object, mode: object, role: object, version: int | None) -> bool:
-    """Return whether a client claims to be a worker; protocol 3 has no such client id or mode."""
-    if role == "worker":
-        return version != refusals.PROTOCOL_3
-    return mode == "worker" or client_id == "openclaw-worker"
-
-
-def _common_version(minimum: object, maximum: object) -> int | None:
-    """Return the highest protocol version that both sides support, or None."""
-    if not isinstance(minimum, _NUMBERS) or not isinstance(maximum, _NUMBERS):
-        return None
-    return next((version for version in PROTOCOLS if minimum <= version <= maximum), None)

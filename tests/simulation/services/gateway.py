@@ -101,7 +101,7 @@ class GatewayProcess:
         self._inbox = Inbox(
             requester=requester, responders=responders, heartbeat=self.beater, metrics=_METRICS
         )
-        self.approvals = variant.approvals(requester, self.beat, self.beater)
+        self.approvals = variant.approvals(requester, self.beat, self.beater, clock)
         self.approvals.oracle = oracle
         self.approvals.count = self.beat.count = process.count
         self._host = SessionContext(

@@ -65,7 +65,7 @@ class ApprovalClientCase:
             beat_seconds=1,
             on_presence=lambda _version: None,
         )
-        self.approvals = BusApprovalClient(self.gateway.requester, self.beat, self.beater)
+        self.approvals = BusApprovalClient(self.gateway.requester, self.beat, self.beater, clock)
         for approval in self.gateway.approvals:
             approval.manner = self._answering(approval)
 

@@ -116,7 +116,7 @@ class TestStoreTime:
         return Beats(clock)
 
     async def test_it_is_unknown_before_the_first_answer(self, beats: Beats) -> None:
-        assert beats.heartbeat.store_ms(in_seconds=0) is None
+        assert beats.heartbeat.store_offset_ms is None
 
     async def test_it_is_not_ahead_however_slow_the_answer(self, beats: Beats) -> None:
         await beats.exchange(0.2, 1.5)
@@ -184,9 +184,9 @@ class Beats:
 
     def ahead_ms(self) -> float:
         """Return how far the estimate is ahead of the store's clock."""
-        estimate = self.heartbeat.store_ms(in_seconds=0)
+        estimate = self.heartbeat.store_offset_ms
         assert estimate is not None
-        return round(estimate - self._store_now())
+        return round(estimate - self.store_ms)
 
     def _store_now(self) -> float:
         return self.store_ms + self.clock.monotonic() * 1000

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.gateway.handshake.device_proof import _known
 from shared.protocol.limits import PUBLIC_KEY_LIMIT_CHARACTERS
+from shared.protocol.signing import _known
 from shared.rpc.messages import Denied
 from tests.support.attempts import (
     KEY,

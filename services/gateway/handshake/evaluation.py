@@ -1,78 +1,108 @@
-"""Evaluation of a client's device proof and credentials. Pure."""
+"""Evaluation of a `connect`: version, role, origin, device proof and credentials. Pure."""
 
 from __future__ import annotations
 
 from itertools import filterfalse
 from typing import TYPE_CHECKING, Final, overload
 
-from services.gateway.handshake.device_proof import verify_device
+from services.gateway.handshake.origin import origin_problem
 from services.gateway.handshake.outcome import Accepted, Effect
 from shared.device_tokens import without_device_id
 from shared.protocol import refusals
-from shared.protocol.connect import CONTROL_UI_CLIENT_IDS, Auth
+from shared.protocol.connect import BROWSER_CLIENT_IDS, CONTROL_UI_CLIENT_IDS, Auth
 from shared.protocol.hello import Grant
+from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS, PROTOCOLS
 from shared.protocol.refusals import Refusal
-from shared.rpc.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, AuthorizeDevice, Guess, ReportSecret
+from shared.protocol.signing import verify_device
+from shared.rpc.messages import (
+    BOOTSTRAP_TOKEN,
+    SHARED_SECRET,
+    AuthorizeDevice,
+    ClientInfo,
+    Guess,
+    ReportSecret,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.gateway.handshake.outcome import AuthConfig, RequestInfo
-    from shared.protocol.connect import ConnectFrame
-    from shared.rpc.messages import ClientInfo
+    from shared.protocol.connect import Client, ConnectFrame
 
 _NO_AUTH: Final = Auth()
+_NUMBERS: Final = (int, float)
+_ROLES: Final = ("operator", "node")
 
 
-class Credentials:
-    """The credentials in a valid `connect` whose protocol version and role are supported.
+class Evaluation:
+    """The evaluation of one valid `connect`.
 
+    `client` is the client as it describes itself, `device_id` the device id that it claims, or "".
+    `protocol` is the version to use, the newest until `evaluate` has found a common one.
     `if_accepted` is the outcome to apply once approval answers a ReportSecret with SecretAccepted.
     `proven` says whether the device's signature is valid.
     """
 
     __slots__ = (
         "_call_id",
-        "_client",
         "_frame_id",
         "_params",
         "_peer",
-        "_protocol",
         "_role",
         "_rules",
         "_trusted",
+        "client",
+        "device_id",
         "if_accepted",
+        "protocol",
         "proven",
     )
 
     def __init__(
-        self,
-        frame: ConnectFrame,
-        client: ClientInfo,
-        *,
-        role: str,
-        protocol: int,
-        peer: RequestInfo,
-        rules: AuthConfig,
-        call_id: str,
+        self, frame: ConnectFrame, peer: RequestInfo, rules: AuthConfig, call_id: str
     ) -> None:
+        params = frame.params
         self._frame_id = frame.id
-        self._params = frame.params
-        self._client = client
-        self._role = role
-        self._protocol = protocol
+        self._params = params
         self._peer = peer
         self._rules = rules
         self._call_id = call_id
+        self._role = params.role or "operator"
         self._trusted = rules.trusts_local and peer.direct_loopback and peer.origin is None
+        self.client = _client_info(params.client)
+        self.device_id = params.device.id if params.device else ""
+        self.protocol = PROTOCOLS[0]
         self.if_accepted: Accepted | Refusal | None = None
         self.proven = False
 
     def evaluate(self, nonce: str, now_ms: int) -> Effect:
-        """Return the next step of the handshake.
+        """Check version, role and origin, then the device's proof and the credentials.
 
-        `now_ms` is wall-clock time; the age of the signature is checked against it.
+        Clients depend on this order. `now_ms` is wall-clock time; the age of the signature is
+        checked against it.
         """
+        params, client, role, peer = self._params, self.client, self._role, self._peer
+        version = common_version(params.min_protocol, params.max_protocol)
+        if is_worker(client.id, client.mode, role, version):
+            return refusals.WORKER
+        if version is None:
+            return refusals.protocol_mismatch(params.min_protocol, params.max_protocol)
+        self.protocol = version
+        if role not in _ROLES:
+            return refusals.INVALID_ROLE
+        if peer.origin is not None or client.id in BROWSER_CLIENT_IDS:
+            problem = origin_problem(
+                peer.origin,
+                peer.host,
+                self._rules.allowed_origins,
+                direct_loopback=peer.direct_loopback,
+            )
+            if problem is not None:
+                return refusals.origin_not_allowed(problem)
+        return self._authenticate(nonce, now_ms)
+
+    def _authenticate(self, nonce: str, now_ms: int) -> Effect:
+        """Verify the device's proof, then evaluate the credentials."""
         params, role = self._params, self._role
         auth, device = params.auth or _NO_AUTH, params.device
         scopes = params.scopes or []
@@ -86,7 +116,7 @@ class Credentials:
             public_key, self.proven = proof, True
         # The distinct gateway tokens. Protocol 3 has one field for them; two are two guesses.
         offered = [auth.token] if auth.token else []
-        if auth.password and auth.password != auth.token and self._protocol != refusals.PROTOCOL_3:
+        if auth.password and auth.password != auth.token and self.protocol != refusals.PROTOCOL_3:
             offered.append(auth.password)
         wrong = list(filterfalse(self._rules.gateway_tokens.accepts, offered))
         secret_is_right = len(wrong) < len(offered)
@@ -112,10 +142,10 @@ class Credentials:
             public_key=public_key,
             role=role,
             scopes=scopes,
-            client=self._client,
+            client=self.client,
             method="token" if secret_is_right else "device-token",
             address=self._peer.address,
-            protocol=self._protocol,
+            protocol=self.protocol,
             candidate=candidate and without_device_id(candidate, device.id),
             candidate_field=field,
             wrong_secret=bool(offered) and not secret_is_right,
@@ -137,7 +167,7 @@ class Credentials:
         if auth.bootstrap_token:
             classes.append(BOOTSTRAP_TOKEN)
             guesses.append(Guess(BOOTSTRAP_TOKEN, self._rules.digests.of(auth.bootstrap_token)))
-            refusal = refusals.bootstrap_token_invalid(self._protocol)
+            refusal = refusals.bootstrap_token_invalid(self.protocol)
         if not classes:
             return refusals.token_missing(self._hint(missing=True))
         return self._report(classes, refusal, guesses, right=False)
@@ -175,7 +205,7 @@ class Credentials:
     def _without_pairing(self, scopes: Sequence[str], wrong: list[str]) -> ReportSecret | Accepted:
         """Admit a client on the gateway token alone, with these scopes and no device token."""
         grant = Grant(method="token", role=self._role, scopes=scopes)
-        accepted = Accepted(self._frame_id, self._protocol, grant, "", self._client, None)
+        accepted = Accepted(self._frame_id, self.protocol, grant, "", self.client, None)
         guesses = self._gateway_token_guesses(wrong)
         return self._report([SHARED_SECRET], accepted, guesses, right=True)
 
@@ -222,5 +252,34 @@ class Credentials:
             self._params.client.id,
             self._params.client.mode,
             missing=missing,
-            local=self._peer.direct_loopback and self._protocol != refusals.PROTOCOL_3,
+            local=self._peer.direct_loopback and self.protocol != refusals.PROTOCOL_3,
         )
+
+
+def _client_info(client: Client) -> ClientInfo:
+    """Return a client's description of itself; the display name is cut to its limit."""
+    return ClientInfo(
+        id=client.id,
+        mode=client.mode,
+        version=client.version,
+        platform=client.platform,
+        device_family=client.device_family or "",
+        display_name=(client.display_name or "")[:DISPLAY_NAME_LIMIT_CHARACTERS],
+    )
+
+
+def is_worker(client_id: object, mode: object, role: object, version: int | None) -> bool:
+    """Return whether a client claims to be a worker; protocol 3 has no such client id or mode."""
+    if role == "worker":
+        return version != refusals.PROTOCOL_3
+    return mode == "worker" or client_id == "openclaw-worker"
+
+
+def common_version(minimum: object, maximum: object) -> int | None:
+    """Return the highest protocol version that both sides support, or None."""
+    if not isinstance(minimum, _NUMBERS) or not isinstance(maximum, _NUMBERS):
+        return None
+    for version in PROTOCOLS:
+        if minimum <= version <= maximum:
+            return version
+    return None
