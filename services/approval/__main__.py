@@ -64,6 +64,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         limit=max(1, min(SOCKETS_LIMIT, descriptors - SPARE_DESCRIPTORS)),
         trusted_proxies=common.trusted_proxies,
         on_exhausted=exhausted,
+        plain_requests=approval.plain_requests,
     )
     try:
         if common.ops_port is not None:

@@ -20,6 +20,7 @@ from services.approval.backup.service import BackupService
 from services.approval.domain.pairing import IdFactory
 from services.approval.domain.tokens import TokenKeys, draw_epoch, draw_request_id, draw_token_id
 from services.approval.metrics import Metrics
+from services.approval.problems import busy_response
 from services.approval.registry.expiry import Expiry
 from services.approval.registry.integrity import Integrity
 from services.approval.registry.registry import Registry
@@ -46,6 +47,7 @@ from shared.rpc.messages import Changed, decode_news, encode
 from shared.rpc.responder import Responder
 from shared.secret_digests import SecretDigests
 from shared.server.clients import Clients
+from shared.server.plain_requests import PlainRequests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -74,6 +76,7 @@ class Approval:
     app: web.Application
     ops_app: web.Application
     metrics: Metrics
+    plain_requests: PlainRequests
     leave: Callable[[], Awaitable[None]]
 
 
@@ -184,8 +187,15 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         metrics=metrics,
         authenticator=Authenticator(store, settings, clients),
     )
+    plain_requests = PlainRequests(
+        clock,
+        limits=common.plain_limits,
+        count=metrics.plain_http.dropped,
+        refusal=busy_response,
+    )
+    metrics.plain_http.watch(plain_requests)
     _advise(settings)
-    return Approval(app, ops.ops_app(), metrics, liveness.leave)
+    return Approval(app, ops.ops_app(), metrics, plain_requests, liveness.leave)
 
 
 def _publisher(bus: RedisBus, envelope: Envelope, metrics: Metrics) -> Callable[[News], None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from shared.observability.metrics import unfinished_tasks
+from shared.observability.metrics import PlainHttpMetrics, unfinished_tasks
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -63,11 +63,12 @@ class Metrics:
         )
         self.turned_away = Counter(
             "latchkey_approval_turned_away",
-            "Sockets rejected with 503, by limit: `address` (too many from one) or `all`; `idle`"
-            " counts silent sockets closed to make room.",
+            "Sockets rejected with 503, by limit: `address` (too many from one) or `all`; closed to"
+            " make room: `idle` (silent) or `displaced` (served, of the address with most).",
             ["limit"],
             registry=self.registry,
         )
+        self.plain_http = PlainHttpMetrics("approval", self.registry)
         self.descriptors_exhausted = Counter(
             "latchkey_approval_descriptors_exhausted",
             "Times that accepting paused for a second because no file descriptor was left.",

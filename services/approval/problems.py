@@ -55,6 +55,7 @@ MEDIA: Final = Kind("media-type", 415, "The body is not application/json")
 LOCKED_OUT: Final = Kind("locked-out", 429, "Too many wrong admin tokens from this address")
 INTERNAL: Final = Kind("internal", 500, "Internal error")
 LISTENERS: Final = Kind("too-many-listeners", 503, "This replica has too many event listeners")
+BUSY: Final = Kind("busy", 503, "Too many requests are in progress")
 BACKUPS: Final = Kind("too-many-backups", 503, "This replica already serves other backups")
 UNREADABLE: Final = Kind("unreadable-record", 503, "The stored record cannot be read")
 UNAVAILABLE: Final = Kind("store-unavailable", 503, "Redis did not answer; the outcome is unknown")
@@ -196,6 +197,26 @@ def _by_aiohttp(error: web.HTTPException) -> ProblemError:
     status = HTTPStatus(error.status)
     return ProblemError(
         Kind(f"http-{error.status}", error.status, status.phrase), status.description
+    )
+
+
+def busy_response() -> web.Response:
+    """Return the response to a request that waited too long for its turn."""
+    problem = Problem(
+        type=TYPE_PREFIX + BUSY.name,
+        title=BUSY.title,
+        status=BUSY.status,
+        detail="The request had no turn in time, so nothing was done.",
+    )
+    return web.Response(
+        body=_encode(problem),
+        status=BUSY.status,
+        content_type=MEDIA_TYPE,
+        headers={
+            "Cache-Control": "no-store",
+            "Retry-After": str(RETRY_AFTER_SECONDS),
+            "X-Content-Type-Options": "nosniff",
+        },
     )
 
 

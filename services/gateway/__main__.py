@@ -55,13 +55,15 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         raise RuntimeError(message)
 
     def make_handler(key: str) -> TrackedRequestHandler:
-        return TrackedRequestHandler(
+        handler = TrackedRequestHandler(
             server,
             loop=loop,
             access_log=None,
             tcp_keepalive=False,
             keepalive_timeout=keepalive_seconds(key),
         )
+        handler.schedule(gateway.plain_requests, key, common.trusted_proxies)
+        return handler
 
     make_protocol = partial(
         UpgradeProtocol,

@@ -46,6 +46,8 @@ from shared.observability.ops import OpsViews
 from shared.rpc.requester import Requester
 from shared.rpc.responder_pool import ResponderPool
 from shared.secret_digests import SecretDigests
+from shared.server.http_protocol import busy_response
+from shared.server.plain_requests import PlainRequests
 from shared.settings.environment import path_of
 from shared.version import VERSION
 
@@ -68,6 +70,7 @@ class Gateway:
     app: web.Application
     ops_app: web.Application
     limiter: SocketLimiter
+    plain_requests: PlainRequests
     upgrader: Upgrader
     connections: Hub
     heartbeat: Heartbeat
@@ -220,11 +223,19 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
             elsewhere=_elsewhere(settings) if relay_http is None else relay_http.serve,
         ),
     )
+    plain_requests = PlainRequests(
+        clock,
+        limits=common.plain_limits,
+        count=metrics.plain_http.dropped,
+        refusal=busy_response,
+    )
+    metrics.plain_http.watch(plain_requests)
     _warn(settings)
     return Gateway(
         app,
         ops.ops_app(),
         limiter,
+        plain_requests,
         upgrader,
         connections,
         heartbeat,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from shared.observability.metrics import ReadCounter, unfinished_tasks
+from shared.observability.metrics import PlainHttpMetrics, ReadCounter, unfinished_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +34,8 @@ class Metrics:
         )
         self.turned_away = Counter(
             "latchkey_gateway_turned_away",
-            "Sockets rejected with 503, by limit: `address` (too many from one) or `all`; `idle`"
-            " counts silent sockets closed to make room.",
+            "Sockets rejected with 503, by limit: `address` (too many from one) or `all`; closed to"
+            " make room: `idle` (silent) or `displaced` (served, of the address with most).",
             ["limit"],
             registry=self.registry,
         )
@@ -85,6 +85,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.plain_http = PlainHttpMetrics("gateway", self.registry)
         self.descriptors_exhausted = Counter(
             "latchkey_gateway_descriptors_exhausted",
             "Times that accepting paused for a second because no file descriptor was left.",

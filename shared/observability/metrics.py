@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from prometheus_client import Counter, Gauge
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from prometheus_client import CollectorRegistry, Counter
+    from prometheus_client import CollectorRegistry
 
     from shared.bus.errors import Rejected
+    from shared.server.plain_requests import PlainRequests
 
 
 def unfinished_tasks() -> int:
@@ -61,6 +63,46 @@ class Children:
         if child is None:
             child = self._found[values] = self._counter.labels(*values)
         return child
+
+
+class PlainHttpMetrics:
+    """Exports the requests of plain HTTP, their limits, and what was dropped."""
+
+    def __init__(self, service: str, registry: CollectorRegistry) -> None:
+        self._requests = Gauge(
+            f"latchkey_{service}_plain_requests",
+            "Plain HTTP requests: `in_progress` (at most `HTTP_REQUESTS_LIMIT`, and health checks) or"
+            " `waiting` for their turn.",
+            ["state"],
+            registry=registry,
+        )
+        self._unread = Gauge(
+            f"latchkey_{service}_plain_unread_bytes",
+            "Bytes of responses that clients of plain HTTP have not read; above 32 MiB, those with"
+            " most are disconnected.",
+            registry=registry,
+        )
+        dropped = Counter(
+            f"latchkey_{service}_plain_dropped",
+            "Plain HTTP requests that were dropped: `waited` (503: no turn within 5 s), `displaced`"
+            " (by one of an address with fewer), `body` (not received in time, or no room to wait"
+            " for one) or `unread` (the client reads too slowly).",
+            ["reason"],
+            registry=registry,
+        )
+        self._dropped = {
+            reason: dropped.labels(reason) for reason in ("waited", "displaced", "body", "unread")
+        }
+
+    def dropped(self, reason: str) -> None:
+        """Count a dropped request."""
+        self._dropped[reason].inc()
+
+    def watch(self, requests: PlainRequests) -> None:
+        """Read the numbers of requests and bytes on each scrape."""
+        self._requests.labels("in_progress").set_function(lambda: requests.in_progress)
+        self._requests.labels("waiting").set_function(lambda: requests.waiting)
+        self._unread.set_function(lambda: requests.unread_bytes)
 
 
 class BusCounts:

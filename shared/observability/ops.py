@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from shared.observability.health import Readiness
 
 _encode: Final = msgspec.json.Encoder().encode
+METRICS_RENDERINGS: Final = 5
+"""Scrapes in a row that each render the metrics anew; later ones share a rendering."""
+METRICS_SECONDS: Final = 1.0
+"""The metrics are rendered once in this time at most, except for those first scrapes."""
 
 
 class LoopDelay(Protocol):
@@ -26,6 +30,28 @@ class LoopDelay(Protocol):
     def milliseconds(self) -> float:
         """How late the last periodic task of the loop was."""
         ...
+
+
+class MetricsText:
+    """The metrics as text. Rendering takes milliseconds, so a flood of scrapes shares it."""
+
+    def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._text = b""
+        self._left = float(METRICS_RENDERINGS)
+        self._counted_at = clock.monotonic()
+
+    def read(self) -> bytes:
+        """Return the metrics, at most METRICS_SECONDS old."""
+        now = self._clock.monotonic()
+        more = (now - self._counted_at) / METRICS_SECONDS
+        self._left = min(METRICS_RENDERINGS, self._left + more)
+        self._counted_at = now
+        if self._left >= 1 or not self._text:
+            self._left -= 1
+            self._text = generate_latest(self._registry)
+        return self._text
 
 
 class OpsViews:
@@ -45,7 +71,7 @@ class OpsViews:
         own_port: bool,
     ) -> None:
         self._readiness = readiness
-        self._registry = registry
+        self._metrics = MetricsText(registry, clock)
         self._clock = clock
         self._loop_delay = loop_delay
         self._started = clock.monotonic()
@@ -66,7 +92,7 @@ class OpsViews:
     async def metrics(self, _request: web.Request) -> web.Response:
         """Return all metrics for Prometheus."""
         return web.Response(
-            body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+            body=self._metrics.read(), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
 
     def ops_app(self) -> web.Application:

@@ -6,16 +6,21 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
+from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError
 
+from shared.addresses import client_address
+from shared.server.plain_requests import RETRY_AFTER_SECONDS, Rank
 from shared.server.socket_limiter import TRUSTED
 from shared.server.strict_http import SERVER_NAME, StrictParser, status_of
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
+    from shared.server.plain_requests import PlainRequests, Ticket
     from shared.server.socket_limiter import PendingSocket, SocketLimiter
+    from shared.settings.environment import Network
 
 KEEPALIVE_SECONDS: Final = 20.0
 """Idle timeout of plain HTTP connections.
@@ -26,6 +31,35 @@ PROXY_KEEPALIVE_SECONDS: Final = 75.0
 """Idle timeout for a trusted proxy: longer than proxies keep connections for reuse."""
 MALFORMED: Final = "The request is malformed, or not served here\n"
 """The body of every response to an unparsable request, none of which is echoed."""
+PARSED_AHEAD: Final = 1
+"""Pipelined requests that are parsed while another is served; the rest stays unread."""
+HEAD_LIMIT_BYTES: Final = 32 * 1024
+"""The longest head of a request."""
+LINGER_SECONDS: Final = 1.0
+"""How long the rest of a body is read after its response, so that the client sees the response."""
+HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/health", "/ready"})
+_LINE_LIMIT_BYTES: Final = 8190
+_HEADERS_LIMIT: Final = 128
+_BODY_BUFFER_BYTES: Final = 2**16
+
+
+def _closing(status: str, text: str) -> bytes:
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(text)}\r\nConnection: close\r\n"
+        f"Server: {SERVER_NAME}\r\n\r\n{text}"
+    ).encode()
+
+
+BODY_TOO_SLOW: Final = _closing("408 Request Timeout", "The body did not arrive in time\n")
+HEAD_TOO_LARGE: Final = _closing("431 Request Header Fields Too Large", MALFORMED)
+BUSY: Final = "Too many requests are in progress\n"
+"""The body of the response to a request that waited too long for its turn."""
+
+
+def busy_response() -> web.Response:
+    """Return the response to a request that waited too long for its turn."""
+    return web.Response(status=503, text=BUSY, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def keepalive_seconds(key: str) -> float:
@@ -34,44 +68,189 @@ def keepalive_seconds(key: str) -> float:
 
 
 class TrackedRequestHandler(web.RequestHandler):
-    """aiohttp's request handler, which reports the start and the end of each request."""
+    """aiohttp's request handler, which reports the start and the end of each request.
 
-    __slots__ = ("_flow", "_limiter", "_place")
+    It parses one request ahead. With `schedule`, its requests wait for their turn.
+    """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    __slots__ = (
+        "_flow",
+        "_head_bytes",
+        "_key",
+        "_limiter",
+        "_place",
+        "_received",
+        "_schedule",
+        "_ticket",
+        "_trusted_proxies",
+    )
+
+    def __init__(self, manager: web.Server, **kwargs: Any) -> None:
+        super().__init__(manager, lingering_time=LINGER_SECONDS, **kwargs)
         self._flow: asyncio.Protocol | None = None
-        parser: Any = StrictParser(cast("Any", self._parser))
-        self._parser = parser
+        self._max_msg_queue_size = PARSED_AHEAD
+        self._msg_queue_resume_size = 0
+        parser = HttpRequestParser(
+            cast("Any", self),
+            self._loop,
+            _BODY_BUFFER_BYTES,
+            max_line_size=_LINE_LIMIT_BYTES,
+            max_field_size=_LINE_LIMIT_BYTES,
+            max_headers=_HEADERS_LIMIT,
+            payload_exception=web.RequestPayloadError,
+            max_msg_queue_size=PARSED_AHEAD,
+        )
+        self._parser = cast("Any", StrictParser(parser))
         self._limiter: SocketLimiter | None = None
         self._place: PendingSocket = self
+        self._schedule: PlainRequests | None = None
+        self._key = TRUSTED
+        self._trusted_proxies: tuple[Network, ...] = ()
+        self._ticket: Ticket | None = None
+        self._received = 0
+        self._head_bytes = 0
 
     def take_place(self, limiter: SocketLimiter, place: PendingSocket) -> None:
         """Report the socket's state to `limiter`, which knows it as `place`."""
         self._limiter = limiter
         self._place = place
 
+    def schedule(
+        self, requests: PlainRequests, key: str, trusted_proxies: tuple[Network, ...]
+    ) -> None:
+        """Let requests wait for their turn; `key` is the one the socket's address counts by."""
+        self._schedule = requests
+        self._key = key
+        self._trusted_proxies = trusted_proxies
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Handle an open socket, which may have been evicted meanwhile."""
         super().connection_made(transport)
+        # Without a write buffer, a response counts as written once the kernel has all of it.
+        cast("asyncio.Transport", transport).set_write_buffer_limits(high=0)
         if self._limiter is not None and self._place not in self._limiter:
             self.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what was received."""
+        self._received += len(data)
+        super().data_received(data)
+        if self._messages or self._payload_parser is not None or self._upgraded:
+            self._head_bytes = 0
+            return
+        if not self._reading_paused:
+            # The parser stops after each request. If that was the end of a body, nothing else
+            # would make it look at the next request, which it may hold already.
+            super().data_received(b"")
+        if self._waiter is not None and not self._messages:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_LIMIT_BYTES:
+                self.reject(HEAD_TOO_LARGE)
+        else:
+            self._head_bytes = 0
+
+    async def _handle_request(
+        self,
+        request: web.BaseRequest,
+        start_time: float | None,
+        request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+    ) -> tuple[web.StreamResponse, bool]:
+        """Serve a request when its turn has come."""
+        requests = self._schedule
+        if requests is None:
+            return await super()._handle_request(request, start_time, request_handler)
+        ticket = self._ticket = self._enter(requests, request)
+        try:
+            if ticket.turn is not None:
+                self.request_started()
+                await ticket.turn
+            if ticket.refused:
+                request_handler = self._refuse
+            return await super()._handle_request(request, start_time, request_handler)
+        finally:
+            self._ticket = None
+            requests.leave(ticket)
+
+    def _enter(self, requests: PlainRequests, request: web.BaseRequest) -> Ticket:
+        key, headers = self._key, request.headers
+        if key == TRUSTED and self._trusted_proxies:
+            where = client_address(request.remote or "", headers, self._trusted_proxies)
+            key = where.address.limit_key
+        is_health = request.raw_path in HEALTH_PATHS
+        rank = Rank.HEALTH if is_health else requests.rank_of(key, headers)
+        return requests.enter(self, key, rank, has_body=not request.content.is_eof())
+
+    async def _refuse(self, _request: web.BaseRequest) -> web.StreamResponse:
+        if self._schedule is None:
+            return busy_response()
+        response = self._schedule.refusal()
+        response.headers["Server"] = SERVER_NAME
+        response.force_close()
+        return response
+
+    def leave_schedule(self) -> None:
+        """Continue a response for as long as it takes, under a limit of its own."""
+        if self._schedule is not None and self._ticket is not None:
+            self._schedule.leave(self._ticket)
+
+    def note_operator(self, request: web.Request) -> None:
+        """Note that the request's credentials are valid."""
+        if self._limiter is not None:
+            self._limiter.protect(self._place)
+        if self._schedule is not None and self._ticket is not None:
+            self._schedule.authenticated(self._ticket, request.headers)
+
+    def note_locked_out(self) -> None:
+        """Note that the client's address may not try credentials."""
+        if self._schedule is not None and self._ticket is not None:
+            self._schedule.locked_out(self._ticket)
+
+    @property
+    def expects_body(self) -> bool:
+        """Whether the client has to send more of a request's body."""
+        request = self._current_request
+        return not (request is None or self._reading_paused or request.content.is_eof())
+
+    @property
+    def received_bytes(self) -> int:
+        """All bytes received so far."""
+        return self._received
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of responses that the client has not read."""
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+
+    def stalled_body(self) -> None:
+        """Close the socket, because the body of its request does not arrive."""
+        request = self._current_request
+        # aiohttp's type of a response's writer lacks the counter that its implementation has.
+        if request is None or cast("Any", request.writer).output_size:
+            self.abort()
+        else:
+            self.reject(BODY_TOO_SLOW)
 
     def forward_flow_control(self, protocol: asyncio.Protocol) -> None:
         """Also notify this protocol when the peer stops or resumes reading."""
         self._flow = protocol
+        if self.transport is not None:
+            self.transport.set_write_buffer_limits()
 
     def pause_writing(self) -> None:
         """Note that the peer has stopped reading."""
         super().pause_writing()
         if self._flow is not None:
             self._flow.pause_writing()
+        elif self._schedule is not None:
+            self._schedule.writing_paused(self)
 
     def resume_writing(self) -> None:
         """Note that the peer reads again."""
         super().resume_writing()
         if self._flow is not None:
             self._flow.resume_writing()
+        if self._schedule is not None:
+            self._schedule.writing_resumed(self)
 
     def request_started(self) -> None:
         """Note that a complete request was received."""
@@ -80,6 +259,7 @@ class TrackedRequestHandler(web.RequestHandler):
 
     def left(self) -> None:
         """Note that the socket was upgraded to a WebSocket or closed."""
+        self.leave_schedule()
         limiter, self._limiter = self._limiter, None
         if limiter is not None:
             limiter.remove(self._place)
@@ -124,6 +304,8 @@ class TrackedRequestHandler(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Handle the loss of the transport."""
         self.left()
+        if self._schedule is not None:
+            self._schedule.writing_resumed(self)
         super().connection_lost(exc)
 
 
@@ -131,6 +313,24 @@ def note_request(request: web.Request) -> None:
     """Tell a request's socket that a complete request was received."""
     if isinstance(request.protocol, TrackedRequestHandler):
         request.protocol.request_started()
+
+
+def note_operator(request: web.Request) -> None:
+    """Note that a request's credentials are valid: it and the next ones have priority."""
+    if isinstance(request.protocol, TrackedRequestHandler):
+        request.protocol.note_operator(request)
+
+
+def note_locked_out(request: web.Request) -> None:
+    """Note that the address of a request may not try credentials."""
+    if isinstance(request.protocol, TrackedRequestHandler):
+        request.protocol.note_locked_out()
+
+
+def leave_schedule(request: web.Request) -> None:
+    """Continue a response for as long as it takes, under a limit of its own."""
+    if isinstance(request.protocol, TrackedRequestHandler):
+        request.protocol.leave_schedule()
 
 
 async def name_server(_request: web.Request, response: web.StreamResponse) -> None:

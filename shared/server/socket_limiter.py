@@ -61,8 +61,9 @@ class SocketLimiter:
     Pending sockets are counted here, from accept until they are upgraded or closed. Of WebSockets,
     `websockets` are all that are open, and `unauthenticated` says how many each key has; both are
     read at each accept. When a limit is reached, the oldest idle socket is closed to make room, so
-    that a flood displaces its own sockets. `count` is called for each closed socket: `idle`, or the
-    limit that rejected it, `address` or `all`.
+    that a flood displaces its own sockets. While all sockets are being served, the address with
+    most of them loses its oldest. `count` is called for each closed socket: `idle`, `displaced`, or
+    the limit that rejected it, `address` or `all`.
 
     The time limit for the first HTTP request is that of the WebSocket handshake, for silent and
     slow clients alike. The length is the number of sockets without a complete request.
@@ -90,6 +91,7 @@ class SocketLimiter:
         self._keys: dict[PendingSocket, str] = {}
         self._by_key: dict[str, dict[PendingSocket, None]] = {}
         self._idle: dict[PendingSocket, None] = {}
+        self._protected: set[PendingSocket] = set()
 
     def __len__(self) -> int:
         return len(self._deadlines)
@@ -120,7 +122,7 @@ class SocketLimiter:
         ):
             refusal = self._make_room(key, FULL_FOR_ADDRESS)
         elif len(self._keys) + len(self._websockets) >= self._limit:
-            refusal = self._make_room(None, FULL)
+            refusal = self._make_room(None, FULL, key)
         if refusal is not None:
             return refusal
         socket = make(peer, key)
@@ -139,6 +141,11 @@ class SocketLimiter:
         if socket in self._keys:
             self._idle[socket] = None
 
+    def protect(self, socket: PendingSocket) -> None:
+        """Note that a socket is an operator's: it is not displaced while it is being served."""
+        if socket in self._keys:
+            self._protected.add(socket)
+
     def remove(self, socket: PendingSocket) -> None:
         """Remove a socket that was upgraded or closed."""
         key = self._keys.pop(socket, None)
@@ -146,6 +153,7 @@ class SocketLimiter:
             return
         self._deadlines.pop(socket, None)
         self._idle.pop(socket, None)
+        self._protected.discard(socket)
         same = self._by_key[key]
         del same[socket]
         if not same:
@@ -167,9 +175,20 @@ class SocketLimiter:
         for socket in late:
             self._end(socket)
 
-    def _make_room(self, key: str | None, refusal: bytes) -> bytes | None:
-        """Close a socket under a key (None: any) to make room; return `refusal` if none may be."""
+    def _make_room(
+        self, key: str | None, refusal: bytes, newcomer: str | None = None
+    ) -> bytes | None:
+        """Close a socket under a key (None: any) to make room; return `refusal` if none may be.
+
+        While all are being served, a newcomer displaces one of the address with most.
+        """
         spare = self._evictable(key)
+        if spare is None and newcomer is not None:
+            served = self._largest(newcomer)
+            if served is not None:
+                self._end(served)
+                self._count("displaced")
+                return None
         if spare is not None and spare in self._idle:
             self._end(spare)
             self._count("idle")
@@ -194,6 +213,23 @@ class SocketLimiter:
         for socket in self._by_key.get(key, ()):
             if socket in self._idle or (socket in self._deadlines and socket.is_open):
                 return socket
+        return None
+
+    def _largest(self, newcomer: str) -> PendingSocket | None:
+        """Return the oldest socket of the address that has most, and more than the newcomer.
+
+        Sockets of operators and of trusted proxies are not chosen.
+        """
+        least = 0 if newcomer == TRUSTED else len(self._by_key.get(newcomer, ()))
+        for key in sorted(self._by_key, key=lambda key: -len(self._by_key[key])):
+            same = self._by_key[key]
+            if len(same) <= least:
+                return None
+            if key == TRUSTED:
+                continue
+            for socket in same:
+                if socket.is_open and socket not in self._protected:
+                    return socket
         return None
 
     def _end(self, socket: PendingSocket) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from shared.server.plain_limits import PlainLimits
 from shared.settings.declarations import PORT_MAX, AnySetting, Choice, Number, Secret, Setting
 from shared.settings.redis_url import redis_url_problems
 
@@ -310,6 +311,30 @@ LOG_FORMAT: Final = Choice(
     "auto",
     ("auto", "console", "json"),
 )
+HTTP_REQUESTS_LIMIT: Final = Number(
+    "HTTP_REQUESTS_LIMIT",
+    "Maximum number of plain HTTP requests in progress; more wait for up to 5 s. Health checks and"
+    " event streams are not counted. When all places are taken, an anonymous request of the address"
+    " with most gives way.",
+    256,
+    least=1,
+    most=100_000,
+)
+HTTP_REQUESTS_LIMIT_PER_ADDRESS: Final = Number(
+    "HTTP_REQUESTS_LIMIT_PER_ADDRESS",
+    "Maximum number of plain HTTP requests in progress from one address (IPv6: one /64).",
+    32,
+    least=1,
+    most=100_000,
+)
+HTTP_STALL_SECONDS: Final = Number(
+    "HTTP_STALL_SECONDS",
+    "How long a client of plain HTTP may take for 16 KiB of a request's body or of a response, or"
+    " for what is left of it, in seconds; then it is disconnected.",
+    20,
+    least=0.25,
+    most=600,
+)
 COMMON: Final[tuple[AnySetting, ...]] = (
     REDIS_URL,
     BUS_SECRET,
@@ -318,6 +343,9 @@ COMMON: Final[tuple[AnySetting, ...]] = (
     TRUSTED_PROXIES,
     GATEWAY_PUBLIC_URL,
     APPROVAL_PUBLIC_URL,
+    HTTP_REQUESTS_LIMIT,
+    HTTP_REQUESTS_LIMIT_PER_ADDRESS,
+    HTTP_STALL_SECONDS,
     LOG_LEVEL,
     LOG_FORMAT,
 )
@@ -339,6 +367,7 @@ class CommonSettings:
     ops_port: int | None
     trusted_proxies: tuple[Network, ...]
     approval_public_url: str
+    plain_limits: PlainLimits
     log_level: str
     log_format: str
 
@@ -353,6 +382,11 @@ def read_common(reader: SettingsReader, port: Number) -> CommonSettings:
         ops_port=reader.optional_port(OPS_PORT),
         trusted_proxies=reader.networks(TRUSTED_PROXIES),
         approval_public_url=reader.public_url(APPROVAL_PUBLIC_URL, ("https", "http")),
+        plain_limits=PlainLimits(
+            in_progress=reader.integer(HTTP_REQUESTS_LIMIT),
+            in_progress_per_address=reader.integer(HTTP_REQUESTS_LIMIT_PER_ADDRESS),
+            stall_seconds=reader.seconds(HTTP_STALL_SECONDS),
+        ),
         log_level=reader.choice(LOG_LEVEL),
         log_format=reader.choice(LOG_FORMAT),
     )

@@ -23,6 +23,7 @@ from services.approval.domain.errors import StoreUnavailable
 from services.approval.domain.listing import PART_LIMIT, Wanted, WantedRequests, read_position
 from services.approval.problems import (
     IDS,
+    LOCKED_OUT,
     MALFORMED,
     MEDIA,
     TOO_LARGE,
@@ -40,7 +41,7 @@ from services.approval.schemas.refusals import (
     with_refusals,
 )
 from services.approval.schemas.replicas import LiveReplicas, replicas_object
-from shared.server.http_protocol import note_request
+from shared.server.http_protocol import note_locked_out, note_operator, note_request
 from shared.server.strict_http import SERVER_NAME
 
 if TYPE_CHECKING:
@@ -118,12 +119,15 @@ def serve_calls(
                     request[IDENTITY] = await authenticator.authenticate(
                         request, by_session=by_session
                     )
+                    note_operator(request)
                 except StoreUnavailable:  # the caller is unauthenticated: read nothing but the ids
                     _read_ids(request)
                     raise
             response = await handler(request)
         except Exception as error:  # noqa: BLE001 (last resort; a bug is logged)
             response = problem_response(request, error)
+            if response.status == LOCKED_OUT.status:
+                note_locked_out(request)
         took = time.perf_counter() - began
         metrics.calls.labels(name, str(response.status)).inc()
         if operation is None or not operation.streams:

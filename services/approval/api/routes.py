@@ -22,7 +22,8 @@ from services.approval.api.operations import OPERATIONS
 from services.approval.api.public import METRICS, PAGES
 from services.approval.api.session_routes import SessionViews
 from services.approval.api.sse import resumed_from
-from services.approval.api.static import page_files, page_view
+from services.approval.api.static import json_view, page_files, page_view
+from shared.server.http_protocol import leave_schedule
 from shared.settings.environment import path_of
 
 if TYPE_CHECKING:
@@ -60,14 +61,9 @@ def add_routes(
 ) -> None:
     """Add the API (operators only), the operators' page and the public pages."""
     pages = PAGES if settings.common.ops_port is not None else (*PAGES, METRICS)
-    description = msgspec.json.encode(describe(OPERATIONS, pages))
-
-    async def openapi(_request: web.Request) -> web.Response:
-        return web.Response(body=description, content_type="application/json")
-
     views: Mapping[str, Handler] = {
         "about": _about,
-        "openapi": openapi,
+        "openapi": json_view(msgspec.json.encode(describe(OPERATIONS, pages))),
         "livez": ops.livez,
         "readyz": ops.public_readyz,
         "metrics": ops.metrics,
@@ -124,6 +120,7 @@ def _streaming(events: Events, authenticator: Authenticator, operation: Operatio
     async def handle(request: web.Request) -> web.StreamResponse:
         call = await read_call(request, operation)
         after = resumed_from(request, call.query)
+        leave_schedule(request)
         return await events.serve(
             request, after, partial(authenticator.is_still_valid, request[IDENTITY])
         )

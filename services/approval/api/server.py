@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from services.approval.metrics import Metrics
     from shared.clock import Clock
+    from shared.server.plain_requests import PlainRequests
     from shared.settings.environment import Network
 
 SOCKETS_LIMIT: Final = 1024
@@ -41,8 +42,11 @@ class Intake:
         limit: int,
         trusted_proxies: tuple[Network, ...],
         on_exhausted: Callable[[], None],
+        plain_requests: PlainRequests | None = None,
     ) -> None:
         self._server = server
+        self._plain_requests = plain_requests
+        self._trusted_proxies = trusted_proxies
         self._limiter = SocketLimiter(
             clock,
             limit=limit,
@@ -74,6 +78,8 @@ class Intake:
             keepalive_timeout=keepalive_seconds(key),
         )
         protocol.take_place(self._limiter, protocol)
+        if self._plain_requests is not None:
+            protocol.schedule(self._plain_requests, key, self._trusted_proxies)
         return protocol
 
     async def _sweep(self) -> None:

@@ -5,6 +5,7 @@ The page contains no secrets and is public; it loads its data from the API.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
@@ -62,6 +63,39 @@ def page_files() -> list[File]:
             path = PAGE if entry.name == "index.html" else f"{PAGE}/{entry.name}"
             found.append(File(path, body, _TYPES[kind], hashlib.sha256(body).hexdigest()[:32]))
     return sorted(found, key=lambda one: one.path)
+
+
+def json_view(body: bytes) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Return the handler that serves a JSON document, which is compressed once."""
+    etag = hashlib.sha256(body).hexdigest()[:32]
+    compressed = gzip.compress(body, mtime=0)
+
+    async def serve(request: web.Request) -> web.Response:
+        takes_gzip = _takes_gzip(request.headers.get("Accept-Encoding", ""))
+        own_etag = f"{etag}-gzip" if takes_gzip else etag
+        known = request.if_none_match or ()
+        if any(tag.value in {own_etag, "*"} for tag in known):
+            response = web.Response(status=304)
+        else:
+            response = web.Response(
+                body=compressed if takes_gzip else body, content_type="application/json"
+            )
+            if takes_gzip:
+                response.headers["Content-Encoding"] = "gzip"
+        response.headers.update({"Cache-Control": "no-cache", "Vary": "Accept-Encoding"})
+        response.etag = own_etag
+        return response
+
+    return serve
+
+
+def _takes_gzip(accept_encoding: str) -> bool:
+    """Return whether an Accept-Encoding header names gzip, not with the weight 0."""
+    for part in accept_encoding.lower().split(","):
+        coding, _, weight = part.partition(";")
+        if coding.strip() == "gzip":
+            return weight.replace(" ", "").rstrip("0.") != "q="
+    return False
 
 
 def page_view(file: File) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from services.gateway.dashboard.files import ChangedSinceStartError, Stored, read_piece
@@ -50,8 +49,6 @@ async def send(
     transport = request.transport
     if transport is None:
         return
-    # Without a write buffer, a write completes only when the kernel has taken all bytes.
-    transport.set_write_buffer_limits(high=0)
     try:
         await response.prepare(request)
         piece, sent = first if request.method == "GET" else b"", 0
@@ -66,6 +63,3 @@ async def send(
         pass  # the client is gone
     except (TimeoutError, ChangedSinceStartError):
         transport.abort()
-    finally:
-        with contextlib.suppress(RuntimeError):
-            transport.set_write_buffer_limits()

@@ -149,12 +149,31 @@ class TestOfAll:
         sockets = LimitedSockets()
         silent, idle = sockets.comes(PROXY), sockets.idles(PROXY)
         sockets.websockets.extend(["elsewhere", "elsewhere"])
-        sockets.asks(THERE)
+        served = sockets.asks(THERE)
         assert (silent.ended, idle.ended) == (None, b"")
         sockets.asks(THERE)
         assert silent.ended == FULL
         assert sockets.counted == {"idle": 1, "all": 1}
-        assert sockets.accept(PROXY) == FULL
+        assert served.ended is None
+
+    def test_while_all_are_served_the_address_with_most_loses_its_oldest(self) -> None:
+        sockets = LimitedSockets()
+        sockets.others["elsewhere"] = 1
+        operator, served = sockets.asks(THERE), sockets.asks(THERE)
+        sockets.limiter.protect(operator)
+        last = sockets.asks()
+        sockets.comes("192.0.2.3")
+        assert (operator.ended, served.ended, last.ended) == (None, b"", None)
+        assert sockets.counted == {"displaced": 1}
+
+    def test_an_address_with_most_displaces_nothing(self) -> None:
+        sockets = LimitedSockets()
+        sockets.others["elsewhere"] = 2
+        served = [sockets.asks(HERE), sockets.asks(THERE)]
+        assert sockets.accept(HERE) == FULL
+        assert [guest.ended for guest in served] == [None, None]
+        sockets.comes("192.0.2.3")
+        assert [guest.ended for guest in served] == [b"", None]
 
     def test_late_ones_free_capacity(self) -> None:
         sockets = LimitedSockets()

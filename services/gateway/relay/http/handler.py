@@ -27,6 +27,7 @@ from services.gateway.relay.rules.headers import (
 from services.gateway.relay.rules.http import Access, access_of, request_headers, response_headers
 from shared.addresses.client import client_address, over_https
 from shared.observability.ops import json_response
+from shared.server.http_protocol import note_locked_out, note_operator
 
 if TYPE_CHECKING:
     import ssl
@@ -134,6 +135,7 @@ class RelayHttp:
             if origin is not None and not accepted:
                 return _problem(403, "origin_not_allowed", "This page may not use the gateway")
             identity = await self._identity(authorization, where, from_page=origin is not None)
+            _note_identity(request, identity)
             if isinstance(identity, web.Response):
                 return identity
             headers.extend(identity)
@@ -227,8 +229,6 @@ class RelayHttp:
         )
         if transport is None:
             return response
-        # With no room in the transport, a write ends only once the system has taken all of it.
-        transport.set_write_buffer_limits(high=0)
         try:
             async with asyncio.timeout(self._stall_seconds):
                 await response.prepare(request)
@@ -240,10 +240,16 @@ class RelayHttp:
             answer.release()
         except (aiohttp.ClientError, TimeoutError, ConnectionError):
             transport.abort()  # a part of an answer must not look like the whole
-        finally:
-            with contextlib.suppress(RuntimeError):
-                transport.set_write_buffer_limits()
         return response
+
+
+def _note_identity(request: web.Request, identity: list[tuple[str, str]] | web.Response) -> None:
+    """Tell the scheduler of requests whether this one is an operator's."""
+    if isinstance(identity, web.Response):
+        if identity.status == web.HTTPTooManyRequests.status_code:
+            note_locked_out(request)
+    elif identity:
+        note_operator(request)
 
 
 def _parted(target: str) -> tuple[str, str]:
