@@ -158,7 +158,7 @@ class TestOfAll:
 
     def test_while_all_are_served_the_address_with_most_loses_its_oldest(self) -> None:
         sockets = LimitedSockets()
-        sockets.others["elsewhere"] = 1
+        sockets.websockets.append("elsewhere")
         operator, served = sockets.asks(THERE), sockets.asks(THERE)
         sockets.limiter.protect(operator)
         last = sockets.asks()
@@ -168,7 +168,7 @@ class TestOfAll:
 
     def test_an_address_with_most_displaces_nothing(self) -> None:
         sockets = LimitedSockets()
-        sockets.others["elsewhere"] = 2
+        sockets.websockets.extend(["elsewhere"] * 2)
         served = [sockets.asks(HERE), sockets.asks(THERE)]
         assert sockets.accept(HERE) == FULL
         assert [guest.ended for guest in served] == [None, None]
