@@ -71,8 +71,8 @@ class PlainHttpMetrics:
     def __init__(self, service: str, registry: CollectorRegistry) -> None:
         self._requests = Gauge(
             f"latchkey_{service}_plain_requests",
-            "Plain HTTP requests: `in_progress` (at most `HTTP_REQUESTS_LIMIT`, and health checks) or"
-            " `waiting` for their turn.",
+            "Plain HTTP requests: `in_progress` (at most `HTTP_REQUESTS_LIMIT`, and health checks)"
+            " or `waiting` for their turn.",
             ["state"],
             registry=registry,
         )

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError
 
-from shared.addresses import client_address
+from shared.addresses.client import client_address
 from shared.server.plain_requests import RETRY_AFTER_SECONDS, Rank
 from shared.server.socket_limiter import TRUSTED
 from shared.server.strict_http import SERVER_NAME, StrictParser, status_of
