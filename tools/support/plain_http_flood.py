@@ -122,11 +122,20 @@ def _request(method: str, target: str, headers: tuple[str, ...]) -> bytes:
 async def _run(options: argparse.Namespace) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(options.seconds, stop.set)
+    headers = [f"Authorization: Bearer {options.bearer}"] if options.bearer else []
+    if options.body_bytes:
+        request = post(options.target, *headers, body=b" " * options.body_bytes)
+    else:
+        request = get(options.target, *headers)
+    more = b""
+    if options.withhold_body:
+        request, more = request.rstrip(b" "), b" "
     flood = Flood(
-        get(options.target),
+        request,
         addresses=options.addresses,
         sockets_per_address=options.sockets,
-        pipelined=options.pipelined,
+        pipelined=1 if options.withhold_body else options.pipelined,
+        more=more,
     )
     counts = await flood_plain_http(options.port, flood, stop)
     print(counts)
@@ -136,6 +145,11 @@ def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("--target", default="/openapi.json")
+    parser.add_argument("--bearer", default="")
+    parser.add_argument("--body-bytes", type=int, default=0, help="send POST with such a body")
+    parser.add_argument(
+        "--withhold-body", action="store_true", help="send one byte of the body each 50 ms"
+    )
     parser.add_argument("--addresses", type=int, default=ADDRESSES)
     parser.add_argument("--sockets", type=int, default=SOCKETS_PER_ADDRESS)
     parser.add_argument("--pipelined", type=int, default=PIPELINED)

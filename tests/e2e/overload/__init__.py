@@ -1,0 +1,1 @@
+"""Floods against real services, on a small scale."""
