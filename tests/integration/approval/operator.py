@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 BEARER: Final = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 RAW_SECONDS: Final = 10.0
-PAGE_PARTS: Final = {file.path for file in page_files()} - {PAGE}
-"""Files loaded by the operators' page: browsers cache and revalidate them."""
+REVALIDATED: Final = {"/openapi.json", *(file.path for file in page_files())} - {PAGE}
+"""Documents that clients cache and revalidate: the description and parts of the page."""
 HARDENING: Final = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -98,7 +98,7 @@ class Operator:
         """Make a call; the path is sent verbatim."""
         url = URL(str(self.url).rstrip("/") + path, encoded=True)
         sent = BEARER if headers is None else headers
-        caching = {"Cache-Control": "no-cache"} if path in PAGE_PARTS else {}
+        caching = {"Cache-Control": "no-cache"} if path.partition("?")[0] in REVALIDATED else {}
         async with self._client.session.request(
             method, url, json=json, data=data, headers=sent, allow_redirects=False
         ) as response:

@@ -80,6 +80,26 @@ class TestFile:
         assert int(headers["Content-Length"]) == len(FILES[path].body)
 
 
+class TestDescription:
+    async def test_is_asked_for_again_and_sent_once(self, operator: Operator) -> None:
+        bodies = set()
+        for coding in ("identity", "gzip", "br, gzip;q=0.5"):
+            sent = {"Accept-Encoding": coding}
+            status, headers, body = await fetch(operator, "/openapi.json", **sent)
+            assert (status, headers["Vary"]) == (200, "Accept-Encoding")
+            assert headers.get("Content-Encoding") == (None if coding == "identity" else "gzip")
+            bodies.add(body)
+            known = {**sent, "If-None-Match": headers["ETag"]}
+            status, again, body = await fetch(operator, "/openapi.json", **known)
+            assert (status, body, again["ETag"]) == (304, b"", headers["ETag"])
+        assert len(bodies) == 1
+
+    async def test_is_not_compressed_for_those_who_refuse(self, operator: Operator) -> None:
+        for coding in ("", "br", "gzip;q=0", "gzip; q=0.0", "*"):
+            _, headers, _ = await fetch(operator, "/openapi.json", **{"Accept-Encoding": coding})
+            assert "Content-Encoding" not in headers, coding
+
+
 @pytest.mark.parametrize(
     "path",
     [
