@@ -18,7 +18,12 @@ from services.approval.api.routes import add_routes
 from services.approval.api.sse import Events
 from services.approval.backup.service import BackupService
 from services.approval.domain.pairing import IdFactory
-from services.approval.domain.tokens import TokenKeys, draw_epoch, draw_request_id, draw_token_id
+from services.approval.domain.tokens import (
+    TokenKeys,
+    draw_request_id,
+    draw_token_generation,
+    draw_token_id,
+)
 from services.approval.metrics import Metrics
 from services.approval.problems import busy_response
 from services.approval.registry.expiry import Expiry
@@ -33,7 +38,7 @@ from services.approval.requests.secrets import SecretChecks
 from services.approval.requests.write_limiter import SLOTS_TOTAL, WriteLimiter
 from services.approval.storage.changes.transaction_log import TransactionLog
 from services.approval.storage.store import Store
-from shared.bus.channels import NEWS, ask_channel
+from shared.bus.channels import EVENTS, ask_channel
 from shared.bus.envelope import Envelope
 from shared.bus.errors import Rejected, Unavailable
 from shared.bus.redis_bus import RedisBus, make_client
@@ -43,7 +48,7 @@ from shared.observability.ops import OpsViews
 from shared.redis.connection import Reads
 from shared.redis.failover import FailoverReset
 from shared.redis.opening import open_connections
-from shared.rpc.messages import Changed, decode_news, encode
+from shared.rpc.messages import Changed, decode_event, encode
 from shared.rpc.responder import Responder
 from shared.secret_digests import SecretDigests
 from shared.server.clients import Clients
@@ -57,14 +62,16 @@ if TYPE_CHECKING:
     from services.approval.settings import Settings
     from shared.bus.envelope import Opened
     from shared.clock import Clock
-    from shared.rpc.messages import News
+    from shared.rpc.messages import Event
 
 STORE_CONNECTIONS_LIMIT = SLOTS_TOTAL + 2
 """Connections to Redis for the writes of requests, and two for HTTP and expiry."""
 LEASE_CONNECTIONS_LIMIT = 4
 """Connections reserved for heartbeats and liveness."""
 STORE_TIMEOUT_SECONDS = 2.0
-_DRAWS = IdFactory(request_id=draw_request_id, token_id=draw_token_id, epoch=draw_epoch)
+_DRAWS = IdFactory(
+    request_id=draw_request_id, token_id=draw_token_id, token_generation=draw_token_generation
+)
 ANSWER_SECONDS = 2.0
 """Grace period for requests in progress at shutdown; gateways do not wait longer."""
 
@@ -89,7 +96,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     client, lease, reads, renewal = _clients(common.redis_url, clock)
 
     def on_message(channel: str, message: Opened) -> None:
-        if channel == NEWS:
+        if channel == EVENTS:
             if message.sender == boot_id:
                 liveness.on_own_event()
             if _is_change(message.body):
@@ -102,7 +109,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     bus = RedisBus(
         common.redis_url,
         envelope,
-        (ask_channel(boot_id), NEWS),
+        (ask_channel(boot_id), EVENTS),
         on_message=on_message,
         on_subscribed=lambda: None,
         on_rejected=counts.rejected,
@@ -198,23 +205,23 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     return Approval(app, ops.ops_app(), metrics, plain_requests, liveness.leave)
 
 
-def _publisher(bus: RedisBus, envelope: Envelope, metrics: Metrics) -> Callable[[News], None]:
+def _publisher(bus: RedisBus, envelope: Envelope, metrics: Metrics) -> Callable[[Event], None]:
     """Return a function that logs and counts an event, and publishes it without waiting."""
     log = structlog.get_logger("approval").bind()
 
-    def tell(news: News) -> None:
-        if isinstance(news, Changed):
-            metrics.changes.labels(news.kind).inc()
-            metrics.head.set(news.change.number)
+    def tell(event: Event) -> None:
+        if isinstance(event, Changed):
+            metrics.changes.labels(event.kind).inc()
+            metrics.head.set(event.change.number)
             log.info(
                 log_events.CHANGED.name,
-                kind=news.kind,
-                device=news.device_id,
-                change=news.change.number,
-                request_id=news.request_id,
+                kind=event.kind,
+                device=event.device_id,
+                change=event.change.number,
+                request_id=event.request_id,
             )
         with contextlib.suppress(Unavailable, Rejected):
-            publishing = bus.publish(NEWS, envelope.seal(NEWS, encode(news)))
+            publishing = bus.publish(EVENTS, envelope.seal(EVENTS, encode(event)))
             publishing.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     return tell
@@ -284,8 +291,8 @@ def _clients(redis_url: str, clock: Clock) -> tuple[Redis, Redis, Reads, Failove
     return client, lease, reads, renewal
 
 
-def _is_change(news: bytes) -> bool:
+def _is_change(event: bytes) -> bool:
     try:
-        return isinstance(decode_news(news), Changed)
+        return isinstance(decode_event(event), Changed)
     except (msgspec.MsgspecError, RecursionError):
         return False

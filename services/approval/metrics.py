@@ -21,7 +21,7 @@ class Metrics:
             ["verdict"],
             registry=self.registry,
         )
-        self.beats = Counter(
+        self.heartbeats = Counter(
             "latchkey_approval_beats",
             "Answered heartbeats. All replicas together answer one per gateway and `BEAT_SECONDS`;"
             " if fewer, look at the gateways' `unanswered`.",

@@ -38,7 +38,7 @@ from services.gateway.replication.recent_refusals import RecentRefusals
 from services.gateway.replication.replica import Replica
 from services.gateway.session.context import ReplicaIdentity, SessionContext
 from services.gateway.settings import web_origin
-from shared.bus.channels import NEWS, inbox_channel
+from shared.bus.channels import EVENTS, inbox_channel
 from shared.bus.envelope import Envelope
 from shared.bus.redis_bus import RedisBus
 from shared.observability.metrics import BusCounts
@@ -105,7 +105,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     bus = RedisBus(
         common.redis_url,
         envelope,
-        (inbox_channel(boot_id), NEWS),
+        (inbox_channel(boot_id), EVENTS),
         on_message=on_message,
         on_subscribed=on_subscribed,
         on_rejected=counts.rejected,

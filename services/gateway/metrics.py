@@ -70,7 +70,7 @@ class Metrics:
             " heartbeats are not answered.",
             registry=self.registry,
         )
-        self.beats = Counter(
+        self.heartbeats = Counter(
             "latchkey_gateway_beats",
             "Heartbeats, by outcome: `answered`, `unanswered` (approval or Redis is slow or down),"
             " `malformed` (incompatible releases), or `resync` (once at start; later ones come"

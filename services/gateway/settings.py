@@ -28,7 +28,7 @@ from shared.settings.environment import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LEASE_MIN_BEATS: Final = 3
+LEASE_MIN_HEARTBEATS: Final = 3
 
 PORT: Final = port_setting(18789)
 OPENCLAW_GATEWAY_TOKEN: Final = Secret(
@@ -181,9 +181,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     beat_seconds = reader.seconds(BEAT_SECONDS)
     lease_seconds = reader.seconds(LEASE_SECONDS)
     drain_seconds = reader.seconds(DRAIN_SECONDS)
-    if lease_seconds < LEASE_MIN_BEATS * beat_seconds:
+    if lease_seconds < LEASE_MIN_HEARTBEATS * beat_seconds:
         reader.problems.append(
-            f"LEASE_SECONDS={lease_seconds:g}: must be at least {LEASE_MIN_BEATS} times "
+            f"LEASE_SECONDS={lease_seconds:g}: must be at least {LEASE_MIN_HEARTBEATS} times "
             f"BEAT_SECONDS ({beat_seconds:g}), or one lost message would end the lease"
         )
     reuse_port = reader.choice(GATEWAY_REUSE_PORT) == "yes"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-NEWS: Final = "latchkey:news"
+EVENTS: Final = "latchkey:events"
 """All replicas listen: events about device changes and live approval replicas."""
 
 _BOOT_ID_BYTES: Final = 16

@@ -25,14 +25,16 @@ from nacl.bindings import (
 )
 from nacl.exceptions import CryptoError
 
-from shared.bus.channels import NEWS
+from shared.bus.channels import EVENTS
 from shared.bus.errors import Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-VERSION: Final = 1
-READABLE_VERSIONS: Final = frozenset({VERSION - 1, VERSION})
+VERSION: Final = 2
+OLDEST_READABLE_VERSION: Final = 2
+"""The messages of version 1 had other names, so they cannot be read."""
+READABLE_VERSIONS: Final = frozenset(range(OLDEST_READABLE_VERSION, VERSION + 1))
 
 MESSAGE_LIMIT_BYTES: Final = 4 * 1024 * 1024
 """Maximum size of a sealed message, checked before decryption."""
@@ -64,10 +66,17 @@ class Envelope:
     """Seals outgoing messages and opens incoming ones, each at most once.
 
     The first of `secrets` seals and all of them open, so that BUS_SECRET can be changed without an
-    outage. `version` is the version written; tests use it to imitate older releases.
+    outage. `version` is the version written, and `readable` are those read; tests use them to
+    imitate other releases.
     """
 
-    def __init__(self, secrets: Sequence[str], boot_id: str, version: int = VERSION) -> None:
+    def __init__(
+        self,
+        secrets: Sequence[str],
+        boot_id: str,
+        version: int = VERSION,
+        readable: Collection[int] = READABLE_VERSIONS,
+    ) -> None:
         """Raise ValueError for no secret, or a boot id that is invalid in a channel name."""
         name = boot_id.encode()
         if not _BOOT_ID.fullmatch(name):
@@ -79,6 +88,7 @@ class Envelope:
             raise ValueError(msg)
         self.boot_id = boot_id
         self._version = bytes((version,))
+        self._readable = readable
         self._prefix = bytes((len(name),)) + name
         self._sequence = 0
         self._own = _Sender(boot_id)
@@ -112,7 +122,7 @@ class Envelope:
             raise Rejected("unsealed")
         plain = self._decrypt(data, data[:1] + channel.encode())
         version = data[0]
-        if version not in READABLE_VERSIONS:
+        if version not in self._readable:
             raise Rejected("version")
         if not plain:
             raise Rejected("malformed")
@@ -121,7 +131,7 @@ class Envelope:
         if len(plain) < body_from:
             raise Rejected("malformed")
         sender = self._sender(plain[1:name_end])
-        if sender is self._own and channel != NEWS:
+        if sender is self._own and channel != EVENTS:
             raise Rejected("self", sender.boot_id)
         sequence = int.from_bytes(plain[name_end:body_from], "big")
         if not sender.take(sequence):

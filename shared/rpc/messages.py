@@ -46,21 +46,21 @@ class Guess(msgspec.Struct, array_like=True, frozen=True):
     digest: str
 
 
-class AuthorizeDevice(msgspec.Struct, tag="admission", array_like=True, frozen=True):
+class AuthorizeDevice(msgspec.Struct, tag="authorize-device", array_like=True, frozen=True):
     """Ask whether a device may connect; the gateway has verified its key.
 
     `call_id` is the connection's id. It stays the same over all attempts, so that an attempt finds
     what an earlier one wrote; a question that is asked again (ASKED_ANEW) is another call.
 
     `method` is `token` (the gateway token was right) or `device-token`. For `device-token`,
-    `candidate` is to be verified, and `candidate_field` says where it was in `auth`. A candidate
-    beside a right gateway token is included as well, in case the address is locked out for that
-    token.
+    `token_candidate` is to be verified as the device's token; `candidate_field` says where it was
+    in `auth`. A candidate beside a right gateway token is included as well, in case the address is
+    locked out for that token.
 
-    `wrong_secret`: the client sent a wrong gateway token. `guessed_secret`: that token is not the
-    candidate, so it counts even if the candidate is right. `guesses` are keyed digests of the wrong
-    gateway tokens, without the candidate as long as it may be right. `candidate_offered`: the
-    candidate was also sent as a gateway token.
+    `gateway_token_failed`: no gateway token that the client sent was right. `wrong_gateway_token`:
+    one of them is not the candidate, so it counts as wrong even if the candidate is right.
+    `guesses` are keyed digests of the wrong gateway tokens, without the candidate as long as it may
+    be right. `candidate_offered`: the candidate was also sent as a gateway token.
 
     `address` is the client's IP address. `trusted`: the client is on the gateway's own machine,
     where local clients are trusted. After `not_after_ms` (the store's clock; 0: unknown) nothing is
@@ -76,17 +76,17 @@ class AuthorizeDevice(msgspec.Struct, tag="admission", array_like=True, frozen=T
     method: str
     address: str
     protocol: int
-    candidate: str = ""
+    token_candidate: str = ""
     candidate_field: str = ""
-    wrong_secret: bool = False
+    gateway_token_failed: bool = False
     not_after_ms: int = 0
-    guessed_secret: bool = False
+    wrong_gateway_token: bool = False
     trusted: bool = False
     guesses: list[str] = []
     candidate_offered: bool = False
 
 
-class ReportSecret(msgspec.Struct, tag="knock", array_like=True, frozen=True):
+class ReportSecret(msgspec.Struct, tag="report-secret", array_like=True, frozen=True):
     """Report the secrets of a client without a valid device proof or a plausible secret.
 
     `classes` are the classes of secrets that the client sent; if several are locked, the answer
@@ -109,7 +109,7 @@ class CallerInfo(msgspec.Struct, array_like=True, frozen=True):
 
     `kind`: `shared-secret`, `device-token`, or `gateway` for the gateway itself. `name` is for the
     audit log. `scopes` are those of the connection, which the record of `device_id` may only
-    restrict. `epoch` is the value from `Admitted`.
+    restrict. `token_generation` is the value from `Admitted`.
     """
 
     kind: str
@@ -117,7 +117,7 @@ class CallerInfo(msgspec.Struct, array_like=True, frozen=True):
     role: str
     scopes: list[str]
     device_id: str = ""
-    epoch: str = ""
+    token_generation: str = ""
 
 
 class Call(msgspec.Struct, tag="call", array_like=True, frozen=True):
@@ -139,21 +139,21 @@ LEASE_MS: Final = 10_000
 """How long to keep the presence of a gateway that does not specify its lease."""
 
 
-class HeartbeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
+class HeartbeatQuestion(msgspec.Struct, tag="heartbeat", array_like=True, frozen=True):
     """A gateway's heartbeat: its connections, and a query for the changes since `applied`.
 
     `booted` is False until an answer has given the head of the history. `builds_on` is the
     heartbeat whose presence is changed by `joined` and `left`; 0 replaces all earlier presence.
     `seen` are the devices admitted, and `refused` the attempts refused, since the last answered
     heartbeat; reporting them twice has no effect. `lease_ms`: after this long without an answered
-    heartbeat, the gateway has no connections left. `version` is the gateway's release (empty for
-    older releases, which do not report it), `uptime_s` the age of its process.
+    heartbeat, the gateway has no connections left. `version` is the gateway's release, and
+    `uptime_s` the age of its process.
     `addresses_after_ms` is the time (store's clock) up to which the gateway knows addresses of
     admitted devices; -1 if it does not relay. `upstream` is the state of its upstream; None if it
     has none.
     """
 
-    beat_id: int
+    heartbeat_id: int
     applied: Position
     booted: bool
     builds_on: int
@@ -194,16 +194,16 @@ Question = AuthorizeDevice | ReportSecret | HeartbeatQuestion | Call | Leaving |
 class Admitted(msgspec.Struct, tag="admitted", array_like=True, frozen=True):
     """Admitted, as decided at `change`. `token_scopes` are those of the device token, sorted.
 
-    `epoch` identifies the period during which sockets of this device and role stay open: a rotation
-    or a revocation ends it. `method` is the method that succeeded, as for AuthorizeDevice; empty if
-    it is the requested one.
+    `token_generation` identifies the period during which sockets of this device and role stay open:
+    a rotation or a revocation ends it. `method` is the method that succeeded, as for
+    AuthorizeDevice; empty if it is the requested one.
     """
 
     change: Position
     device_token: str
     token_scopes: list[str]
     issued_at_ms: int
-    epoch: str = ""
+    token_generation: str = ""
     method: str = ""
 
 
@@ -227,20 +227,20 @@ class Denied(msgspec.Struct, tag="denied", array_like=True, frozen=True):
     why: str
 
 
-class TooManyPending(msgspec.Struct, tag="overfull", array_like=True, frozen=True):
+class TooManyPending(msgspec.Struct, tag="too-many-pending", array_like=True, frozen=True):
     """The limit of pending requests is reached; the client should retry later."""
 
     change: Position
 
 
-class LockedOut(msgspec.Struct, tag="locked", array_like=True, frozen=True):
+class LockedOut(msgspec.Struct, tag="locked-out", array_like=True, frozen=True):
     """Refused: too many wrong secrets from this address; retry after this many milliseconds."""
 
     change: Position
     retry_after_ms: int
 
 
-class SecretAccepted(msgspec.Struct, tag="clear", array_like=True, frozen=True):
+class SecretAccepted(msgspec.Struct, tag="secret-accepted", array_like=True, frozen=True):
     """The report was counted, and the address is not locked out."""
 
     change: Position
@@ -258,7 +258,7 @@ Answer = (
 )
 
 
-class Result(msgspec.Struct, tag="returned", array_like=True, frozen=True):
+class Result(msgspec.Struct, tag="result", array_like=True, frozen=True):
     """The result of a call: JSON, deflated if `packed`. Its effects lie at or before `change`."""
 
     change: Position
@@ -266,7 +266,7 @@ class Result(msgspec.Struct, tag="returned", array_like=True, frozen=True):
     packed: bool = False
 
 
-class Error(msgspec.Struct, tag="failed", array_like=True, frozen=True):
+class Error(msgspec.Struct, tag="error", array_like=True, frozen=True):
     """Why a call fails, in the words of the caller's protocol."""
 
     code: str
@@ -311,7 +311,7 @@ class Addresses(msgspec.Struct, tag="addresses", array_like=True, frozen=True):
     keys: list[str]
 
 
-class HeartbeatAnswer(msgspec.Struct, tag="beat-answer", array_like=True, frozen=True):
+class HeartbeatAnswer(msgspec.Struct, tag="heartbeat-answer", array_like=True, frozen=True):
     """The answer to a heartbeat, read in one step after the gateway's presence was written.
 
     `changes` directly follow the gateway's position, in order; their number is limited, so `head`
@@ -321,7 +321,7 @@ class HeartbeatAnswer(msgspec.Struct, tag="beat-answer", array_like=True, frozen
     `addresses` are those from which devices were admitted, up to `addresses_at_ms`.
     """
 
-    beat_id: int
+    heartbeat_id: int
     head: Position
     now_ms: int
     presence_at: int
@@ -332,7 +332,7 @@ class HeartbeatAnswer(msgspec.Struct, tag="beat-answer", array_like=True, frozen
     addresses_at_ms: int = -1
 
 
-News = Alive | Changed | Addresses
+Event = Alive | Changed | Addresses
 
 EVERY_ROLE: Final = "*"
 ASKED_ANEW: Final = "#"
@@ -342,7 +342,7 @@ SHARED_SECRET: Final = "shared-secret"  # noqa: S105 (the name of a credential c
 DEVICE_TOKEN: Final = "device-token"  # noqa: S105 (the name of a credential class)
 BOOTSTRAP_TOKEN: Final = "bootstrap-token"  # noqa: S105 (the name of a credential class)
 
-encode: Final[Callable[[Question | Answer | Outcome | HeartbeatAnswer | News], bytes]] = (
+encode: Final[Callable[[Question | Answer | Outcome | HeartbeatAnswer | Event], bytes]] = (
     msgspec.msgpack.Encoder().encode
 )
 """Encode a question, an answer or an event."""
@@ -354,5 +354,5 @@ decode_outcome: Final = msgspec.msgpack.Decoder(Outcome).decode
 """Decode the outcome of a call; raises msgspec.DecodeError."""
 decode_heartbeat_answer: Final = msgspec.msgpack.Decoder(HeartbeatAnswer).decode
 """Decode the answer to a heartbeat; raises msgspec.DecodeError."""
-decode_news: Final = msgspec.msgpack.Decoder(News).decode
+decode_event: Final = msgspec.msgpack.Decoder(Event).decode
 """Decode an event; raises msgspec.DecodeError."""

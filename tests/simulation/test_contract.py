@@ -89,9 +89,9 @@ def record(device_id: str, *, paired_at: int = 0, request_id: str = "") -> Recor
     return Record(device_id, "key", pairing, pending(request_id) if request_id else None)
 
 
-def beat(beat_id: int, applied: Position, **more: Any) -> HeartbeatQuestion:
+def beat(heartbeat_id: int, applied: Position, **more: Any) -> HeartbeatQuestion:
     given = {"booted": True, "builds_on": 0, "connections": 0, **more}
-    return HeartbeatQuestion(beat_id=beat_id, applied=applied, **given)
+    return HeartbeatQuestion(heartbeat_id=heartbeat_id, applied=applied, **given)
 
 
 async def put(store: Store, item: Record) -> Position:
@@ -194,8 +194,10 @@ class TestHeartbeats:
         def here(*numbers: int) -> list[Present]:
             return [Present(number, f"d{number % 2}", "operator", 5) for number in numbers]
 
-        async def tell(beat_id: int, builds_on: int, joined: list[Present], left: list[int]) -> int:
-            received = beat(beat_id, Position(), builds_on=builds_on, joined=joined, left=left)
+        async def tell(
+            heartbeat_id: int, builds_on: int, joined: list[Present], left: list[int]
+        ) -> int:
+            received = beat(heartbeat_id, Position(), builds_on=builds_on, joined=joined, left=left)
             return (await store.heartbeats.answer("g", received)).presence_at
 
         assert await tell(1, 0, here(1, 2, 3), []) == 1

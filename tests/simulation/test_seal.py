@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.bus.channels import NEWS, inbox_channel
+from shared.bus.channels import EVENTS, inbox_channel
 from shared.bus.envelope import Envelope, Opened
 from shared.bus.errors import Rejected
 from tests.simulation.services.seal import SimulatedEnvelope
@@ -27,14 +27,14 @@ class TestBoth:
     def test_another_channels_message_is_refused(self, kind: type[Envelope]) -> None:
         one, other = kind(SECRETS, "a"), kind(SECRETS, "b")
         with pytest.raises(Rejected, match="unsealed"):
-            other.open(INBOX, one.seal(NEWS, b"1"))
+            other.open(INBOX, one.seal(EVENTS, b"1"))
 
     def test_its_own_message_counts_only_as_an_event(self, kind: type[Envelope]) -> None:
         entry = kind(SECRETS, "a")
-        assert entry.open(NEWS, entry.seal(NEWS, b"1")).sender == "a"
+        assert entry.open(EVENTS, entry.seal(EVENTS, b"1")).sender == "a"
         with pytest.raises(Rejected, match="self"):
             entry.open(inbox_channel("a"), entry.seal(inbox_channel("a"), b"2"))
 
     def test_too_large(self, kind: type[Envelope]) -> None:
         with pytest.raises(Rejected, match="oversized"):
-            kind(SECRETS, "a").seal(NEWS, bytes(4 * 1024 * 1024))
+            kind(SECRETS, "a").seal(EVENTS, bytes(4 * 1024 * 1024))

@@ -24,7 +24,7 @@ from services.approval.backup.records import (
     KeptSighting,
     KeptToken,
 )
-from shared.bus.channels import NEWS
+from shared.bus.channels import EVENTS
 from shared.bus.envelope import Envelope
 from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted
@@ -144,7 +144,7 @@ def _device() -> KeptDevice:
         token_id="0" * 32,
         scopes=("operator.read", "operator.write"),
         created_at_ms=1_795_328_627_349,
-        epoch="0" * 16,
+        token_generation="0" * 16,
     )
     about = KeptMetadata("openclaw-macos", "ui", "macos 26.1", "Mac", "Kitchen Mac", "203.0.113.9")
     pairing = KeptPairing(
@@ -197,7 +197,7 @@ def _news_bytes() -> int:
         at_ms=1_795_328_627_349,
         request_id="0" * 36,
     )
-    return len(Envelope(("0" * 32,), "0" * 32).seal(NEWS, encode(change)))
+    return len(Envelope(("0" * 32,), "0" * 32).seal(EVENTS, encode(change)))
 
 
 def _cpu_us(pid: int) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from shared.bus.channels import NEWS, ask_channel, inbox_channel, new_boot_id
+from shared.bus.channels import EVENTS, ask_channel, inbox_channel, new_boot_id
 from shared.bus.envelope import VERSION, Envelope
 from shared.bus.redis_bus import RedisBus
 from shared.clock import NS_PER_MS, SystemClock
@@ -30,7 +30,7 @@ from shared.rpc.messages import (
     ReportSecret,
     SecretAccepted,
     decode_answer,
-    decode_news,
+    decode_event,
     decode_question,
     encode,
 )
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from shared.bus.envelope import Opened
     from shared.bus.errors import Rejected
-    from shared.rpc.messages import News
+    from shared.rpc.messages import Event
     from shared.rpc.responder import Question, Reply
 
 ALIVE_SECONDS = 1.0
@@ -77,7 +77,7 @@ class _Peer:
         self.bus = RedisBus(
             redis_url,
             self.envelope,
-            (own, NEWS),
+            (own, EVENTS),
             on_message=self._on_message,
             on_subscribed=self._subscribed.set,
             on_rejected=self.rejected.append,
@@ -116,7 +116,7 @@ class FakeApproval(_Peer):
         self.base = base
         """Start of its history: the store's head, beside real approvals."""
         self.asked: list[AuthorizeDevice] = []
-        self.knocks: list[ReportSecret] = []
+        self.reports: list[ReportSecret] = []
         self.beats: list[HeartbeatQuestion] = []
         self.history: list[Changed] = []
         self.messages = 0
@@ -145,9 +145,9 @@ class FakeApproval(_Peer):
             await self.tell(changed)
         return changed
 
-    async def tell(self, news: News) -> None:
+    async def tell(self, event: Event) -> None:
         """Publish an event and wait until Redis has it."""
-        await self.publish(NEWS, encode(news))
+        await self.publish(EVENTS, encode(event))
 
     async def __aenter__(self) -> Self:
         await self._start()
@@ -169,7 +169,7 @@ class FakeApproval(_Peer):
             await asyncio.sleep(ALIVE_SECONDS)
 
     def _on_message(self, channel: str, message: Opened) -> None:
-        if channel != NEWS:
+        if channel != EVENTS:
             self.responder.deliver(message)
 
     async def _handle(self, questions: Sequence[Question]) -> list[Reply]:
@@ -190,16 +190,16 @@ class FakeApproval(_Peer):
             ]
             return encode(
                 HeartbeatAnswer(
-                    asked.beat_id,
+                    asked.heartbeat_id,
                     self.head,
                     SystemClock().wall_ns() // NS_PER_MS,
-                    asked.beat_id,
+                    asked.heartbeat_id,
                     resync=not known,
                     changes=missed if known else [],
                 )
             )
         if isinstance(asked, ReportSecret):
-            self.knocks.append(asked)
+            self.reports.append(asked)
             return encode(SecretAccepted(self.base))
         self.asked.append(asked)
         answer = await self.answer(asked)
@@ -209,7 +209,7 @@ class FakeApproval(_Peer):
 
 
 class FakeGateway(_Peer):
-    """Asks any approval it has seen; `news` lists the events it received."""
+    """Asks any approval it has seen; `events` lists the events it received."""
 
     def __init__(
         self,
@@ -221,7 +221,7 @@ class FakeGateway(_Peer):
     ) -> None:
         boot_id = boot_id or new_boot_id()
         super().__init__(redis_url, bus_secret, boot_id, version, inbox_channel(boot_id))
-        self.news: list[News] = []
+        self.events: list[Event] = []
         self.counts: dict[str, int] = {}
         self.responders = ResponderPool(SystemClock())
         self.requester = Requester(
@@ -245,10 +245,10 @@ class FakeGateway(_Peer):
         self.counts[key] = self.counts.get(key, 0) + amount
 
     def _on_message(self, channel: str, message: Opened) -> None:
-        if channel != NEWS:
+        if channel != EVENTS:
             self.requester.deliver(message)
             return
-        news = decode_news(message.body)
-        self.news.append(news)
-        if isinstance(news, Alive):
-            self.responders.seen(news.boot_id)
+        event = decode_event(message.body)
+        self.events.append(event)
+        if isinstance(event, Alive):
+            self.responders.seen(event.boot_id)

@@ -44,7 +44,7 @@ class KeptToken(
     rotated_at_ms: Moment = 0
     revoked_at_ms: Moment = 0
     last_used_at_ms: Moment = 0
-    epoch: Text = ""
+    token_generation: Text = msgspec.field(default="", name="epoch")
 
 
 class KeptMetadata(

@@ -31,7 +31,7 @@ class Caller:
     name: str
     scopes: tuple[str, ...]
     device_id: str = ""
-    epoch: str = ""
+    token_generation: str = ""
     call_id: str = ""
     not_after_ms: int = 0
     version: str = ""
@@ -64,7 +64,7 @@ def restrict(caller: Caller, version: str, record: Record | None) -> Caller:
     pairing = record.pairing if record else None
     token = pairing.tokens.get("operator") if pairing else None
     scopes: tuple[str, ...] = ()
-    if pairing and token and token.active and token.epoch == caller.epoch:
+    if pairing and token and token.active and token.token_generation == caller.token_generation:
         scopes = tuple(one for one in caller.scopes if covers(pairing.scopes, one, "operator"))
     return replace(caller, scopes=scopes, version=version)
 

@@ -194,7 +194,7 @@ def failed_with(question: AuthorizeDevice) -> list[str]:
     The class the attempt rests on comes first, so its lock-out takes precedence.
     """
     guessed = succeeded_with(question)
-    if question.wrong_secret and SHARED_SECRET not in guessed:
+    if question.gateway_token_failed and SHARED_SECRET not in guessed:
         guessed.append(SHARED_SECRET)
     return guessed
 
@@ -210,11 +210,11 @@ def guessed_with(
     if question.trusted:
         return {}
     shared = list(question.guesses)
-    if question.guessed_secret and not shared:  # a gateway that does not send digests yet
+    if question.wrong_gateway_token and not shared:  # sent without digests
         shared.append(attempt_of(question))
     guessed: dict[str, list[str]] = {}
     if denied:
-        candidate = question.candidate
+        candidate = question.token_candidate
         if question.candidate_field != "token":
             bound_to = (question.device_id, question.role)
             guessed[DEVICE_TOKEN] = [digests.of(candidate, *bound_to)]
@@ -225,13 +225,13 @@ def guessed_with(
     return guessed
 
 
-def guessed_without_device(knock: ReportSecret) -> dict[str, list[str]]:
+def guessed_without_device(report: ReportSecret) -> dict[str, list[str]]:
     """Return the wrong values that a client without a device token sent, by class."""
     guessed: dict[str, list[str]] = {}
-    for guess in knock.guesses:
+    for guess in report.guesses:
         guessed.setdefault(guess.credential, []).append(guess.digest)
-    if not guessed and not knock.right:  # a gateway that does not send digests yet
-        return {name: [knock.call_id] for name in knock.classes}
+    if not guessed and not report.right:  # sent without digests
+        return {name: [report.call_id] for name in report.classes}
     return guessed
 
 
@@ -243,7 +243,9 @@ def without_locked_secret(
     A correct token beside a device token is then handled like a wrong one, so the response does
     not reveal during a lock-out which it was.
     """
-    right = question.method == "token" and question.candidate
+    right = question.method == "token" and question.token_candidate
     if not right or not guard.locked_ms([SHARED_SECRET], now_ms):
         return question
-    return replace(question, method="device-token", wrong_secret=True, guessed_secret=True)
+    return replace(
+        question, method="device-token", gateway_token_failed=True, wrong_gateway_token=True
+    )

@@ -24,7 +24,7 @@ class IdFactory:
 
     request_id: Callable[[], str]
     token_id: Callable[[], str]
-    epoch: Callable[[], str]
+    token_generation: Callable[[], str]
 
 
 def scope_outside_roles(pending: Pending) -> str | None:
@@ -110,7 +110,9 @@ def _minted(
         scopes=tuple(scopes),
         created_at_ms=existing.created_at_ms if existing else now_ms,
         rotated_at_ms=now_ms if existing else 0,
-        epoch=existing.epoch if existing and existing.active else draws.epoch(),
+        token_generation=existing.token_generation
+        if existing and existing.active
+        else draws.token_generation(),
     )
 
 
@@ -134,12 +136,12 @@ def rotated(
         token_id=draws.token_id(),
         scopes=token.scopes if scopes is None else tuple(normalised(scopes)),
         rotated_at_ms=now_ms,
-        epoch=draws.epoch(),
+        token_generation=draws.token_generation(),
     )
     return replace(pairing, tokens={**pairing.tokens, role: token})
 
 
 def revoked(pairing: Pairing, role: str, *, now_ms: int) -> Pairing:
     """Return the pairing with a role's token revoked and its id dropped for good."""
-    token = replace(pairing.tokens[role], token_id="", revoked_at_ms=now_ms, epoch="")
+    token = replace(pairing.tokens[role], token_id="", revoked_at_ms=now_ms, token_generation="")
     return replace(pairing, tokens={**pairing.tokens, role: token})

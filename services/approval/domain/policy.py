@@ -142,7 +142,7 @@ def _token_problem(
     token = valid_token(
         pairing,
         role=question.role,
-        candidate=question.candidate,
+        candidate=question.token_candidate,
         device_id=question.device_id,
         keys=keys,
     )

@@ -28,8 +28,8 @@ ChangeNumber = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     """A device token for one role: its id and scopes, never the token itself.
 
-    `epoch` is the token's generation. It survives the reissue of a token during admission; rotation
-    and revocation end it.
+    `token_generation` survives the reissue of a token during admission; rotation and revocation end
+    it.
     """
 
     token_id: str
@@ -37,7 +37,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     created_at_ms: int
     rotated_at_ms: int = 0
     revoked_at_ms: int = 0
-    epoch: str = ""
+    token_generation: str = msgspec.field(default="", name="epoch")
 
     @property
     def active(self) -> bool:

@@ -30,7 +30,7 @@ def draw_request_id() -> str:
     return str(uuid.UUID(bytes=secrets.token_bytes(_RANDOM_BYTES)))
 
 
-def draw_epoch() -> str:
+def draw_token_generation() -> str:
     """Return a new token generation: 64 random bits, not secret, unique per device."""
     return secrets.token_hex(8)
 

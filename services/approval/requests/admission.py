@@ -147,7 +147,7 @@ class Admissions:
     ) -> bytes | _Write:
         """Return the answer, or what has to be written first."""
         decision = self._evaluate(question, held, now_ms)
-        wrong_secrets = question.guesses or question.guessed_secret
+        wrong_secrets = question.guesses or question.wrong_gateway_token
         if (
             (wrong_secrets and not question.trusted)
             or failures is not NOTHING_HELD
@@ -181,7 +181,7 @@ class Admissions:
                 device_token=self._keys.derive(question.device_id, question.role, token.token_id),
                 token_scopes=list(token.scopes),
                 issued_at_ms=token.issued_at_ms,
-                epoch=token.epoch,
+                token_generation=token.token_generation,
                 method=question.method,
             )
         if isinstance(decision, policy.Deny):

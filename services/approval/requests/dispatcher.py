@@ -137,7 +137,7 @@ class RequestDispatcher:
             else:
                 self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
             return None
-        self._metrics.beats.inc()
+        self._metrics.heartbeats.inc()
         return encode(answer)
 
     async def _with_addresses(self, answer: HeartbeatAnswer, after_ms: int) -> HeartbeatAnswer:

@@ -164,7 +164,7 @@ def _caller(call: Call) -> Caller:
         name=info.name,
         scopes=tuple(scopes),
         device_id=info.device_id,
-        epoch=info.epoch,
+        token_generation=info.token_generation,
         call_id=call.call_id,
         not_after_ms=call.not_after_ms,
     )

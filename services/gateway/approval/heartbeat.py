@@ -121,22 +121,22 @@ class Heartbeat:
             self._send()
 
     def _send(self) -> None:
-        beat_id = self._replica.next_heartbeat()
+        heartbeat_id = self._replica.next_heartbeat()
         sent_at = self._clock.monotonic()
-        builds_on, joined, left = self._presence.delta(beat_id)
+        builds_on, joined, left = self._presence.delta(heartbeat_id)
         question = HeartbeatQuestion(
-            beat_id=beat_id,
+            heartbeat_id=heartbeat_id,
             applied=self._replica.applied,
             booted=self._replica.booted,
             builds_on=builds_on,
             connections=len(self._presence),
             joined=joined,
             left=left,
-            seen=self._presence.last_seen.take_unsent(beat_id, sent_at),
+            seen=self._presence.last_seen.take_unsent(heartbeat_id, sent_at),
             lease_ms=self._replica.lease_ms,
             version=VERSION,
             uptime_s=int(sent_at - self._started_at),
-            refused=self._refusals.report(beat_id, sent_at),
+            refused=self._refusals.report(heartbeat_id, sent_at),
             addresses_after_ms=-1 if self._relay is None else self._relay.addresses_at_ms,
             upstream=None if self._relay is None else self._relay.state(),
         )
@@ -148,30 +148,30 @@ class Heartbeat:
 
     def _on_answer(self, answer: asyncio.Future[msgspec.Raw], sent_at: float) -> None:
         if answer.cancelled() or answer.exception() is not None:
-            self._metrics.beats.labels("unanswered").inc()
+            self._metrics.heartbeats.labels("unanswered").inc()
             return
         try:
-            beat_answer = decode_heartbeat_answer(answer.result())
+            heartbeat_answer = decode_heartbeat_answer(answer.result())
         except (msgspec.MsgspecError, RecursionError):
-            self._metrics.beats.labels("malformed").inc()
+            self._metrics.heartbeats.labels("malformed").inc()
             return
-        self._metrics.beats.labels("resync" if beat_answer.resync else "answered").inc()
+        self._metrics.heartbeats.labels("resync" if heartbeat_answer.resync else "answered").inc()
         self._metrics.beat_seconds.observe(self._clock.monotonic() - sent_at)
         self.store_offset_ms = remote_offset_ms(
             self.store_offset_ms,
-            beat_answer.now_ms,
+            heartbeat_answer.now_ms,
             sent_ms=sent_at * 1000,
             received_ms=self._clock.monotonic() * 1000,
         )
-        self._presence.acknowledge(beat_answer.beat_id, beat_answer.presence_at)
-        self._presence.last_seen.acknowledge(beat_answer.beat_id)
-        self._refusals.answered(beat_answer.beat_id)
+        self._presence.acknowledge(heartbeat_answer.heartbeat_id, heartbeat_answer.presence_at)
+        self._presence.last_seen.acknowledge(heartbeat_answer.heartbeat_id)
+        self._refusals.answered(heartbeat_answer.heartbeat_id)
         if self._presence.behind or self._presence.last_seen.behind:
             self.sync_now()
-        self._carry_out(self._replica.on_answer(beat_answer))
-        self._on_presence(beat_answer.presence_version)
+        self._carry_out(self._replica.on_answer(heartbeat_answer))
+        self._on_presence(heartbeat_answer.presence_version)
         if self._relay is not None:
-            self._relay.on_addresses(beat_answer.addresses, beat_answer.addresses_at_ms)
+            self._relay.on_addresses(heartbeat_answer.addresses, heartbeat_answer.addresses_at_ms)
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
         """Carry out effects; connections are closed before any broadcast is sent."""

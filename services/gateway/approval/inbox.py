@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from shared.bus.channels import NEWS
-from shared.rpc.messages import Addresses, Changed, decode_news
+from shared.bus.channels import EVENTS
+from shared.rpc.messages import Addresses, Changed, decode_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,11 +39,11 @@ class Inbox:
 
     def on_message(self, channel: str, message: Opened) -> None:
         """Handle one message whose envelope was opened and verified."""
-        if channel != NEWS:
+        if channel != EVENTS:
             self._requester.deliver(message)
             return
         try:
-            event = decode_news(message.body)
+            event = decode_event(message.body)
         except (msgspec.MsgspecError, RecursionError):
             self._metrics.bus.labels("malformed-news").inc()
             return

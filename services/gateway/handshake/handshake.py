@@ -191,7 +191,7 @@ class Handshake:
             device_id=accepted.device_id,
             method=grant.method,
             address=self._peer.address,
-            epoch=answer.epoch if answer else "",
+            token_generation=answer.token_generation if answer else "",
         )
 
     def on_unavailable(self, reason: str, dependency: str, *, retry_after_ms: int) -> Refusal:

@@ -73,7 +73,7 @@ class Session(msgspec.Struct):
     method: str
     address: str = ""
     """The client's own address, as reported by trusted proxies."""
-    epoch: str = ""
+    token_generation: str = ""
     """The generation of the device token it was admitted with; "" without a device."""
     unauthorized_calls: int = 0
     """The number of consecutive calls outside its role."""

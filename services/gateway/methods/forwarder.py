@@ -121,7 +121,7 @@ def _caller_info(session: Session) -> CallerInfo:
         role=session.role,
         scopes=list(session.scopes),
         device_id=session.device_id,
-        epoch=session.epoch,
+        token_generation=session.token_generation,
     )
 
 

@@ -27,7 +27,7 @@ SEEN_PER_BEAT: Final = 500
 """The most devices that one heartbeat reports; the rest wait for the next one."""
 SEEN_LIMIT: Final = 20_000
 """The most devices that are kept until reported; beyond it, the oldest is dropped."""
-REPORTED_LIMIT_BEATS: Final = 64
+REPORTED_LIMIT_HEARTBEATS: Final = 64
 """How many heartbeats are remembered with what they reported.
 
 If approval holds the presence of an older one, all is sent again.
@@ -86,23 +86,23 @@ class Presence:
         if self._joining.pop(number, None) is None:
             self._leaving.add(number)
 
-    def delta(self, beat_id: int) -> tuple[int, list[Present], list[int]]:
+    def delta(self, heartbeat_id: int) -> tuple[int, list[Present], list[int]]:
         """Return a heartbeat's delta: the heartbeat it builds on, joined and left connections."""
         joined = list(islice(self._joining.values(), self._joined_per_beat))
         left = list(islice(self._leaving, self._left_per_beat))
-        self._reported[beat_id] = _Delta(self._builds_on, joined, left)
-        if len(self._reported) > REPORTED_LIMIT_BEATS:
+        self._reported[heartbeat_id] = _Delta(self._builds_on, joined, left)
+        if len(self._reported) > REPORTED_LIMIT_HEARTBEATS:
             del self._reported[next(iter(self._reported))]
         return self._builds_on, joined, left
 
-    def acknowledge(self, beat_id: int, presence_at: int) -> None:
+    def acknowledge(self, heartbeat_id: int, presence_at: int) -> None:
         """Process an answered heartbeat; approval holds presence as of heartbeat `presence_at`.
 
         An answer to a heartbeat older than the newest answered one is ignored (R1).
         """
-        if beat_id < self._newest_answered:
+        if heartbeat_id < self._newest_answered:
             return
-        self._newest_answered = beat_id
+        self._newest_answered = heartbeat_id
         delta = self._reported.get(presence_at)
         if delta is not None and delta.builds_on in {0, self._builds_on}:
             if delta.builds_on != self._builds_on:
@@ -111,7 +111,7 @@ class Presence:
             self._builds_on = presence_at
         elif presence_at != self._builds_on:
             self._restart()
-        for older in [beat for beat in self._reported if beat <= presence_at]:
+        for older in [heartbeat for heartbeat in self._reported if heartbeat <= presence_at]:
             del self._reported[older]
 
     def _accept(self, delta: _Delta) -> None:
@@ -163,21 +163,21 @@ class LastSeen:
         if len(self._unreported) > self._limit:
             del self._unreported[next(iter(self._unreported))]
 
-    def take_unsent(self, beat_id: int, now: float) -> list[Seen]:
+    def take_unsent(self, heartbeat_id: int, now: float) -> list[Seen]:
         """Return what this heartbeat reports, oldest first."""
         reported = list(islice(self._unreported.items(), self._per_beat))
         if reported:
-            self._reported[beat_id] = reported
-            if len(self._reported) > REPORTED_LIMIT_BEATS:
+            self._reported[heartbeat_id] = reported
+            if len(self._reported) > REPORTED_LIMIT_HEARTBEATS:
                 del self._reported[next(iter(self._reported))]
         return [_seen(key, entry, now) for key, entry in reported]
 
-    def acknowledge(self, beat_id: int) -> None:
+    def acknowledge(self, heartbeat_id: int) -> None:
         """Drop what an answered heartbeat reported, except devices admitted again since."""
-        for key, entry in self._reported.pop(beat_id, ()):
+        for key, entry in self._reported.pop(heartbeat_id, ()):
             if self._unreported.get(key) is entry:
                 del self._unreported[key]
-        for older in [beat for beat in self._reported if beat < beat_id]:
+        for older in [heartbeat for heartbeat in self._reported if heartbeat < heartbeat_id]:
             del self._reported[older]
 
 

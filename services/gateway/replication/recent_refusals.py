@@ -30,7 +30,7 @@ REFUSALS_PER_ADDRESS_ENTRIES: Final = 32
 """The most entries of one address (IPv6: one /64); beyond it, its oldest is dropped."""
 REFUSALS_PER_BEAT_ENTRIES: Final = 50
 """The most entries that one heartbeat reports; the rest wait for the next regular one."""
-REPORTED_LIMIT_BEATS: Final = 64
+REPORTED_LIMIT_HEARTBEATS: Final = 64
 """How many heartbeats are remembered with what they reported."""
 DETAIL_LIMIT_CHARACTERS: Final = 128
 NAME_LIMIT_CHARACTERS: Final = 64
@@ -151,27 +151,27 @@ class RecentRefusals:
         if found is None:
             self._on_added(address, held)
 
-    def report(self, beat_id: int, now: float) -> list[RefusalReport]:
+    def report(self, heartbeat_id: int, now: float) -> list[RefusalReport]:
         """Return what this heartbeat reports, round-robin over addresses, each oldest first."""
         chosen = [
             (address, key, entry, entry.count)
             for address, key, entry in islice(self._round_robin(), self._per_beat)
         ]
         if chosen:
-            self._reported[beat_id] = chosen
-            if len(self._reported) > REPORTED_LIMIT_BEATS:
+            self._reported[heartbeat_id] = chosen
+            if len(self._reported) > REPORTED_LIMIT_HEARTBEATS:
                 del self._reported[next(iter(self._reported))]
         return [entry.report(now) for _address, _key, entry, _count in chosen]
 
-    def answered(self, beat_id: int) -> None:
+    def answered(self, heartbeat_id: int) -> None:
         """Drop what an answered heartbeat reported, except entries with newer attempts."""
-        for address, key, entry, reported_count in self._reported.pop(beat_id, ()):
+        for address, key, entry, reported_count in self._reported.pop(heartbeat_id, ()):
             entry.confirmed = max(entry.confirmed, reported_count)
             held = self._entries.get(address)
             if entry.confirmed == entry.count and held and held.get(key) is entry:
                 del held[key]
                 self._on_removed(address, held)
-        for older in [beat for beat in self._reported if beat < beat_id]:
+        for older in [heartbeat for heartbeat in self._reported if heartbeat < heartbeat_id]:
             del self._reported[older]
 
     def _round_robin(self) -> Iterator[tuple[str, _Key, _Entry]]:

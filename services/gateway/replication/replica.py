@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 REMEMBERED_CHANGES: Final = 4096
 """How many changes are remembered; an answer older than all of them must be asked for again."""
-BEATS_OUT_LIMIT: Final = 64
+UNANSWERED_HEARTBEATS_LIMIT: Final = 64
 """How many unanswered heartbeats are remembered; answers to older ones are ignored."""
 
 
@@ -137,7 +137,7 @@ class Replica:
         """Register a heartbeat sent now and return its id; its lease starts at this time (R1)."""
         self._last_id += 1
         self._sent[self._last_id] = _Sent(self._clock.monotonic(), self._received)
-        if len(self._sent) > BEATS_OUT_LIMIT:
+        if len(self._sent) > UNANSWERED_HEARTBEATS_LIMIT:
             self._sent.popitem(last=False)
         return self._last_id
 
@@ -159,11 +159,13 @@ class Replica:
 
     def on_answer(self, answer: HeartbeatAnswer) -> list[Effect]:
         """Handle the answer to a heartbeat (R1, R4, R5, R8, R10)."""
-        sent = self._sent.pop(answer.beat_id, None)
-        if sent is None or answer.beat_id < self._newest_answered:
+        sent = self._sent.pop(answer.heartbeat_id, None)
+        if sent is None or answer.heartbeat_id < self._newest_answered:
             return []
-        self._newest_answered = answer.beat_id
-        for older in [beat_id for beat_id in self._sent if beat_id < answer.beat_id]:
+        self._newest_answered = answer.heartbeat_id
+        for older in [
+            heartbeat_id for heartbeat_id in self._sent if heartbeat_id < answer.heartbeat_id
+        ]:
             del self._sent[older]
         effects: list[Effect] = []
         if answer.resync or not self.booted:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis.asyncio as redis_asyncio
 
-from shared.bus.channels import NEWS, ask_channel, inbox_channel
+from shared.bus.channels import EVENTS, ask_channel, inbox_channel
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ async def captured(stack: Stack) -> AsyncIterator[list[tuple[str, bytes]]]:
     try:
         yield messages
         end = os.urandom(8)
-        await client.publish(NEWS, end)
-        await until(lambda: (NEWS, end) in messages, "all was collected")
+        await client.publish(EVENTS, end)
+        await until(lambda: (EVENTS, end) in messages, "all was collected")
     finally:
         collecting.cancel()
         with contextlib.suppress(asyncio.CancelledError):

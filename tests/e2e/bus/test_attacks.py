@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import pytest
 
-from shared.bus.channels import NEWS, inbox_channel, new_boot_id
+from shared.bus.channels import EVENTS, inbox_channel, new_boot_id
 from shared.bus.envelope import MESSAGE_LIMIT_BYTES, Envelope
 from shared.rpc.codec import Answers, Item, ItemAnswer, Questions, decode_answers, decode_questions
 from shared.rpc.codec import encode as encode_items
@@ -72,7 +72,7 @@ class TestForgedBusMessages:
         client, _ = await victim.stay_connected(stack.gateways[0])
         async with client:
             sent = 0
-            for channel in (*channels(stack), NEWS):
+            for channel in (*channels(stack), EVENTS):
                 forged = forgeries[channel.split(":")[1]]
                 sealed = stranger.seal(channel, forged)
                 for data in (
@@ -80,9 +80,9 @@ class TestForgedBusMessages:
                     *(sealed, sealed[:-1], b"\x00" + sealed[1:], b"\xff" + sealed[1:]),
                 ):
                     assert await intruder.publish(channel, data) == (
-                        len(stack.services) if channel == NEWS else 1
+                        len(stack.services) if channel == EVENTS else 1
                     )
-                    sent += channel == NEWS
+                    sent += channel == EVENTS
             await counts.until(sent * 2)
             assert (await client.call("health")).ok
         await self.goes_on(stack, victim)
@@ -92,7 +92,7 @@ class TestForgedBusMessages:
     ) -> None:
         victim = await pair(stack)
         counts = await Counts(stack.services, "rejected-oversized").start()
-        for channel in (*channels(stack), NEWS):
+        for channel in (*channels(stack), EVENTS):
             await intruder.publish(channel, os.urandom(10_000_000))
             await intruder.publish(channel, bytes(MESSAGE_LIMIT_BYTES + 1))
         await counts.until(4)
@@ -113,8 +113,8 @@ class TestForgedBusMessages:
             await until(
                 lambda: own.keys() <= {channel for channel, _ in messages}, "each is told something"
             )
-        news = [data for channel, data in messages if channel == NEWS]
-        assert set(own) | {NEWS} == {channel for channel, _ in messages}
+        news = [data for channel, data in messages if channel == EVENTS]
+        assert set(own) | {EVENTS} == {channel for channel, _ in messages}
 
         client, _ = await victim.stay_connected(stack.gateways[1])
         async with client, Operator(stack, stack.approvals[1]) as operator:
@@ -133,7 +133,7 @@ class TestForgedBusMessages:
                 await unsealed.until(len(elsewhere))
             replayed = await Counts(stack.services, "rejected-replayed").start()
             for data in news:
-                await intruder.publish(NEWS, data)
+                await intruder.publish(EVENTS, data)
             await replayed.until(len(news))
             assert await operator.audit(victim.device_id) == audit
             # The removal is among the replayed messages.
@@ -152,12 +152,12 @@ class TestForgedBusMessages:
         for approval in stack.approvals:
             approval.pause()
         device = SimulatedDevice(stack)
-        knocking = asyncio.create_task(device.expect_refusal(gateway))
-        while not knocking.done():
+        connecting = asyncio.create_task(device.expect_refusal(gateway))
+        while not connecting.done():
             await intruder.publish(inbox, outsider.seal(inbox, answers))
             await intruder.publish(inbox, member.seal(inbox, answers))
             await asyncio.sleep(0.01)
-        assert (await knocking).code == "UNAVAILABLE"
+        assert (await connecting).code == "UNAVAILABLE"
         assert await counted(gateway, "answers_dropped-stranger") > 0
 
     async def test_a_members_nonsense_ends_no_service(self, stack: Stack) -> None:
@@ -175,7 +175,7 @@ class TestForgedBusMessages:
             asks = await Counts(stack.approvals, "questions_dropped-malformed").start()
             inboxes = await Counts(stack.gateways, "answers_dropped-malformed").start()
             news = await Counts(stack.gateways, "malformed-news").start()
-            for channel in (*channels(stack), NEWS):
+            for channel in (*channels(stack), EVENTS):
                 for body in bodies:
                     await client.publish(channel, member.seal(channel, body))
             await news.until(len(bodies))
@@ -210,7 +210,7 @@ class TestReplicasKeepTheirOwnChannels:
         client = redis_client(stack.redis.admin_url)
         async with contextlib.aclosing(client):
             listening = await client.pubsub_numsub(*channels(stack))
-            everybody = await client.pubsub_numsub(NEWS)
+            everybody = await client.pubsub_numsub(EVENTS)
         assert [count for _channel, count in listening] == [1] * len(stack.services)
         assert [count for _channel, count in everybody] == [len(stack.services)]
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import pytest
 
-from shared.bus.channels import NEWS
-from shared.bus.envelope import VERSION
+from shared.bus.channels import EVENTS
+from shared.bus.envelope import OLDEST_READABLE_VERSION, READABLE_VERSIONS, VERSION
+from shared.bus.errors import Unavailable
 from shared.rpc.messages import Admitted, AuthorizeDevice, Changed, NeedsPairing, Position, encode
 from tests.e2e.bus.intruder import redis_client
+from tests.e2e.metrics import counted
 from tests.support.approval.devices import Device
 from tools.support.actors import Operator, SimulatedDevice, wait_for_approvals, wait_for_log
 from tools.support.peers import DEVICE_TOKEN, FakeApproval, FakeGateway
@@ -63,30 +65,42 @@ def with_more(body: bytes) -> bytes:
 class TestOtherReleases:
     """During a rolling deployment this version and the previous one understand each other."""
 
-    @pytest.mark.parametrize("version", [VERSION, VERSION - 1])
-    async def test_an_older_gateway_is_answered_and_receives_events(
+    @pytest.mark.parametrize("version", sorted(READABLE_VERSIONS))
+    async def test_a_gateway_of_a_readable_version_is_answered_and_receives_events(
         self, stack: Stack, version: int
     ) -> None:
         device = Device.new()
         async with (
-            FakeGateway(stack.redis.gateway_url, stack.bus_secret, version=version) as older,
+            FakeGateway(stack.redis.gateway_url, stack.bus_secret, version=version) as other,
             Operator(stack, stack.approvals[0]) as operator,
         ):
-            await until(lambda: len(older.responders.live()) == 2, "both approvals are heard")
-            answers = [await older.ask(device.asks(address=ADDRESS)) for _ in range(4)]
+            await until(lambda: len(other.responders.live()) == 2, "both approvals are heard")
+            answers = [await other.ask(device.asks(address=ADDRESS)) for _ in range(4)]
             assert all(isinstance(answer, NeedsPairing) for answer in answers)
             (await operator.approve(answers[0].request_id)).ok()
-            answers = [await older.ask(device.asks(address=ADDRESS)) for _ in range(4)]
+            answers = [await other.ask(device.asks(address=ADDRESS)) for _ in range(4)]
             assert all(isinstance(answer, Admitted) for answer in answers)
             await until(
                 lambda: any(
                     isinstance(event, Changed) and event.device_id == device.device_id
-                    for event in older.news
+                    for event in other.events
                 ),
                 "the event of the approval arrives",
             )
         for approval in stack.approvals:
             await wait_for_log(approval, "question", device=device.device_id)
+
+    async def test_a_gateway_of_an_unreadable_version_is_counted_and_not_answered(
+        self, stack: Stack
+    ) -> None:
+        async with FakeGateway(
+            stack.redis.gateway_url, stack.bus_secret, version=OLDEST_READABLE_VERSION - 1
+        ) as older:
+            await until(lambda: len(older.responders.live()) == 2, "both approvals are heard")
+            with pytest.raises(Unavailable):
+                await older.ask(Device.new().asks(address=ADDRESS))
+        for approval in stack.approvals:
+            assert await counted(approval, "rejected-version") > 0
 
     async def test_a_newer_gateway_is_answered(self, stack: Stack) -> None:
         async with FakeGateway(stack.redis.gateway_url, stack.bus_secret) as newer:
@@ -98,8 +112,10 @@ class TestOtherReleases:
 
     @pytest.mark.parametrize(
         ("kind", "version"),
-        [(FakeApproval, VERSION - 1), (NewerApproval, VERSION)],
-        ids=["older", "newer"],
+        [
+            *((FakeApproval, version) for version in sorted(READABLE_VERSIONS)),
+            (NewerApproval, VERSION),
+        ],
     )
     async def test_an_approval_of_another_release_is_asked_and_believed(
         self, stack: Stack, kind: type[FakeApproval], version: int
@@ -118,6 +134,6 @@ class TestOtherReleases:
             sockets.push_async_callback(client.close)
             assert admitted.device_token == DEVICE_TOKEN
             assert [asked.device_id for asked in other.asked] == [device.device_id]
-            news = Changed(Position(10**9, "t"), "", device.device_id, "removed", 1, ["*"])
-            await other.publish(NEWS, with_more(encode(news)))
+            event = Changed(Position(10**9, "t"), "", device.device_id, "removed", 1, ["*"])
+            await other.publish(EVENTS, with_more(encode(event)))
             assert await client.closed(within=5) == (4001, "device removed")

@@ -261,21 +261,21 @@ class TestShutdown:
         device = await pair(stack)
         over = asyncio.Event()
 
-        async def knock(gateway: ServiceProcess) -> list[Admitted | Refused]:
+        async def connect(gateway: ServiceProcess) -> list[Admitted | Refused]:
             seen = []
             while not over.is_set():
                 async with device.client(gateway) as client:
                     seen.append(await client.connect())
             return seen
 
-        knocking = [asyncio.create_task(knock(gateway)) for gateway in stack.gateways]
+        connecting = [asyncio.create_task(connect(gateway)) for gateway in stack.gateways]
         for approval in stack.approvals:
             approval.terminate()
             assert await approval.until_ended() == 0
             approval.start()
             await approval.until_ready()
         over.set()
-        for outcomes in await asyncio.gather(*knocking):
+        for outcomes in await asyncio.gather(*connecting):
             assert len(outcomes) > 10
             assert all(isinstance(outcome, Admitted) for outcome in outcomes)
 

@@ -105,12 +105,12 @@ class TestOneOfTwo:
         """The retry finds what an unanswered attempt has written (R11)."""
         for approval in (*stack.approvals, *stack.approvals):
             device = SimulatedDevice(stack)
-            knocks = [
+            attempts = [
                 asyncio.create_task(device.request_pairing(gateway))
                 for gateway in stack.gateways * 4
             ]
             approval.kill9()
-            assert len(set(await asyncio.gather(*knocks))) == 1
+            assert len(set(await asyncio.gather(*attempts))) == 1
             approval.start()
             await approval.until_ready()
             async with Operator(stack, approval) as operator:

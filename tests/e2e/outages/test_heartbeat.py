@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from shared.bus.channels import NEWS, inbox_channel
+from shared.bus.channels import EVENTS, inbox_channel
 from shared.device.handshake import Close, Credentials
 from shared.device.profile import CLI, NODE_HOST
 from tests.e2e.metrics import metric
@@ -120,11 +120,11 @@ class TestLostEvents:
             await enters(other, gateway) as unconcerned,
             Operator(stack, stack.approvals[0]) as operator,
         ):
-            listening = subscribers(stack, NEWS)
+            listening = subscribers(stack, EVENTS)
             gateway.pause()
             await asyncio.to_thread(cut, stack, boot_id)
             assert subscribers(stack, inbox_channel(boot_id)) == 0
-            assert subscribers(stack, NEWS) == listening - 1
+            assert subscribers(stack, EVENTS) == listening - 1
             (await operator.remove(device.device_id)).ok()
             gateway.resume()
             close = await closed_within(raw, 2 * BEAT_SECONDS + RECONNECT_SECONDS)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from redis.asyncio import Redis
 
-from shared.bus.channels import NEWS, inbox_channel
+from shared.bus.channels import EVENTS, inbox_channel
 from shared.device.handshake import Close
 from tests.e2e.redis_admin import cut
 from tools.support.actors import Operator, log_lines, pair
@@ -148,7 +148,7 @@ class TestRevokedWhileSubscriptionsAreCut:
                 since = time.monotonic()
                 _, _, revoked = await asyncio.gather(
                     admin.publish(inbox_channel(boot_id), flood),
-                    admin.publish(NEWS, flood),
+                    admin.publish(EVENTS, flood),
                     operator.revoke(device.device_id),
                 )
                 revoked.ok()

@@ -61,7 +61,7 @@ async def test_newcomers_cost_nobody_the_lease(start_stack: StartStack) -> None:
         inside, _ = await (await pair(stack)).stay_connected(gateway)
         async with inside:
             relay.delay(DELAY_SECONDS)
-            knocking = [asyncio.create_task(attempt()) for _ in range(NEWCOMERS)]
+            connecting = [asyncio.create_task(attempt()) for _ in range(NEWCOMERS)]
             await until(
                 lambda: outcomes["NOT_PAIRED"] > REQUESTS or not inside.is_open,
                 "their requests are written",
@@ -69,6 +69,6 @@ async def test_newcomers_cost_nobody_the_lease(start_stack: StartStack) -> None:
             )
             assert inside.is_open
             over.set()
-            await asyncio.gather(*knocking)
+            await asyncio.gather(*connecting)
     assert outcomes["UNAVAILABLE"], outcomes
     assert outcomes["NOT_PAIRED"], outcomes

@@ -17,7 +17,12 @@ from services.approval.api.sse import Events
 from services.approval.backup.service import BackupService
 from services.approval.domain.authorization import OPERATOR
 from services.approval.domain.pairing import IdFactory
-from services.approval.domain.tokens import TokenKeys, draw_epoch, draw_request_id, draw_token_id
+from services.approval.domain.tokens import (
+    TokenKeys,
+    draw_request_id,
+    draw_token_generation,
+    draw_token_id,
+)
 from services.approval.metrics import Metrics
 from services.approval.registry.expiry import Expiry
 from services.approval.registry.registry import Registry
@@ -95,7 +100,11 @@ class Replica:
         self.store: Final = Store(redis, clock)
         self.keys: Final = TokenKeys(settings.token_secrets)
         self.ledger: Final = TransactionLog(self.store, self.published.append)
-        draws = IdFactory(request_id=draw_request_id, token_id=draw_token_id, epoch=draw_epoch)
+        draws = IdFactory(
+            request_id=draw_request_id,
+            token_id=draw_token_id,
+            token_generation=draw_token_generation,
+        )
         ttl_ms = int(settings.pending_ttl_seconds * 1000)
         self.registry: Final = registry or Registry(self.store, self.ledger, draws, ttl_ms=ttl_ms)
         self.expiry: Final = Expiry(
@@ -193,8 +202,8 @@ class Replica:
         """
         _head, (held,) = await self.store.load([device.device_id])
         pairing = held.record.pairing if held.record else None
-        epoch = pairing.tokens["operator"].epoch if pairing else ""
-        return replace(device_token(device, *scopes), epoch=epoch)
+        token_generation = pairing.tokens["operator"].token_generation if pairing else ""
+        return replace(device_token(device, *scopes), token_generation=token_generation)
 
     async def admit(self, question: AuthorizeDevice) -> Admitted:
         """Send a request that is already approved."""

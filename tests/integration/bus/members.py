@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shared.bus.channels import NEWS, ask_channel, inbox_channel, new_boot_id
+from shared.bus.channels import EVENTS, ask_channel, inbox_channel, new_boot_id
 from shared.bus.envelope import Envelope, Opened
 from shared.bus.errors import Unavailable
 from shared.bus.redis_bus import SILENCE_SECONDS, RedisBus
@@ -54,7 +54,7 @@ class Member:
         self.bus = RedisBus(
             url,
             self.envelope,
-            (self.channel, NEWS),
+            (self.channel, EVENTS),
             on_message=self.on_message,
             on_subscribed=self.on_subscribed,
             on_rejected=self.on_rejected,
@@ -120,7 +120,7 @@ class Approval(Member):
         return [encode([msgspec.msgpack.decode(q.body), self.boot_id]) for q in questions]
 
     def on_message(self, channel: str, message: Opened) -> None:
-        if channel != NEWS:
+        if channel != EVENTS:
             self.responder.deliver(message)
 
 
@@ -143,7 +143,7 @@ class Gateway(Member):
         return msgspec.msgpack.decode(await self.requester.ask(encode(question)))
 
     def on_message(self, channel: str, message: Opened) -> None:
-        if channel == NEWS:
+        if channel == EVENTS:
             self.responders.seen(message.sender)
         else:
             self.requester.deliver(message)
@@ -157,7 +157,7 @@ async def announced(*approvals: Approval) -> AsyncIterator[None]:
         while True:
             for approval in approvals:
                 with suppress(Unavailable):
-                    await approval.publish(NEWS, b"alive")
+                    await approval.publish(EVENTS, b"alive")
             await asyncio.sleep(ALIVE_SECONDS)
 
     task = asyncio.create_task(announce())
@@ -172,9 +172,9 @@ async def until_heard(peer: Member, body: bytes) -> None:
     """Publish events until one arrives, as a replica that announces itself does."""
 
     async def heard() -> None:
-        while body not in peer.bodies(NEWS):
+        while body not in peer.bodies(EVENTS):
             try:
-                await peer.publish(NEWS, body)
+                await peer.publish(EVENTS, body)
             except Unavailable:
                 await asyncio.sleep(0.02)
             await asyncio.sleep(0.01)

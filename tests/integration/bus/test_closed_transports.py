@@ -99,7 +99,7 @@ def test_a_subscription_on_a_closed_transport_is_a_lost_connection(
         connection._transport.abort()
         await asyncio.sleep(0)  # the transport is closed once the loop has turned
         with pytest.raises(LostError):
-            connection.send(pack("SUBSCRIBE", "latchkey:news"))
+            connection.send(pack("SUBSCRIBE", "latchkey:events"))
         assert connection.error is not None
         await connection.close()
 

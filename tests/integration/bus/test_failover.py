@@ -11,7 +11,7 @@ import structlog
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 from structlog.testing import capture_logs
 
-from shared.bus.channels import NEWS
+from shared.bus.channels import EVENTS
 from shared.bus.errors import Unavailable
 from shared.bus.publisher import UNHEARD_LIMIT
 from shared.bus.redis_bus import make_client
@@ -84,13 +84,13 @@ class TestOwnMessages:
             async with FaultProxy(redis_server.port) as way:
                 url = through(way, redis_server, redis_server.member_url)
                 async with member(url) as peer:
-                    assert await peer.publish(NEWS, b"before") == 1
+                    assert await peer.publish(EVENTS, b"before") == 1
                     way.lead_to(apart.port)
                     redis_server.call("CLIENT", "KILL", "TYPE", "pubsub")
                     await until(lambda: peer.subscribed == 2, "the subscription is at the other")
                     with capture_logs() as logs:
                         for _ in range(UNHEARD_LIMIT):
-                            assert await peer.publish(NEWS, b"lost") == 0
+                            assert await peer.publish(EVENTS, b"lost") == 0
                         await until(lambda: peer.subscribed == 3 and peer.ok, "both are reopened")
                         await until_heard(peer, b"there")
             assert [log["event"] for log in logs].count("bus_renewed") == 1
@@ -218,6 +218,6 @@ class TestWriting:
             fail_over(redis_server, other, way)
             assert not await item.write()
             await until(lambda: listening.subscribed == 2 and listening.ok, "reopened")
-            assert await listening.publish(NEWS, b"there") == 1
-            assert redis_server.call("PUBLISH", NEWS, "") == "0", "no connection is left there"
-            await until(lambda: b"there" in listening.bodies(NEWS), "heard at the other")
+            assert await listening.publish(EVENTS, b"there") == 1
+            assert redis_server.call("PUBLISH", EVENTS, "") == "0", "no connection is left there"
+            await until(lambda: b"there" in listening.bodies(EVENTS), "heard at the other")

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from shared.bus import counters
-from shared.bus.channels import NEWS
+from shared.bus.channels import EVENTS
 from shared.bus.errors import Unavailable
 from tests.integration.bus.members import Member, member, until_heard
 from tools.support.proxies.faults import FaultProxy
@@ -30,7 +30,7 @@ class TestLostConnections:
             async with Member(redis_server.member_url).running() as peer:
                 for _ in range(5):
                     with pytest.raises(Unavailable) as caught:
-                        await peer.publish(NEWS, b"")
+                        await peer.publish(EVENTS, b"")
                     assert (caught.value.reason, caught.value.dependency) == ("redis", "redis")
                 await until(lambda: "Connection" in peer.bus.status()[1], "the reason is known")
                 assert peer.bus.status()[0] is False
@@ -62,7 +62,7 @@ class TestLostConnections:
     async def test_a_killed_idle_publisher_loses_nothing(self, redis_server: RedisServer) -> None:
         async with member(redis_server.member_url) as peer:
             for _ in range(5):
-                assert await peer.publish(NEWS, b"") == 1
+                assert await peer.publish(EVENTS, b"") == 1
                 redis_server.call("CLIENT", "KILL", "TYPE", "normal")
                 publishing = peer.bus._publisher.connection
                 assert publishing is not None
@@ -78,7 +78,7 @@ class TestLostConnections:
                 if n % 100 == 50:
                     redis_server.call("CLIENT", "KILL", "TYPE", "normal")
                 results = await asyncio.gather(
-                    *(peer.publish(NEWS, b"%d" % n) for _ in range(3)), return_exceptions=True
+                    *(peer.publish(EVENTS, b"%d" % n) for _ in range(3)), return_exceptions=True
                 )
                 done += results.count(1)
                 failed += sum(isinstance(result, Unavailable) for result in results)
@@ -119,7 +119,7 @@ class TestLostConnections:
             async with Member(url).running() as peer:
                 await until(lambda: "Authentication" in peer.bus.status()[1], "refused")
                 with pytest.raises(Unavailable) as caught:
-                    await peer.publish(NEWS, b"")
+                    await peer.publish(EVENTS, b"")
         assert password not in f"{logs} {caught.value} {peer.bus.status()}"
 
 
@@ -143,7 +143,7 @@ class TestSilence:
         async with member(redis_server.member_url, silence_seconds=2) as peer:
             for n in range(12):
                 await asyncio.sleep(0.2)
-                await (peer.publish(NEWS, b"") if n % 2 else admin.publish(NEWS, b"garbage"))
+                await (peer.publish(EVENTS, b"") if n % 2 else admin.publish(EVENTS, b"garbage"))
             assert peer.subscribed == 1
             assert peer.ok
 
@@ -155,7 +155,7 @@ class TestSilence:
             redis_server.pause()
             started = asyncio.get_running_loop().time()
             with pytest.raises(Unavailable):
-                await peer.publish(NEWS, b"lost")
+                await peer.publish(EVENTS, b"lost")
             assert asyncio.get_running_loop().time() - started < 2.5
             await until(lambda: not peer.ok, "noticed")
             redis_server.resume()

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from shared.bus import counters
-from shared.bus.channels import NEWS
+from shared.bus.channels import EVENTS
 from shared.bus.errors import Unavailable
 from tests.integration.bus.members import Member, member, until_heard, until_holds
 from tools.support.waiting import until
@@ -28,9 +28,9 @@ class TestPublishing:
             member(redis_server.member_url) as two,
         ):
             assert await two.publish(peer.channel, b"answer") == 1
-            assert await two.publish(NEWS, b"news") == 2
+            assert await two.publish(EVENTS, b"news") == 2
             await until(lambda: len(peer.messages) == 2, "both came")
-            assert peer.messages == [(peer.channel, b"answer"), (NEWS, b"news")]
+            assert peer.messages == [(peer.channel, b"answer"), (EVENTS, b"news")]
             assert peer.bus.status() == (True, "subscribed")
             assert peer.subscribed == 1
 
@@ -50,9 +50,9 @@ class TestPublishing:
         self, redis_server: RedisServer, admin: Redis
     ) -> None:
         async with member(redis_server.member_url) as peer:
-            await peer.publish(NEWS, b"")
+            await peer.publish(EVENTS, b"")
             before: Any = await admin.info("stats")
-            await asyncio.gather(*(peer.publish(NEWS, b"%d" % n) for n in range(200)))
+            await asyncio.gather(*(peer.publish(EVENTS, b"%d" % n) for n in range(200)))
             after: Any = await admin.info("stats")
             reads = after["total_reads_processed"] - before["total_reads_processed"]
             assert reads < 20
@@ -80,17 +80,17 @@ class TestTheReaderLives:
         async with member(redis_server.member_url) as peer:
             stranger = Member(redis_server.member_url, secrets=["another secret of 32 characters!"])
             sealed = peer.envelope.seal(peer.channel, b"our own")
-            news = peer.envelope.seal(NEWS, b"once")
+            news = peer.envelope.seal(EVENTS, b"once")
             garbage: list[tuple[str, bytes]] = [
                 (peer.channel, b""),
                 (peer.channel, b"\x01"),
                 (peer.channel, bytes(10_000_000)),
                 (peer.channel, b"\xdd\xff\xff\xff\xff"),
-                (NEWS, stranger.envelope.seal(NEWS, b"")),
+                (EVENTS, stranger.envelope.seal(EVENTS, b"")),
                 (peer.channel, news),
                 (peer.channel, sealed),
-                (NEWS, news),
-                (NEWS, news),
+                (EVENTS, news),
+                (EVENTS, news),
             ]
             for channel, data in garbage:
                 await admin.publish(channel, data)
@@ -105,7 +105,7 @@ class TestTheReaderLives:
                 "self",
                 "replayed",
             ]
-            assert peer.bodies(NEWS) == [b"once"]
+            assert peer.bodies(EVENTS) == [b"once"]
             assert peer.subscribed == 1
 
     async def test_a_receiver_that_raises_is_logged_without_the_body_and_the_next_comes(
@@ -124,8 +124,8 @@ class TestTheReaderLives:
         with capture_logs() as logs:
             async with Fragile(redis_server.member_url).running() as peer:
                 await until(lambda: peer.ok, "subscribed")
-                await peer.publish(NEWS, b"device token")
-                await peer.publish(NEWS, b"next")
+                await peer.publish(EVENTS, b"device token")
+                await peer.publish(EVENTS, b"next")
                 await until(lambda: len(peer.messages) == 2, "the next came")
                 assert peer.counts[counters.MESSAGES_FAILED,] == 1
                 assert peer.subscribed == 1
@@ -147,7 +147,7 @@ class TestStop:
             assert [await future for future in last] == [1] * 9
             await until(lambda: len(two.messages) == 9, "all came")
             with pytest.raises(Unavailable):
-                await peer.publish(NEWS, b"")
+                await peer.publish(EVENTS, b"")
             assert not peer.ok
             name = f"latchkey-{peer.boot_id[:8]}"
 
@@ -162,7 +162,7 @@ class TestStop:
         async with peer.running():
             await until(lambda: peer.ok, "subscribed")
             redis_server.pause()
-            waiting = asyncio.ensure_future(peer.publish(NEWS, b""))
+            waiting = asyncio.ensure_future(peer.publish(EVENTS, b""))
             await asyncio.sleep(0)
             started = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - started < 2.5

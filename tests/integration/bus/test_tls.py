@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from shared.bus.channels import NEWS
+from shared.bus.channels import EVENTS
 from shared.bus.redis_bus import make_client
 from tests.integration.bus.members import Member, member, until_heard
 from tools.support.proxies.faults import FaultProxy
@@ -41,7 +41,7 @@ async def test_the_bus_works_over_tls(redis_server: RedisServer, relay: FaultPro
     url = over_tls(redis_server.member_url, relay, f"?ssl_ca_certs={CERTIFICATE}")
     async with member(url) as peer:
         await until_heard(peer, b"over TLS")
-        assert await peer.publish(NEWS, bytes(2_000_000)) == 1
+        assert await peer.publish(EVENTS, bytes(2_000_000)) == 1
         await until(lambda: len(peer.messages[-1][1]) == 2_000_000, "a large one came")
         redis_server.call("CLIENT", "KILL", "TYPE", "pubsub")
         await until(lambda: peer.subscribed == 2, "subscribed again")

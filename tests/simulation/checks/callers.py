@@ -88,7 +88,12 @@ class Callers:
         own = self._before[session.device_id]
         pairing = own.pairing if own else None
         token = pairing.tokens.get("operator") if pairing else None
-        if pairing is None or token is None or not token.active or token.epoch != session.epoch:
+        if (
+            pairing is None
+            or token is None
+            or not token.active
+            or token.token_generation != session.token_generation
+        ):
             return "its caller's right had ended"
         held = [scope for scope in session.scopes if covers(pairing.scopes, scope, "operator")]
         before = self._before.get(change.device_id)

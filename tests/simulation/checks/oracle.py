@@ -103,7 +103,7 @@ class Oracle:
             decided_at,
             now,
             device.profile.scopes or (),
-            answer.epoch,
+            answer.token_generation,
             socket.token_only,
         )
         socket.session = session

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Session:
     """An admitted socket: when its right was decided, in the world's time.
 
-    `scopes` are those it was admitted with; `epoch` is the answer's; `confined`: it authenticated
+    `scopes` are those it was admitted with; `token_generation` is the answer's; `confined`: it authenticated
     by its device token alone.
     """
 
@@ -30,7 +30,7 @@ class Session:
     decided_at: float
     admitted_at: float
     scopes: tuple[str, ...]
-    epoch: str
+    token_generation: str
     confined: bool
     closed: bool = False
     heard_last: bool = False

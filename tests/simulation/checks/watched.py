@@ -52,9 +52,9 @@ class WatchedReplica(Replica):
 
     def next_heartbeat(self) -> int:
         """Record that a heartbeat is sent."""
-        beat_id = super().next_heartbeat()
-        self._went[beat_id] = self._clock.monotonic()
-        return beat_id
+        heartbeat_id = super().next_heartbeat()
+        self._went[heartbeat_id] = self._clock.monotonic()
+        return heartbeat_id
 
     def on_event(self, news: Changed) -> list[Effect]:
         """Handle an event."""
@@ -95,10 +95,10 @@ class WatchedReplica(Replica):
     def on_answer(self, answer: HeartbeatAnswer) -> list[Effect]:
         """Handle an answer; its applied changes count as received."""
         before = self.applied.number
-        went = self._went.pop(answer.beat_id, None)
+        went = self._went.pop(answer.heartbeat_id, None)
         effects = super().on_answer(answer)
-        if went is not None and answer.beat_id >= self._taken:
-            self._taken = answer.beat_id
+        if went is not None and answer.heartbeat_id >= self._taken:
+            self._taken = answer.heartbeat_id
             if self.applied == answer.head:
                 self._proven_at = max(self._proven_at, went)
         for change in answer.changes:

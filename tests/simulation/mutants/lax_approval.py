@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 class AnswersWithoutWriting(Scripts):
     """R2: a heartbeat is answered although the server accepts no writes."""
 
-    def beat(
+    def heartbeat(
         self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
     ) -> list[Any]:
         if data.writable:
-            return super().beat(data, keys, args, now_ms)
+            return super().heartbeat(data, keys, args, now_ms)
         at = int(data.hashes.get(keys[0], {}).get("at", b"0"))
         return [*self.history(data, keys, args, at, now_ms), 0]
 

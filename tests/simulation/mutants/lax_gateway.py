@@ -18,9 +18,9 @@ class CreditsTheNewest(WatchedReplica):
     """R1: the lease runs from the newest heartbeat, whichever was answered."""
 
     def on_answer(self, answer: HeartbeatAnswer) -> list[Effect]:
-        if answer.beat_id not in self._sent:
+        if answer.heartbeat_id not in self._sent:
             return []
-        self._sent[answer.beat_id] = self._sent[self._last_id]
+        self._sent[answer.heartbeat_id] = self._sent[self._last_id]
         return super().on_answer(answer)
 
 
@@ -31,9 +31,9 @@ class TakesOldAnswers(WatchedReplica):
         sent = dict(self._sent)
         self._newest_answered = 0
         effects = super().on_answer(answer)
-        for beat_id, item in sent.items():
-            if beat_id != answer.beat_id:
-                self._sent[beat_id] = item
+        for heartbeat_id, item in sent.items():
+            if heartbeat_id != answer.heartbeat_id:
+                self._sent[heartbeat_id] = item
         return effects
 
 
@@ -41,7 +41,7 @@ class RenewsAnyway(WatchedReplica):
     """R4: an answer renews the lease although not all of it was applied."""
 
     def on_answer(self, answer: HeartbeatAnswer) -> list[Effect]:
-        sent = self._sent.get(answer.beat_id)
+        sent = self._sent.get(answer.heartbeat_id)
         effects = super().on_answer(answer)
         if sent is not None:
             self._leased_from = max(self._leased_from, sent.at)

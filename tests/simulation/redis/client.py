@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _SCRIPTS: Final = {
     **{
         load_script(f"{name}.lua", with_history=True): name
-        for name in ("commit", "beat", "repair", "check")
+        for name in ("commit", "heartbeat", "repair", "check")
     },
     **{load_script(f"{name}.lua"): name for name in ("lockout", "refusals")},
 }

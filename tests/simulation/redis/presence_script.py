@@ -1,4 +1,4 @@
-"""The parts of beat.lua that write: connected devices and last-seen times."""
+"""The parts of heartbeat.lua that write: connected devices and last-seen times."""
 
 from __future__ import annotations
 

@@ -124,10 +124,10 @@ class Scripts:
         told_tag = b"" if trouble else tag
         return [trouble.encode(), told_tag, int(ahead), mark, int(incomplete)]
 
-    def beat(
+    def heartbeat(
         self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
     ) -> list[Any]:
-        """Run beat.lua."""
+        """Run heartbeat.lua."""
         trouble = disagrees(data, keys[2], keys[3])
         if trouble:
             return [b"broken", trouble.encode()]
@@ -145,7 +145,7 @@ class Scripts:
     def history(
         self, data: Database, keys: Sequence[str], args: Sequence[Word], at: int, now_ms: int
     ) -> list[Any]:
-        """Read the answer to a heartbeat: the part of beat.lua after its writes."""
+        """Read the answer to a heartbeat: the part of heartbeat.lua after its writes."""
         head_key, changes_key = keys[2], keys[3]
         applied, applied_tag = int(args[5]), to_bytes(args[6])
         number, _tag = head_of(data, head_key)

@@ -65,12 +65,12 @@ class Server:
         try:
             result = self.write(lambda data, now_ms: run(data, keys, args, now_ms))
         except ResponseError:
-            if name == "beat":
+            if name == "heartbeat":
                 self._world.mattered["R2"] += 1
             raise
         if name == "commit" and result[0] in _OF_R11:
             self._world.mattered[_OF_R11[result[0]]] += 1
-        if name == "beat" and len(result) > 2 and result[2] != int(args[1]):
+        if name == "heartbeat" and len(result) > 2 and result[2] != int(args[1]):
             self._world.mattered["R13"] += 1
         if name == "commit" and result[0] == b"done" and self.data.writable:
             self.on_commit(self, [*keys, result])

@@ -17,7 +17,7 @@ from services.approval.requests.secrets import SecretChecks
 from services.approval.requests.write_limiter import WriteLimiter
 from services.approval.storage.changes.transaction_log import TransactionLog
 from services.approval.storage.store import Store
-from shared.bus.channels import NEWS, ask_channel
+from shared.bus.channels import EVENTS, ask_channel
 from shared.bus.errors import Unavailable
 from shared.rpc.messages import encode
 from shared.rpc.responder import Responder
@@ -31,7 +31,7 @@ from tests.simulation.services.seal import SimulatedEnvelope
 
 if TYPE_CHECKING:
     from shared.bus.envelope import Opened
-    from shared.rpc.messages import News
+    from shared.rpc.messages import Event
     from tests.simulation.engine.world import Process, World
     from tests.simulation.mutants.rules import Variant
     from tests.simulation.redis.server import Server
@@ -59,13 +59,13 @@ class ApprovalProcess:
             self.lines[0],
             self.lines[1],
             self._envelope,
-            (ask_channel(boot_id), NEWS),
+            (ask_channel(boot_id), EVENTS),
             on_message=self._on_message,
             on_subscribed=lambda: world.story.tell(name, "is subscribed"),
         )
         self.store = Store(cast("Any", RedisClient(process, self.lines[2])), process.clock)
         ledger = TransactionLog(self.store, self._tell)
-        draws = IdFactory(request_id=self._draw, token_id=self._draw, epoch=self._draw)
+        draws = IdFactory(request_id=self._draw, token_id=self._draw, token_generation=self._draw)
         self.registry = variant.registry(self.store, ledger, draws, ttl_ms=TTL_MS)
         self.registry.count = process.count
         limiter = WriteLimiter(_METRICS)
@@ -125,7 +125,7 @@ class ApprovalProcess:
         return f"{self.process.boot_id}/{self._drawn}"
 
     def _on_message(self, channel: str, message: Opened) -> None:
-        if channel == NEWS:
+        if channel == EVENTS:
             if message.sender == self.process.boot_id:
                 self.announcer.on_own_event()
         elif self.announcer.fresh:
@@ -133,7 +133,7 @@ class ApprovalProcess:
         else:
             self.process.count("R3")
 
-    def _tell(self, news: News) -> None:
+    def _tell(self, event: Event) -> None:
         with contextlib.suppress(Unavailable):
-            received = self.bus.publish(NEWS, self._envelope.seal(NEWS, encode(news)))
+            received = self.bus.publish(EVENTS, self._envelope.seal(EVENTS, encode(event)))
             received.add_done_callback(lambda done: done.cancelled() or done.exception())

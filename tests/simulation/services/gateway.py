@@ -14,7 +14,7 @@ from services.gateway.methods.forwarder import Forwarder
 from services.gateway.replication.recent_refusals import RecentRefusals
 from services.gateway.session.context import ReplicaIdentity, SessionContext
 from services.gateway.session.handler import SessionHandler
-from shared.bus.channels import NEWS, inbox_channel
+from shared.bus.channels import EVENTS, inbox_channel
 from shared.rpc.requester import Requester
 from shared.rpc.responder_pool import ResponderPool
 from shared.secret_digests import SecretDigests
@@ -71,7 +71,7 @@ class GatewayProcess:
             self.lines[0],
             self.lines[1],
             envelope,
-            (inbox_channel(boot_id), NEWS),
+            (inbox_channel(boot_id), EVENTS),
             on_message=self._on_message,
             on_subscribed=self._on_subscribed,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from shared.bus.channels import NEWS
+from shared.bus.channels import EVENTS
 from shared.bus.envelope import MESSAGE_LIMIT_BYTES, OVERHEAD_LIMIT_BYTES, VERSION, Envelope, Opened
 from shared.bus.errors import Rejected
 
@@ -37,7 +37,7 @@ class SimulatedEnvelope(Envelope):
         if meant != channel:
             raise Rejected("unsealed")
         sender = self._sender(name)
-        if sender is self._own and channel != NEWS:
+        if sender is self._own and channel != EVENTS:
             raise Rejected("self", sender.boot_id)
         if not sender.take(sequence):
             raise Rejected("replayed", sender.boot_id)

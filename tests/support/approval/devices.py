@@ -57,6 +57,6 @@ class Device:
             method="device-token" if token else "token",
             address=address,
             protocol=4,
-            candidate=token,
+            token_candidate=token,
             candidate_field="deviceToken" if token else "",
         )

@@ -37,7 +37,7 @@ def record(device: Device) -> Record:
             scopes=("operator.read", "node.run"),
             tokens={
                 "node": Token("", ("node.run",), 5, revoked_at_ms=7),
-                "operator": Token("t1", ("operator.read",), 5, 6, epoch="e1"),
+                "operator": Token("t1", ("operator.read",), 5, 6, token_generation="e1"),
             },
             created_at_ms=5,
             approved_at_ms=6,

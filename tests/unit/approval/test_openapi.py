@@ -114,7 +114,7 @@ def test_without_an_ops_port_of_its_own_metrics_are_described() -> None:
 def test_no_field_of_an_answer_holds_a_token() -> None:
     """A role's token is described only by scopes and times."""
     shown = set(devices.DeviceToken.__struct_fields__)
-    stored = set(Token.__struct_fields__) - {"token_id", "epoch"}
+    stored = set(Token.__struct_fields__) - {"token_id", "token_generation"}
     assert shown - {"role", "last_used_at_ms"} == stored
     for name, schema in DESCRIPTION["components"]["schemas"].items():
         if name == KeptToken.__name__:  # a backup alone has the ids that tokens are derived from

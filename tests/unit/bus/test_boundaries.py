@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.bus import counters
-from shared.bus.channels import NEWS, ask_channel, inbox_channel, new_boot_id
+from shared.bus.channels import EVENTS, ask_channel, inbox_channel, new_boot_id
 from shared.bus.envelope import MESSAGE_LIMIT_BYTES, OVERHEAD_LIMIT_BYTES
 from shared.bus.errors import BusError, Rejected, Unavailable
 from shared.rpc.codec import BODY_LIMIT_BYTES, QUESTIONS_PER_MESSAGE, Item, Questions, encode
@@ -36,8 +36,8 @@ class TestChannels:
         assert all(re.fullmatch(r"[0-9a-f]{32}", boot_id) for boot_id in boot_ids)
 
     def test_no_channel_is_another(self) -> None:
-        assert len({NEWS, ask_channel("a"), inbox_channel("a"), ask_channel("b")}) == 4
-        assert all(name.startswith("latchkey:") for name in (NEWS, ask_channel("a")))
+        assert len({EVENTS, ask_channel("a"), inbox_channel("a"), ask_channel("b")}) == 4
+        assert all(name.startswith("latchkey:") for name in (EVENTS, ask_channel("a")))
 
 
 class TestErrors:

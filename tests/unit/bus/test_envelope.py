@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt
 
 from shared.bus import envelope as module
-from shared.bus.channels import NEWS, ask_channel, inbox_channel, new_boot_id
+from shared.bus.channels import EVENTS, ask_channel, inbox_channel, new_boot_id
 from shared.bus.envelope import (
     MESSAGE_LIMIT_BYTES,
+    OLDEST_READABLE_VERSION,
     OVERHEAD_LIMIT_BYTES,
+    READABLE_VERSIONS,
     SENDERS_LIMIT,
     VERSION,
     WINDOW_MESSAGES,
@@ -120,7 +122,7 @@ class TestForgedMessages:
         assert why(gateway(), approval(OTHER).seal(CHANNEL, b"admitted")) == "unsealed"
 
     def test_a_message_for_another_channel_never_opens(self) -> None:
-        for channel in (NEWS, ask_channel("gateway"), inbox_channel("gateway2")):
+        for channel in (EVENTS, ask_channel("gateway"), inbox_channel("gateway2")):
             assert why(gateway(), approval().seal(channel, b"admitted")) == "unsealed"
 
     def test_a_message_opens_only_once(self) -> None:
@@ -174,9 +176,9 @@ class TestForgedMessages:
 class TestReplay:
     def test_an_own_event_opens_once_and_proves_the_subscription(self) -> None:
         sender = approval()
-        data = sender.seal(NEWS, b"alive")
-        assert sender.open(NEWS, data).sender == "approval"
-        assert why(sender, data, NEWS) == "replayed"
+        data = sender.seal(EVENTS, b"alive")
+        assert sender.open(EVENTS, data).sender == "approval"
+        assert why(sender, data, EVENTS) == "replayed"
 
     def test_messages_may_overtake_each_other_a_little(self) -> None:
         sender, receiver = approval(), gateway()
@@ -221,23 +223,23 @@ class TestReplay:
         assert SENDERS_LIMIT >= 1024
         receiver = gateway()
         senders = [approval(boot_id=new_boot_id()) for _ in range(4)]
-        first = [sender.seal(NEWS, b"") for sender in senders]
+        first = [sender.seal(EVENTS, b"") for sender in senders]
         for data in first[:3]:
-            receiver.open(NEWS, data)
-        receiver.open(NEWS, senders[0].seal(NEWS, b""))
-        receiver.open(NEWS, first[3])
+            receiver.open(EVENTS, data)
+        receiver.open(EVENTS, senders[0].seal(EVENTS, b""))
+        receiver.open(EVENTS, first[3])
         assert len(receiver._senders) == 3
-        assert why(receiver, first[0], NEWS) == "replayed"
-        assert receiver.open(NEWS, first[1]).sequence == 1
+        assert why(receiver, first[0], EVENTS) == "replayed"
+        assert receiver.open(EVENTS, first[1]).sequence == 1
 
     def test_our_own_window_is_never_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "SENDERS_LIMIT", 1)
         receiver = approval()
-        own = receiver.seal(NEWS, b"alive")
-        receiver.open(NEWS, own)
+        own = receiver.seal(EVENTS, b"alive")
+        receiver.open(EVENTS, own)
         for _ in range(5):
-            receiver.open(NEWS, approval(boot_id=new_boot_id()).seal(NEWS, b""))
-        assert why(receiver, own, NEWS) == "replayed"
+            receiver.open(EVENTS, approval(boot_id=new_boot_id()).seal(EVENTS, b""))
+        assert why(receiver, own, EVENTS) == "replayed"
 
 
 class TestRotationOfBusSecret:
@@ -261,10 +263,24 @@ class TestRotationOfBusSecret:
 
 
 class TestVersions:
-    def test_a_message_of_the_release_before_is_read(self) -> None:
-        data = approval(version=VERSION - 1).seal(CHANNEL, b"older")
+    @pytest.mark.parametrize("version", sorted(READABLE_VERSIONS))
+    def test_a_message_of_a_readable_version_is_read(self, version: int) -> None:
+        data = approval(version=version).seal(CHANNEL, b"readable")
         opened = gateway().open(CHANNEL, data)
-        assert (opened.version, opened.body) == (VERSION - 1, b"older")
+        assert (opened.version, opened.body) == (version, b"readable")
+
+    @pytest.mark.parametrize("version", range(OLDEST_READABLE_VERSION))
+    def test_a_message_of_a_version_with_other_names_is_not_read(self, version: int) -> None:
+        assert why(gateway(), approval(version=version).seal(CHANNEL, b"older")) == "version"
+
+    def test_a_new_version_is_read_at_every_step_of_its_introduction(self) -> None:
+        old, new = VERSION, VERSION + 1
+        releases = [(old, {old}), (old, {old, new}), (new, {old, new}), (new, {new})]
+        for one, other in itertools.pairwise(releases):
+            for (written, _), (_, read) in ((one, other), (other, one)):
+                receiver = Envelope((SECRET,), "gateway", readable=read)
+                opened = receiver.open(CHANNEL, approval(version=written).seal(CHANNEL, b"x"))
+                assert (opened.version, opened.body) == (written, b"x")
 
     def test_a_message_of_a_later_release_is_distinguished_from_a_forged_one(self) -> None:
         later = approval(version=VERSION + 1).seal(CHANNEL, b"later")

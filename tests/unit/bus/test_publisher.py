@@ -26,7 +26,7 @@ from tests.support.clock import FakeClock, run_virtual, turns
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-OWN = "latchkey:news"
+OWN = "latchkey:events"
 
 
 class FakeConnection:

@@ -28,7 +28,7 @@ def whole(count: int = DEVICES) -> bytes:
     for _ in range(count):
         device = Device.new()
         about = Metadata("cli", "cli", "linux", "Linux", NAME)
-        token = Token("t", ("operator.read",), 1, epoch="e")
+        token = Token("t", ("operator.read",), 1, token_generation="e")
         pairing = Pairing(about, "operator", ("operator",), token.scopes, {"operator": token}, 1, 1)
         record = Record(device.device_id, device.public_key, pairing)
         lines.append(writer.device(device.device_id, record, None))

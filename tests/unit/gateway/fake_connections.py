@@ -107,7 +107,7 @@ class FakeSessions:
             device_id=device_id,
             method=method,
             address="203.0.113.7",
-            epoch="the span",
+            token_generation="the span",
         )
         client = ClientInfo("cli", "cli", "1", "linux")
         self.connections.admit(connection, session, client)

@@ -207,13 +207,14 @@ class TestStop:
 
 
 class TestRollingDeployment:
-    def test_an_approval_of_the_release_before_answers_us(self) -> None:
+    def test_an_approval_that_writes_the_next_version_answers_us(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
-            older = gateway.approvals[0]
-            older.envelope = Envelope([SECRET], older.boot_id, VERSION - 1)
-            assert await gateway.ask(1) == [1, older.boot_id]
-            assert gateway.opened[0].version == VERSION - 1
+            gateway.envelope._readable = both = {VERSION, VERSION + 1}
+            newer = gateway.approvals[0]
+            newer.envelope = Envelope([SECRET], newer.boot_id, VERSION + 1, both)
+            assert await gateway.ask(1) == [1, newer.boot_id]
+            assert gateway.opened[0].version == VERSION + 1
 
         run_virtual(scenario)
 

@@ -124,11 +124,12 @@ class TestAnswering:
 
 
 class TestRollingDeployment:
-    def test_a_gateway_of_the_release_before_is_answered(self) -> None:
+    def test_a_gateway_that_writes_the_next_version_is_answered(self) -> None:
         async def scenario(_: FakeClock) -> None:
             approval = Approval()
+            approval.envelope._readable = {VERSION, VERSION + 1}
             approval.ask("first")
-            approval._gateways["gateway"]._version = bytes((VERSION - 1,))
+            approval._gateways["gateway"]._version = bytes((VERSION + 1,))
             approval.ask("second")
             await turns()
             assert [len(message) for message in approval.answers()] == [2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.bus.channels import NEWS
+from shared.bus.channels import EVENTS
 from tools.drills.fault import Back, Fault, Hits, Promise
 from tools.drills.stack.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
 
@@ -75,7 +75,7 @@ async def overflow(context: FaultContext, _case: str) -> None:
         client.config_set(LIMIT, f"pubsub {BUFFER_LIMIT_BYTES} 0 0")
 
     def flood(client: Any) -> None:
-        client.publish(NEWS, bytes(16 * BUFFER_LIMIT_BYTES))
+        client.publish(EVENTS, bytes(16 * BUFFER_LIMIT_BYTES))
 
     await context.stack.with_admin(limit)
     try:

@@ -76,7 +76,7 @@ def decode_head(head: bytes | None) -> Position:
 
 
 def decode_change(entry_id: bytes, fields: Sequence[bytes]) -> Changed:
-    """Decode a change log entry as returned by beat.lua: names and values alternate.
+    """Decode a change log entry as returned by heartbeat.lua: names and values alternate.
 
     Raises UnreadableLog for an invalid entry.
     """

@@ -19,8 +19,8 @@ from services.approval.storage.heartbeats.presence import (
     PRESENCE_KEPT_MAX_MS,
     PRESENCE_VERSION,
     approval_key,
-    beat_arguments,
     encode_process,
+    heartbeat_arguments,
     presence_key,
 )
 from services.approval.storage.keys import CHANGES, HEAD, PAIRED, seen_key
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from shared.clock import Clock
     from shared.rpc.messages import HeartbeatQuestion
 
-BEAT_CHANGES_LIMIT: Final = 256
+HEARTBEAT_CHANGES_LIMIT: Final = 256
 """Max. changes in one answer to a heartbeat (R4)."""
-BEAT_LIMIT_BYTES: Final = 1024 * 1024
+HEARTBEAT_LIMIT_BYTES: Final = 1024 * 1024
 """Max. total size of these changes, so that many answers fit into one message."""
 
 
@@ -102,27 +102,27 @@ class Heartbeats:
 
     def __init__(self, client: Redis, repairs: Repairs) -> None:
         self._repairs = repairs
-        self._script = client.register_script(load_script("beat.lua", with_history=True))
+        self._script = client.register_script(load_script("heartbeat.lua", with_history=True))
 
-    async def answer(self, gateway: str, beat: HeartbeatQuestion) -> HeartbeatAnswer:
+    async def answer(self, gateway: str, heartbeat: HeartbeatQuestion) -> HeartbeatAnswer:
         """Write a gateway's presence and read the changes it has missed, atomically.
 
         If head and change log are inconsistent, a new history starts, which the answer reflects.
         """
         for _ in range(REPAIRS_LIMIT):
-            raw = await self._run(gateway, beat)
+            raw = await self._run(gateway, heartbeat)
             if raw[0] == b"broken":
                 await self._repairs.repair(raw[1].decode())
                 continue
             head, now_ms, presence_at, resync, found, version = raw
             newest = decode_head(head)
             try:
-                changes = decode_changes(found, BEAT_LIMIT_BYTES)
+                changes = decode_changes(found, HEARTBEAT_LIMIT_BYTES)
             except UnreadableLog:
                 await self._repairs.repair(CHANGES, newest.tag, "unreadable")
                 continue
             return HeartbeatAnswer(
-                beat_id=beat.beat_id,
+                heartbeat_id=heartbeat.heartbeat_id,
                 head=newest,
                 now_ms=now_ms,
                 presence_at=presence_at,
@@ -133,7 +133,7 @@ class Heartbeats:
         message = "head and change log are inconsistent, and a repair did not help"
         raise StoreUnavailable(message)
 
-    async def _run(self, gateway: str, beat: HeartbeatQuestion) -> list[Any]:
+    async def _run(self, gateway: str, heartbeat: HeartbeatQuestion) -> list[Any]:
         async with reaching_redis():
             found: list[Any] = await self._script(
                 keys=[
@@ -143,19 +143,19 @@ class Heartbeats:
                     CHANGES,
                     PAIRED,
                     PRESENCE_VERSION,
-                    *(seen_key(one.device_id) for one in beat.seen),
+                    *(seen_key(one.device_id) for one in heartbeat.seen),
                 ],
                 args=[
                     gateway,
-                    beat.beat_id,
-                    beat.builds_on,
-                    beat.connections,
-                    min(beat.lease_ms, PRESENCE_KEPT_MAX_MS),
-                    beat.applied.number,
-                    beat.applied.tag,
-                    int(beat.booted),
-                    BEAT_CHANGES_LIMIT,
-                    *beat_arguments(beat),
+                    heartbeat.heartbeat_id,
+                    heartbeat.builds_on,
+                    heartbeat.connections,
+                    min(heartbeat.lease_ms, PRESENCE_KEPT_MAX_MS),
+                    heartbeat.applied.number,
+                    heartbeat.applied.tag,
+                    int(heartbeat.booted),
+                    HEARTBEAT_CHANGES_LIMIT,
+                    *heartbeat_arguments(heartbeat),
                 ],
             )
         return found

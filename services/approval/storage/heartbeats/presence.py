@@ -44,12 +44,12 @@ CONNECT: Final = "connect"
 """Reason of a sighting: the device was admitted, by whichever credential."""
 
 _OF_GATEWAY: Final = ("count", "seen", "applied", "version", "uptime", "upstream")
-"""Fields of a gateway's presence; beat.lua says what is in them."""
+"""Fields of a gateway's presence; heartbeat.lua says what is in them."""
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
 def presence_key(boot_id: str) -> str:
-    """Return the key of a gateway's presence hash; beat.lua documents its fields."""
+    """Return the key of a gateway's presence hash; heartbeat.lua documents its fields."""
     return f"latchkey:presence:{boot_id}"
 
 
@@ -245,7 +245,7 @@ def _process(value: bytes | None) -> ReplicaProcess:
 
 
 def encode_sighting(sighting: Sighting) -> bytes:
-    """Encode a sighting for the store, as beat.lua does."""
+    """Encode a sighting for the store, as heartbeat.lua does."""
     return _encode(sighting)
 
 
@@ -254,17 +254,17 @@ def encode_process(uptime_s: int) -> bytes:
     return _encode(ReplicaProcess(VERSION, uptime_s))
 
 
-def beat_arguments(beat: HeartbeatQuestion) -> list[str | int | bytes]:
-    """Return the arguments of beat.lua about presence and sightings."""
+def heartbeat_arguments(heartbeat: HeartbeatQuestion) -> list[str | int | bytes]:
+    """Return the arguments of heartbeat.lua about presence and sightings."""
     return [
-        len(beat.joined),
-        len(beat.left),
-        beat.version,
-        beat.uptime_s,
-        b"" if beat.upstream is None else _encode(beat.upstream),
-        *(part for one in beat.joined for part in (one.number, _encode(one), one.device_id)),
-        *beat.left,
-        _encode([_seen(one) for one in beat.seen]),
+        len(heartbeat.joined),
+        len(heartbeat.left),
+        heartbeat.version,
+        heartbeat.uptime_s,
+        b"" if heartbeat.upstream is None else _encode(heartbeat.upstream),
+        *(part for one in heartbeat.joined for part in (one.number, _encode(one), one.device_id)),
+        *heartbeat.left,
+        _encode([_seen(one) for one in heartbeat.seen]),
     ]
 
 

@@ -1,4 +1,4 @@
--- Functions shared by commit.lua, beat.lua, repair.lua and check.lua; prepended to each of them.
+-- Functions shared by commit.lua, heartbeat.lua, repair.lua and check.lua; prepended to each of them.
 
 -- Whether a reply is an error, for instance because the key has a wrong type.
 local function failed(reply) return type(reply) == 'table' and reply.err ~= nil end

@@ -53,10 +53,15 @@ async def restore(operator: Operator, body: dict[str, Any]) -> Reply:
     return await operator.post("/v1/restore", body)
 
 
-async def beat(here: Replica, applied: Position, beat_id: int = 1) -> HeartbeatAnswer:
+async def beat(here: Replica, applied: Position, heartbeat_id: int = 1) -> HeartbeatAnswer:
     """Send the heartbeat of a gateway that has applied this change."""
     question = HeartbeatQuestion(
-        beat_id=beat_id, applied=applied, booted=True, builds_on=0, connections=0, lease_ms=10_000
+        heartbeat_id=heartbeat_id,
+        applied=applied,
+        booted=True,
+        builds_on=0,
+        connections=0,
+        lease_ms=10_000,
     )
     return await here.store.heartbeats.answer("a gateway", question)
 
@@ -278,8 +283,8 @@ class TestHistory:
         places.append(await here.registry.head())
         (await restore(operator, part(found, 0, 2))).ok()
         (await restore(operator, part(found, 2, 2))).ok()
-        for beat_id, place in enumerate(places, 1):
-            answer = await beat(here, place, beat_id)
+        for heartbeat_id, place in enumerate(places, 1):
+            answer = await beat(here, place, heartbeat_id)
             assert answer.resync, place
             assert answer.changes == []
 

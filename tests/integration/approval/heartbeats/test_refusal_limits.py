@@ -159,12 +159,12 @@ class TestHeartbeats:
         beat = HeartbeatQuestion(
             1, Position(), booted=False, builds_on=0, connections=0, refused=[report("")]
         )
-        assert (await beaten(here, encode(beat))).beat_id == 1
+        assert (await beaten(here, encode(beat))).heartbeat_id == 1
 
     async def test_a_heartbeat_of_the_previous_release_reports_none(
         self, here: Replica, operator: Operator
     ) -> None:
         beat = HeartbeatQuestion(1, Position(), booted=False, builds_on=0, connections=0)
         older = msgspec.msgpack.encode(msgspec.msgpack.decode(encode(beat))[:-1])
-        assert (await beaten(here, older)).beat_id == 1
+        assert (await beaten(here, older)).heartbeat_id == 1
         assert await listed(operator) == []

@@ -130,12 +130,12 @@ def asks(device: Device, number: int, *, token: str = "", **beside: Any) -> Auth
     `beside`: what the gateway reports about an accompanying gateway token, as in AuthorizeDevice.
     """
     question = device.asks(READ, address=ADDRESS, token=token, call_id=call(number))
-    if beside.get("guessed_secret"):
+    if beside.get("wrong_gateway_token"):
         beside = {"guesses": [f"digest {number}"], **beside}
     return msgspec.structs.replace(question, **beside)
 
 
-GUESSED: Final[dict[str, Any]] = {"wrong_secret": True, "guessed_secret": True}
+GUESSED: Final[dict[str, Any]] = {"gateway_token_failed": True, "wrong_gateway_token": True}
 """A wrong gateway token beside a device token: a different one for each number."""
-TWICE: Final[dict[str, Any]] = {"wrong_secret": True, "candidate_offered": True}
+TWICE: Final[dict[str, Any]] = {"gateway_token_failed": True, "candidate_offered": True}
 """The device token repeated as the gateway token, as the reference client sends it."""

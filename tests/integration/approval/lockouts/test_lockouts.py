@@ -168,7 +168,9 @@ class TestGuessesAreCountedAcrossReplicas:
         for number in range(FAILURES_LIMIT // 2):
             report_secret = ReportSecret(f"old:{number}", ADDRESS, [SHARED_SECRET], right=False)
             assert isinstance(await dispatchers.ask(report_secret), SecretAccepted)
-            question = asks(device, number, token="d", wrong_secret=True, guessed_secret=True)
+            question = asks(
+                device, number, token="d", gateway_token_failed=True, wrong_gateway_token=True
+            )
             question = msgspec.structs.replace(question, guesses=[])
             assert isinstance(await dispatchers.ask(question), Denied)
         assert isinstance(await dispatchers.report_secret(right=True), LockedOut)

@@ -37,8 +37,8 @@ async def socket(
     """Return a gateway's caller info for a device that it just admitted with these scopes."""
     _head, (held,) = await replica.store.load([device.device_id])
     pairing = held.record.pairing if held.record else None
-    epoch = pairing.tokens[role].epoch if pairing else ""
-    return CallerInfo(kind, "a device", role, list(scopes), device.device_id, epoch)
+    token_generation = pairing.tokens[role].token_generation if pairing else ""
+    return CallerInfo(kind, "a device", role, list(scopes), device.device_id, token_generation)
 
 
 def call(

@@ -243,12 +243,14 @@ class TestReportedScopesOnlyNarrow:
         result = await outcome(here, call(inflated, "device.pair.list"))
         assert error(result) == NO_PAIRING
 
-    @pytest.mark.parametrize("epoch", ["", "another"])
+    @pytest.mark.parametrize("token_generation", ["", "another"])
     async def test_a_caller_of_another_token_generation_is_denied(
-        self, here: Replica, epoch: str
+        self, here: Replica, token_generation: str
     ) -> None:
         device = await here.paired(ADMIN)
-        caller = msgspec.structs.replace(await socket(here, device, ADMIN), epoch=epoch)
+        caller = msgspec.structs.replace(
+            await socket(here, device, ADMIN), token_generation=token_generation
+        )
         result = await outcome(here, call(caller, "device.pair.list"))
         assert error(result) == NO_PAIRING
 

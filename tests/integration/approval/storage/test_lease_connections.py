@@ -50,5 +50,5 @@ async def test_heartbeats_and_liveness_pass_when_all_other_connections_are_taken
     answer = await store.heartbeats.answer(
         "a gateway", HeartbeatQuestion(7, Position(), booted=False, builds_on=0, connections=0)
     )
-    assert answer.beat_id == 7
+    assert answer.heartbeat_id == 7
     await store.liveness.write_gone("here")

@@ -101,9 +101,9 @@ HARMS: list[tuple[str, Harm]] = [
 ]
 
 
-def beat(beat_id: int, applied: Position, **more: Any) -> HeartbeatQuestion:
+def beat(heartbeat_id: int, applied: Position, **more: Any) -> HeartbeatQuestion:
     return HeartbeatQuestion(
-        beat_id=beat_id, applied=applied, booted=True, builds_on=0, connections=0, **more
+        heartbeat_id=heartbeat_id, applied=applied, booted=True, builds_on=0, connections=0, **more
     )
 
 

@@ -267,7 +267,7 @@ class TestBusTraffic:
                 await raw.challenge()
         async with await RawSocket.open(service.port) as raw:
             assert (await raw.connect(None, CLI, GOOD))["ok"], "the gateway works"
-        offered = [(*report.classes, report.right) for report in approval.knocks]
+        offered = [(*report.classes, report.right) for report in approval.reports]
         assert offered == [
             (SHARED_SECRET, False),
             (SHARED_SECRET, False),

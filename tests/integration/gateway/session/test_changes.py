@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from redis.asyncio import Redis
 
-from shared.bus.channels import NEWS, inbox_channel
+from shared.bus.channels import EVENTS, inbox_channel
 from shared.bus.envelope import Envelope
 from shared.bus.errors import Rejected
 from shared.device.handshake import Credentials, encode
@@ -214,7 +214,7 @@ class TestReplayedMessages:
         self, gateway: ServiceProcess, approval: FakeApproval, redis_server: RedisServer
     ) -> None:
         key = DeviceKey.generate()
-        async with Listener(redis_server, NEWS) as listener:
+        async with Listener(redis_server, EVENTS) as listener:
             old = await approval.change(key.device_id)
             approval.answer = at_head(approval)
             await until(lambda: encode_news(old) in listener.bodies, "the event arrived")

@@ -28,7 +28,7 @@ class PolicyCase:
         self.draws: Final = pairing.IdFactory(
             request_id=lambda: f"r{next(requests)}",
             token_id=lambda: f"t{next(tokens)}",
-            epoch=lambda: f"e{next(epochs)}",
+            token_generation=lambda: f"e{next(epochs)}",
         )
         self.device: Final = Device.new()
         self.record: Record | None = None

@@ -43,7 +43,7 @@ class Tried:
 
     method: str
     candidate_field: str = ""
-    wrong_secret: bool = False
+    gateway_token_failed: bool = False
 
     def question(self) -> AuthorizeDevice:
         client = ClientInfo("cli", "cli", "1", "linux")
@@ -57,9 +57,9 @@ class Tried:
             method=self.method,
             address="203.0.113.7",
             protocol=4,
-            candidate="x" if self.candidate_field else "",
+            token_candidate="x" if self.candidate_field else "",
             candidate_field=self.candidate_field,
-            wrong_secret=self.wrong_secret,
+            gateway_token_failed=self.gateway_token_failed,
         )
 
 
@@ -116,8 +116,8 @@ class TestFailureCounts:
 
 RIGHT_TOKEN = Tried("token")
 DEVICE_TOKEN_ALONE = Tried("device-token", "deviceToken")
-IN_THE_TOKEN_FIELD = Tried("device-token", "token", wrong_secret=True)
-BOTH_FIELDS = Tried("device-token", "deviceToken", wrong_secret=True)
+IN_THE_TOKEN_FIELD = Tried("device-token", "token", gateway_token_failed=True)
+BOTH_FIELDS = Tried("device-token", "deviceToken", gateway_token_failed=True)
 
 
 class TestClasses:
@@ -155,7 +155,7 @@ class TestWrongValues:
         assert found == {DEVICE_TOKEN: [DIGESTS.of("x", "d", "operator")]}
         others = [
             self.guessed(DEVICE_TOKEN_ALONE, denied=True, **beside)
-            for beside in ({"device_id": "e"}, {"role": "node"}, {"candidate": "y"})
+            for beside in ({"device_id": "e"}, {"role": "node"}, {"token_candidate": "y"})
         ]
         assert all(other != found for other in others)
 
@@ -176,7 +176,7 @@ class TestWrongValues:
         assert self.guessed(RIGHT_TOKEN, denied=False) == {}
 
     def test_gateway_tokens_beside_it_count_either_way(self) -> None:
-        beside: dict[str, Any] = {"guesses": ["one", "two"], "guessed_secret": True}
+        beside: dict[str, Any] = {"guesses": ["one", "two"], "wrong_gateway_token": True}
         assert self.guessed(BOTH_FIELDS, denied=False, **beside) == {SHARED_SECRET: ["one", "two"]}
         found = self.guessed(BOTH_FIELDS, denied=True, **beside)
         assert found[SHARED_SECRET] == ["one", "two"]
@@ -187,20 +187,22 @@ class TestWrongValues:
     def test_without_digests_each_attempt_is_another_value(self) -> None:
         """As from a gateway of the previous release; a repeated request is still one attempt."""
         found = [
-            self.guessed(BOTH_FIELDS, denied=False, guessed_secret=True, call_id=call_id)
+            self.guessed(BOTH_FIELDS, denied=False, wrong_gateway_token=True, call_id=call_id)
             for call_id in ("boot:1", "boot:1#2", "boot:2")
         ]
         assert found[0] == found[1] == {SHARED_SECRET: ["boot:1"]}
         assert found[2] == {SHARED_SECRET: ["boot:2"]}
-        knock = ReportSecret("boot:3", "203.0.113.7", [SHARED_SECRET, BOOTSTRAP_TOKEN], right=False)
-        assert guessed_without_device(knock) == {
+        report = ReportSecret(
+            "boot:3", "203.0.113.7", [SHARED_SECRET, BOOTSTRAP_TOKEN], right=False
+        )
+        assert guessed_without_device(report) == {
             SHARED_SECRET: ["boot:3"],
             BOOTSTRAP_TOKEN: ["boot:3"],
         }
 
     def test_right_without_digests_guesses_nothing(self) -> None:
-        knock = ReportSecret("boot:3", "203.0.113.7", [SHARED_SECRET], right=True)
-        assert guessed_without_device(knock) == {}
+        report = ReportSecret("boot:3", "203.0.113.7", [SHARED_SECRET], right=True)
+        assert guessed_without_device(report) == {}
 
 
 class TestWhatIsStored:

@@ -169,7 +169,7 @@ class TestDeviceTokens:
     @pytest.mark.parametrize("wrong", ["x", "", "t1", "é" * 43, "\x00"])
     def test_a_wrong_one(self, case: PolicyCase, wrong: str) -> None:
         case.pair(READ)
-        question = replace(case.device.asks((READ,)), method="device-token", candidate=wrong)
+        question = replace(case.device.asks((READ,)), method="device-token", token_candidate=wrong)
         verdict = policy.authorize(
             case.record,
             question,

@@ -70,12 +70,12 @@ def test_more_than_a_record_may_hold_are_not() -> None:
 def test_a_role_that_was_revoked_comes_back() -> None:
     case = PolicyCase()
     admitted(case, *READ)
-    epoch = case.pairing.tokens["operator"].epoch
+    token_generation = case.pairing.tokens["operator"].token_generation
     case.revoke()
     verdict = admitted(case, *READ)
     assert verdict.silent is not None
     assert verdict.silent.reason == "role-upgrade"
-    assert case.pairing.tokens["operator"].epoch not in {"", epoch}
+    assert case.pairing.tokens["operator"].token_generation not in {"", token_generation}
 
 
 def test_what_waited_is_not_approved_along_with_it() -> None:

@@ -99,10 +99,10 @@ class ApprovalClientCase:
 
     def _beat_answer(self, question: HeartbeatQuestion) -> HeartbeatAnswer:
         return HeartbeatAnswer(
-            question.beat_id,
+            question.heartbeat_id,
             self.head,
             self.store_ms,
-            question.beat_id,
+            question.heartbeat_id,
             resync=not question.booted,
             changes=self.changes,
         )

@@ -42,7 +42,7 @@ QUESTION = AuthorizeDevice(
     address="203.0.113.7",
     protocol=4,
 )
-KNOCK = ReportSecret("boot:2", "203.0.113.7", [SHARED_SECRET], right=False)
+REPORT = ReportSecret("boot:2", "203.0.113.7", [SHARED_SECRET], right=False)
 
 
 def admitted_at(change: Position) -> Admitted:
@@ -79,7 +79,7 @@ class ScriptedCase(ApprovalClientCase):
 class TestBeforeTheFirstAnsweredHeartbeat:
     """Without the store's clock a request could not state its expiry (R11)."""
 
-    @pytest.mark.parametrize("question", [QUESTION, KNOCK])
+    @pytest.mark.parametrize("question", [QUESTION, REPORT])
     def test_nothing_is_asked_for_a_client(self, question: AuthorizeDevice | ReportSecret) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = ScriptedCase(clock)
@@ -115,7 +115,7 @@ class TestBeforeTheFirstAnsweredHeartbeat:
             case = ScriptedCase(clock)
             await case.first_beat()
             assert await case.ask(QUESTION) == admitted_at(HEAD)
-            assert await case.ask(KNOCK) == SecretAccepted(HEAD)
+            assert await case.ask(REPORT) == SecretAccepted(HEAD)
             void_ms = case.store_ms + WRITTEN_WITHIN_SECONDS * 1000
             assert [asked.not_after_ms for asked in case.asked] == [void_ms, void_ms]
 

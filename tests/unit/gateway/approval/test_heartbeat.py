@@ -66,8 +66,8 @@ class HeartbeatCase:
 
     def answered(self, head: Position, *changes: Changed, resync: bool = False) -> list[Effect]:
         """Send a heartbeat that is answered at once."""
-        beat_id = self.beat.next_heartbeat()
-        answer = HeartbeatAnswer(beat_id, head, 0, 0, resync=resync, changes=list(changes))
+        heartbeat_id = self.beat.next_heartbeat()
+        answer = HeartbeatAnswer(heartbeat_id, head, 0, 0, resync=resync, changes=list(changes))
         return self.beat.on_answer(answer)
 
 
@@ -177,7 +177,7 @@ class Beats:
         self.clock.advance(there)
         now_ms = int(self._store_now())
         self.clock.advance(back)
-        beat = HeartbeatAnswer(question.beat_id, HEAD, now_ms, 0)
+        beat = HeartbeatAnswer(question.heartbeat_id, HEAD, now_ms, 0)
         answer.set_result(msgspec.Raw(encode(beat)))
         await turns()
         running.cancel()

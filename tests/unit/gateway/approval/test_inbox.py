@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from services.gateway.approval.inbox import Inbox
 from services.gateway.metrics import Metrics
-from shared.bus.channels import NEWS
+from shared.bus.channels import EVENTS
 from shared.bus.envelope import Opened
 from shared.rpc.messages import Alive, encode
 from shared.rpc.responder_pool import ResponderPool
@@ -32,7 +32,7 @@ def approvals_after(*alive: tuple[str, Alive]) -> list[str]:
         metrics=Metrics(),
     )
     for sequence, (sender, news) in enumerate(alive, 1):
-        inbox.on_message(NEWS, Opened(sender, 1, sequence, encode(news)))
+        inbox.on_message(EVENTS, Opened(sender, 1, sequence, encode(news)))
     return responders.live()
 
 

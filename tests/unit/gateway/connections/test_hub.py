@@ -12,7 +12,7 @@ from shared.protocol.limits import BUFFERED_LIMIT_BYTES, TICK_SECONDS
 from tests.unit.gateway.fake_connections import DEVICE_ID, FakeSessions, closes, texts, transport_of
 
 READ, WRITE, ADMIN, PAIRING = (f"operator.{name}" for name in ("read", "write", "admin", "pairing"))
-NEWS = Broadcast("device.pair.changed", b"{}", PAIRING)
+EVENTS = Broadcast("device.pair.changed", b"{}", PAIRING)
 NEWER = Broadcast("device.pair.changed", b"{}", PAIRING, protocols=(4,))
 WHO = Broadcast("presence", b'{"presence":[]}', READ, presence_version=7)
 REMOVED = (4001, "device removed")
@@ -31,7 +31,7 @@ class TestBroadcast:
         self, sessions: FakeSessions, scopes: tuple[str, ...]
     ) -> None:
         connection = sessions.enter(*scopes)
-        sessions.connections.broadcast(NEWS)
+        sessions.connections.broadcast(EVENTS)
         assert texts(connection) == [
             {"type": "event", "event": "device.pair.changed", "payload": {}, "seq": 1}
         ]
@@ -41,19 +41,19 @@ class TestBroadcast:
         self, sessions: FakeSessions, scopes: tuple[str, ...]
     ) -> None:
         connection = sessions.enter(*scopes)
-        sessions.connections.broadcast(NEWS)
+        sessions.connections.broadcast(EVENTS)
         assert texts(connection) == []
 
     def test_a_node_does_not_whatever_it_claims(self, sessions: FakeSessions) -> None:
         node = sessions.enter(PAIRING, READ, ADMIN, role="node")
-        for item in (NEWS, WHO):
+        for item in (EVENTS, WHO):
             sessions.connections.broadcast(item)
         assert texts(node) == []
 
     def test_the_older_hear_only_what_is_theirs(self, sessions: FakeSessions) -> None:
         newer, older = sessions.enter(PAIRING), sessions.enter(PAIRING, protocol=3)
         sessions.connections.broadcast(NEWER)
-        sessions.connections.broadcast(NEWS)
+        sessions.connections.broadcast(EVENTS)
         assert [message["seq"] for message in texts(newer)] == [1, 2]
         assert [message["seq"] for message in texts(older)] == [1], "and it counts nothing else"
 
@@ -77,7 +77,7 @@ class TestBroadcast:
     def test_ticks_are_counted_with_the_rest_without_a_gap(self, sessions: FakeSessions) -> None:
         one, node = sessions.enter(PAIRING, READ), sessions.enter(role="node")
         for _ in range(8):
-            sessions.connections.broadcast(NEWS)
+            sessions.connections.broadcast(EVENTS)
             sessions.pass_time(TICK_SECONDS / 2)
             sessions.connections.broadcast(WHO)
         names = [message["event"] for message in texts(one)]
@@ -93,7 +93,7 @@ class TestBroadcast:
     ) -> None:
         slow, quick = sessions.enter(PAIRING), sessions.enter(PAIRING)
         transport_of(slow).unread_bytes = BUFFERED_LIMIT_BYTES + 1
-        sessions.connections.broadcast(NEWS)
+        sessions.connections.broadcast(EVENTS)
         assert (texts(slow), closes(slow)) == ([], [(1013, "slow consumer")])
         assert len(texts(quick)) == 1
 
@@ -104,7 +104,7 @@ class TestBroadcast:
             1,
         )
         sessions.connections.close(connection, *REMOVED)
-        sessions.connections.broadcast(NEWS)
+        sessions.connections.broadcast(EVENTS)
         assert texts(connection) == []
         assert (sessions.connections.audience(PAIRING), sessions.connections.audience(READ)) == (
             0,
@@ -185,7 +185,7 @@ class TestCloseDevice:
         assert sessions.connections.close_device(DEVICE_ID, ["*"], by_call="boot:1/1") == 2
         assert closes(same_device) == [REMOVED]
         assert (closes(own), own.closing) == ([], True)
-        sessions.connections.broadcast(NEWS)
+        sessions.connections.broadcast(EVENTS)
         sessions.connections.respond(own, "boot:1/2", RESPONSE)
         assert texts(own) == [], "it is no longer served"
         sessions.connections.respond(own, "boot:1/1", RESPONSE)

@@ -289,7 +289,7 @@ class TestAlteredAfterSigning:
         """Only the first token present is signed, and only it is used."""
         frame = alter(connect(), lambda p: p["auth"].update(deviceToken="stolen"))
         question = question_of(frame)
-        assert (question.method, question.guessed_secret) == ("token", False)
+        assert (question.method, question.wrong_gateway_token) == ("token", False)
 
 
 class TestWithoutDevice:

@@ -95,7 +95,7 @@ class TestGatewayToken:
         """It could be a device token in the wrong field, so approval is asked first."""
         frame = connect(profile, token="wrong")
         question = question_of(frame, peer)
-        assert (question.method, question.candidate) == ("device-token", "wrong")
+        assert (question.method, question.token_candidate) == ("device-token", "wrong")
         assert question.candidate_field == "token"
         refusal = refusal_after(frame, WRONG_DEVICE_TOKEN, peer)
         assert client_view(refusal) == mismatch(hint, with_device=True)
@@ -109,7 +109,7 @@ class TestGatewayToken:
 
     def test_right_token_in_the_password_field(self) -> None:
         question = question_of(connect(token=None, password=TOKEN))
-        assert (question.method, question.candidate) == ("token", "")
+        assert (question.method, question.token_candidate) == ("token", "")
 
     def test_protocol_3_knows_no_password(self) -> None:
         frame = connect(CLI_3, token=None, password=TOKEN)
@@ -167,7 +167,7 @@ class TestDeviceToken:
     def test_bad_device_token(self) -> None:
         frame = connect(token=None, device_token="old")
         question = question_of(frame)
-        assert (question.method, question.candidate) == ("device-token", "old")
+        assert (question.method, question.token_candidate) == ("device-token", "old")
         assert question.candidate_field == "deviceToken"
         assert client_view(refusal_after(frame, WRONG_DEVICE_TOKEN)) == unauthorized(
             "device token mismatch (rotate/reissue device token)",
@@ -178,7 +178,7 @@ class TestDeviceToken:
 
     def test_bad_device_token_beside_a_wrong_token(self) -> None:
         frame = connect(token="wrong", device_token="old")
-        assert question_of(frame).candidate == "old"
+        assert question_of(frame).token_candidate == "old"
         error, *_ = client_view(refusal_after(frame, WRONG_DEVICE_TOKEN))
         assert error is not None
         assert error["details"]["code"] == "AUTH_DEVICE_TOKEN_MISMATCH"
@@ -229,9 +229,9 @@ class TestDeviceToken:
 
     def test_the_gateway_token_goes_before_a_device_token(self) -> None:
         question = question_of(connect(device_token="whatever"))
-        told_along = (question.candidate, question.candidate_field)
+        told_along = (question.token_candidate, question.candidate_field)
         assert (question.method, told_along) == ("token", ("whatever", "deviceToken"))
-        assert not question.guessed_secret
+        assert not question.wrong_gateway_token
 
 
 class TestGuesses:
@@ -243,30 +243,30 @@ class TestGuesses:
 
     def test_a_token_and_a_password_are_two(self) -> None:
         frame = connect(key=None, token="wrong", password="other")
-        assert knock(frame).guesses == self.shared("wrong", "other")
+        assert report_of(frame).guesses == self.shared("wrong", "other")
 
     def test_the_same_value_in_both_fields_is_one(self) -> None:
         frame = connect(key=None, token="wrong", password="wrong")
-        assert knock(frame).guesses == self.shared("wrong")
+        assert report_of(frame).guesses == self.shared("wrong")
 
     def test_protocol_3_brings_no_password(self) -> None:
         frame = connect(CLI_3, key=None, token="wrong", password="other")
-        assert knock(frame).guesses == self.shared("wrong")
+        assert report_of(frame).guesses == self.shared("wrong")
 
     def test_a_wrong_one_beside_a_right_one(self) -> None:
-        right = knock(connect(key=None, token="wrong", password=TOKEN))
+        right = report_of(connect(key=None, token="wrong", password=TOKEN))
         assert (right.right, right.guesses) == (True, self.shared("wrong"))
         question = question_of(connect(token="wrong", password=TOKEN))
         assert (question.method, question.guesses) == ("token", [DIGESTS.of("wrong")])
 
     def test_a_bootstrap_token_is_one_of_its_own_class(self) -> None:
-        found = knock(connect(token="wrong", bootstrap_token="b")).guesses
+        found = report_of(connect(token="wrong", bootstrap_token="b")).guesses
         assert found == [*self.shared("wrong"), Guess(BOOTSTRAP_TOKEN, DIGESTS.of("b"))]
 
     def test_beside_a_device_token(self) -> None:
         question = question_of(connect(token="wrong", device_token="d", password="other"))
         assert question.guesses == [DIGESTS.of("wrong"), DIGESTS.of("other")]
-        assert (question.guessed_secret, question.candidate_offered) == (True, False)
+        assert (question.wrong_gateway_token, question.candidate_offered) == (True, False)
 
     @pytest.mark.parametrize("secrets", [{}, {"device_token": "d"}], ids=["alone", "twice"])
     def test_what_may_be_a_device_token_is_a_guess_only_once_it_is_wrong(
@@ -274,7 +274,7 @@ class TestGuesses:
     ) -> None:
         question = question_of(connect(token="d", **secrets))
         assert (question.guesses, question.candidate_offered) == ([], True)
-        assert (question.wrong_secret, question.guessed_secret) == (True, False)
+        assert (question.gateway_token_failed, question.wrong_gateway_token) == (True, False)
 
     def test_no_secret_travels_but_the_device_token(self) -> None:
         frame = connect(token="wrong-gateway-token", device_token="d", password="wrong-password")
@@ -290,7 +290,7 @@ class TestGuesses:
         assert one.of("x", "device", "operator") != one.of("x", "device", "node")
 
 
-def knock(frame: Any) -> ReportSecret:
+def report_of(frame: Any) -> ReportSecret:
     """Return the ReportSecret of a connect."""
     effect = evaluate(frame)
     assert isinstance(effect, ReportSecret), effect

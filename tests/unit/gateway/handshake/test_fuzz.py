@@ -70,7 +70,7 @@ DOCUMENTED: Final = {
 }
 """Possible outcomes of a first frame alone."""
 LOCKED_OUT: Final = ("INVALID_REQUEST", "AUTH_RATE_LIMITED", 1008)
-BY_KNOCK: Final = {
+BY_REPORT: Final = {
     ("INVALID_REQUEST", "AUTH_TOKEN_MISMATCH", 1008),
     ("INVALID_REQUEST", "AUTH_BOOTSTRAP_TOKEN_INVALID", 1008),
     ("NOT_PAIRED", "DEVICE_IDENTITY_REQUIRED", 1008),
@@ -180,12 +180,12 @@ def is_admissible(welcome: Accepted) -> None:
     )
 
 
-def is_countable(knock: ReportSecret, peer: RequestInfo) -> None:
+def is_countable(report: ReportSecret, peer: RequestInfo) -> None:
     """Check that the report to approval is complete and decodable."""
-    assert (knock.call_id, knock.address) == (CONNECTION_ID, peer.address)
+    assert (report.call_id, report.address) == (CONNECTION_ID, peer.address)
     bare = [[SHARED_SECRET], [BOOTSTRAP_TOKEN], [SHARED_SECRET, BOOTSTRAP_TOKEN]]
-    assert knock.classes in (bare[:1] if knock.right else bare)
-    assert decode_question(encode(knock)) == knock
+    assert report.classes in (bare[:1] if report.right else bare)
+    assert decode_question(encode(report)) == report
 
 
 def is_askable(question: AuthorizeDevice) -> None:
@@ -193,7 +193,7 @@ def is_askable(question: AuthorizeDevice) -> None:
     assert question.device_id in {KEY.device_id, OTHER_KEY.device_id}
     assert question.role in {"operator", "node"}
     assert question.method in {"token", "device-token"}
-    assert question.method == "token" or question.candidate
+    assert question.method == "token" or question.token_candidate
     assert question.method == "device-token" or question.candidate_field != "token"
     assert len(question.client.display_name) <= 128
     assert decode_question(encode(question)) == question
@@ -214,7 +214,7 @@ def meets_a_documented_answer(
         is_countable(effect, peer)
         verdict = handshake.on_answer(count)
         if isinstance(verdict, Refusal):
-            is_documented(verdict, BY_KNOCK)
+            is_documented(verdict, BY_REPORT)
             assert (verdict.outcome == "rate-limited") == isinstance(count, LockedOut)
             if isinstance(count, SecretAccepted):
                 assert effect.right == (verdict.outcome == "device-required")

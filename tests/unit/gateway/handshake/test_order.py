@@ -214,7 +214,7 @@ class TestQuestion:
         assert isinstance(effect, AuthorizeDevice)
         assert effect.device_id == recorded["device"]["id"]
         assert effect.scopes == recorded["scopes"]
-        assert effect.candidate == recorded["auth"]["token"]  # not our gateway's token
+        assert effect.token_candidate == recorded["auth"]["token"]  # not our gateway's token
 
 
 class TestGuessedSecret:
@@ -240,11 +240,11 @@ class TestGuessedSecret:
         self, secrets: dict[str, Any], *, wrong: bool, guessed: bool
     ) -> None:
         question = question_of(connect(**secrets))
-        assert (question.wrong_secret, question.guessed_secret) == (wrong, guessed)
+        assert (question.gateway_token_failed, question.wrong_gateway_token) == (wrong, guessed)
 
     def test_protocol_3_knows_no_password(self) -> None:
         question = question_of(connect(CLI_3, token=None, password="guess", device_token="d"))
-        assert (question.wrong_secret, question.guessed_secret) == (False, False)
+        assert (question.gateway_token_failed, question.wrong_gateway_token) == (False, False)
 
 
 class TestYes:

@@ -42,9 +42,12 @@ def test_only_a_gateway_that_passes_http_on_names_the_device(
 def test_approval_is_asked_about_the_derived_token_however_it_comes(text: str, field: str) -> None:
     secrets = {"token": None, field: text}
     question = attempts.question_of(attempts.connect(CLI, **secrets))  # type: ignore[arg-type]
-    assert question.candidate == TOKEN
+    assert question.token_candidate == TOKEN
 
 
 def test_a_token_that_names_another_device_is_asked_about_as_it_is() -> None:
     text = with_device_id(TOKEN, "ab" * 32)
-    assert attempts.question_of(attempts.connect(token=None, device_token=text)).candidate == text
+    assert (
+        attempts.question_of(attempts.connect(token=None, device_token=text)).token_candidate
+        == text
+    )

@@ -57,10 +57,10 @@ def note(
 def reported(recent: RecentRefusals, address: str) -> set[int]:
     """Report everything; returns the devices of one address."""
     found: set[int] = set()
-    for beat_id in range(1, 1000):
-        reports = recent.report(beat_id, 0.0)
+    for heartbeat_id in range(1, 1000):
+        reports = recent.report(heartbeat_id, 0.0)
         if not reports:
             return found
         found |= {int(report.device_id, 16) for report in reports if report.address == address}
-        recent.answered(beat_id)
+        recent.answered(heartbeat_id)
     raise AssertionError("it never ends")

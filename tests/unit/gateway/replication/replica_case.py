@@ -48,14 +48,16 @@ class Case:
 
     def answer(
         self,
-        beat_id: int,
+        heartbeat_id: int,
         head: int,
         *changes: Changed,
         history: str = "a",
         resync: bool = False,
     ) -> list[object]:
         """Pass in the answer to a heartbeat."""
-        answer = HeartbeatAnswer(beat_id, at(head, history), 0, beat_id, resync, list(changes))
+        answer = HeartbeatAnswer(
+            heartbeat_id, at(head, history), 0, heartbeat_id, resync, list(changes)
+        )
         return list(self.beat.on_answer(answer))
 
     def exchange(self, head: int, *changes: Changed, resync: bool = False) -> list[object]:

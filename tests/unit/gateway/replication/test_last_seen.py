@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.gateway.handshake.outcome import Session
-from services.gateway.replication.presence import REPORTED_LIMIT_BEATS, LastSeen
+from services.gateway.replication.presence import REPORTED_LIMIT_HEARTBEATS, LastSeen
 from shared.rpc.messages import ClientInfo
 from shared.rpc.reports import Seen
 
@@ -20,8 +20,8 @@ def saw(sightings: LastSeen, device: str, at: float = 0.0, method: str = "token"
     sightings.record(session, CLI, at)
 
 
-def tell(sightings: LastSeen, beat_id: int, now: float = 0.0) -> Told:
-    return [(item.device_id, item.age_ms) for item in sightings.take_unsent(beat_id, now)]
+def tell(sightings: LastSeen, heartbeat_id: int, now: float = 0.0) -> Told:
+    return [(item.device_id, item.age_ms) for item in sightings.take_unsent(heartbeat_id, now)]
 
 
 class TestTelling:
@@ -108,9 +108,9 @@ class TestBounds:
     def test_the_memory_of_unanswered_heartbeats_is_bounded(self) -> None:
         sightings = LastSeen()
         saw(sightings, "a")
-        for beat in range(3 * REPORTED_LIMIT_BEATS):
+        for beat in range(3 * REPORTED_LIMIT_HEARTBEATS):
             tell(sightings, beat)
-        assert len(sightings._reported) == REPORTED_LIMIT_BEATS
+        assert len(sightings._reported) == REPORTED_LIMIT_HEARTBEATS
 
 
 @given(

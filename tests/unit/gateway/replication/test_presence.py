@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.gateway.replication.presence import REPORTED_LIMIT_BEATS, Presence
+from services.gateway.replication.presence import REPORTED_LIMIT_HEARTBEATS, Presence
 from shared.rpc.reports import Present
 
 PART = 2
@@ -25,20 +25,20 @@ def connection(number: int) -> Present:
 
 @dataclass
 class Held:
-    """Approval's state for one gateway, as beat.lua writes it."""
+    """Approval's state for one gateway, as heartbeat.lua writes it."""
 
     at: int = 0
     numbers: set[int] = field(default_factory=set)
 
     def take(self, beat: Beat) -> int:
         """Apply a heartbeat; returns the stored heartbeat."""
-        beat_id, builds_on, joined, left = beat
-        if beat_id > self.at and builds_on in {0, self.at}:
+        heartbeat_id, builds_on, joined, left = beat
+        if heartbeat_id > self.at and builds_on in {0, self.at}:
             if builds_on == 0:
                 self.numbers.clear()
             self.numbers |= {item.number for item in joined}
             self.numbers -= set(left)
-            self.at = beat_id
+            self.at = heartbeat_id
         return self.at
 
 
@@ -226,7 +226,7 @@ class TestOneHeartbeat:
 
     def test_what_is_never_answered_is_not_remembered_for_ever(self) -> None:
         gateway = Gateway()
-        for _ in range(3 * REPORTED_LIMIT_BEATS):
+        for _ in range(3 * REPORTED_LIMIT_HEARTBEATS):
             gateway.join()
             gateway.beat()
-        assert len(gateway.presence._reported) == REPORTED_LIMIT_BEATS
+        assert len(gateway.presence._reported) == REPORTED_LIMIT_HEARTBEATS

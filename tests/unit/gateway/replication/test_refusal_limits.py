@@ -123,9 +123,9 @@ class TestBounds:
         for number in range(1000):
             note(recent, Attempt(device(number)), address=f"10.0.0.{number % 20}")
         count = 0
-        for beat_id in range(1, 7):
-            count += len(recent.report(beat_id, 0.0))
-            recent.answered(beat_id)
+        for heartbeat_id in range(1, 7):
+            count += len(recent.report(heartbeat_id, 0.0))
+            recent.answered(heartbeat_id)
         assert (count, len(recent)) == (40, 0)
 
     @given(
@@ -145,7 +145,7 @@ class TestBounds:
         self, steps: list[tuple[int, int, Refusal, bool, str]]
     ) -> None:
         recent = RecentRefusals(limit=12, per_address=4, per_beat=5)
-        beat_id = 0
+        heartbeat_id = 0
         for address, number, refusal, proven, step in steps:
             if step == "note":
                 who = Attempt(device(number) if number else "", proven=proven)
@@ -156,10 +156,10 @@ class TestBounds:
                     len(recent) == 12
                 ), "the newest is kept, unless its address holds most"
             elif step == "report":
-                beat_id += 1
-                assert len(recent.report(beat_id, 0.0)) <= 5
+                heartbeat_id += 1
+                assert len(recent.report(heartbeat_id, 0.0)) <= 5
             else:
-                recent.answered(beat_id if step == "answered" else beat_id - 1)
+                recent.answered(heartbeat_id if step == "answered" else heartbeat_id - 1)
             held = recent._entries
             assert len(recent) == sum(map(len, held.values())) <= 12
             assert all(0 < len(entries) <= 4 for entries in held.values())

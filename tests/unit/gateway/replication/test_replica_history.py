@@ -60,8 +60,8 @@ class TestR5:
         assert case.beat.applied == at(6)
 
     def test_in_an_answer_the_chain_is_held_to_as_well(self, case: Case) -> None:
-        beat_id = case.beat.next_heartbeat()
-        effects = case.answer(beat_id, 7, change(6, history="b"), change(7, history="b"))
+        heartbeat_id = case.beat.next_heartbeat()
+        effects = case.answer(heartbeat_id, 7, change(6, history="b"), change(7, history="b"))
         assert effects == [PROGRESSED, SYNC_NOW]
         assert case.beat.applied == at(5)
 
@@ -121,15 +121,15 @@ class TestR8:
         assert case.standing(0) is Freshness.CURRENT
 
     def test_events_received_after_the_heartbeat_was_sent_are_kept(self, case: Case) -> None:
-        beat_id = case.beat.next_heartbeat()
+        heartbeat_id = case.beat.next_heartbeat()
         case.beat.on_event(change(3, history="b"))
-        case.answer(beat_id, 2, history="b", resync=True)
+        case.answer(heartbeat_id, 2, history="b", resync=True)
         assert case.standing(2, history="b") is Freshness.STALE
         case.answer(case.beat.next_heartbeat(), 2, history="b")
         assert case.standing(2, history="b") is Freshness.CURRENT
-        beat_id = case.beat.next_heartbeat()
+        heartbeat_id = case.beat.next_heartbeat()
         case.beat.on_event(change(9, history="c"))
-        case.answer(beat_id, 8, history="c", resync=True)
+        case.answer(heartbeat_id, 8, history="c", resync=True)
         assert case.standing(8, history="c") is Freshness.STALE
 
     def test_heartbeats_in_transit_close_nobody_a_second_time(self, case: Case) -> None:
@@ -181,9 +181,9 @@ class TestR10:
         assert case.beat.behind == 0
 
     def test_unless_it_arrived_after_the_heartbeat_was_sent(self, case: Case) -> None:
-        beat_id = case.beat.next_heartbeat()
+        heartbeat_id = case.beat.next_heartbeat()
         case.beat.on_event(change(9))
-        case.answer(beat_id, 5)
+        case.answer(heartbeat_id, 5)
         assert case.standing(5) is Freshness.STALE
 
     def test_unless_it_is_not_above_the_head(self, case: Case) -> None:

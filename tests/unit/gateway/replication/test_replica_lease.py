@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from services.gateway.replication.replica import (
-    BEATS_OUT_LIMIT,
     PROGRESSED,
     SYNC_NOW,
+    UNANSWERED_HEARTBEATS_LIMIT,
     AnnounceChange,
     Freshness,
     Replica,
@@ -48,9 +48,9 @@ class TestR1:
     """The lease runs from the sending of the answered heartbeat, and never moves back."""
 
     def test_from_the_sending_not_from_the_answer(self, case: Case) -> None:
-        beat_id = case.beat.next_heartbeat()
+        heartbeat_id = case.beat.next_heartbeat()
         case.clock.advance(3)
-        case.answer(beat_id, 5)
+        case.answer(heartbeat_id, 5)
         assert case.beat.lease_left == LEASE - 3
 
     def test_a_late_answer_is_not_credited_to_a_newer_heartbeat(self, case: Case) -> None:
@@ -74,9 +74,9 @@ class TestR1:
         assert case.beat.lease_left == LEASE
 
     def test_an_answer_counts_once(self, case: Case) -> None:
-        beat_id = case.beat.next_heartbeat()
-        assert case.answer(beat_id, 5) == [PROGRESSED]
-        assert case.answer(beat_id, 6, change(6)) == []
+        heartbeat_id = case.beat.next_heartbeat()
+        assert case.answer(heartbeat_id, 5) == [PROGRESSED]
+        assert case.answer(heartbeat_id, 6, change(6)) == []
         assert case.beat.applied == at(5)
 
     def test_an_answer_to_a_heartbeat_never_sent_is_dropped(self, case: Case) -> None:
@@ -85,7 +85,7 @@ class TestR1:
 
     def test_unanswered_heartbeats_are_bounded(self, case: Case) -> None:
         first = case.beat.next_heartbeat()
-        ids = [case.beat.next_heartbeat() for _ in range(BEATS_OUT_LIMIT)]
+        ids = [case.beat.next_heartbeat() for _ in range(UNANSWERED_HEARTBEATS_LIMIT)]
         assert case.answer(first, 5) == []
         assert case.answer(ids[0], 5) == [PROGRESSED]
 
@@ -117,17 +117,17 @@ class TestR4:
         assert case.beat.lease_left == LEASE
 
     def test_a_head_behind_later_events_does_not(self, case: Case) -> None:
-        beat_id = case.beat.next_heartbeat()
+        heartbeat_id = case.beat.next_heartbeat()
         case.clock.advance(1)
         case.beat.on_event(change(6, closes=()))
-        assert case.answer(beat_id, 5) == [PROGRESSED, SYNC_NOW]
+        assert case.answer(heartbeat_id, 5) == [PROGRESSED, SYNC_NOW]
         assert case.beat.applied == at(6)
         assert case.beat.lease_left == LEASE - 1
 
     def test_changes_that_are_known_by_then_are_passed_over(self, case: Case) -> None:
-        beat_id = case.beat.next_heartbeat()
+        heartbeat_id = case.beat.next_heartbeat()
         case.beat.on_event(change(6, closes=()))
-        assert case.answer(beat_id, 6, change(6)) == [PROGRESSED]
+        assert case.answer(heartbeat_id, 6, change(6)) == [PROGRESSED]
         assert case.beat.applied == at(6)
 
 
@@ -140,9 +140,9 @@ class TestR7:
         assert case.standing(5) is Freshness.NO_LEASE
 
     def test_an_answer_to_an_earlier_heartbeat_does_not_restore_it(self, case: Case) -> None:
-        beat_id = case.beat.next_heartbeat()
+        heartbeat_id = case.beat.next_heartbeat()
         case.clock.advance(LEASE + 1)
-        case.answer(beat_id, 5)
+        case.answer(heartbeat_id, 5)
         assert not case.beat.leased
         case.exchange(5)
         assert case.beat.leased

@@ -50,7 +50,7 @@ class Kept:
 class Sent:
     """A heartbeat in transit: its content, and when it was sent."""
 
-    beat_id: int
+    heartbeat_id: int
     at: float
     applied: Position
     booted: bool
@@ -116,7 +116,7 @@ class BeatMachine(RuleBasedStateMachine):
         self.trimmed = max(0, len(self.log) - 1)
 
     def _answer(self, sent: Sent) -> HeartbeatAnswer:
-        """Answer as beat.lua does."""
+        """Answer as heartbeat.lua does."""
         applied, held = sent.applied, self.log[self.trimmed :]
         resync = not sent.booted or applied.number > self.head.number
         if not resync and applied.number > 0:
@@ -125,7 +125,7 @@ class BeatMachine(RuleBasedStateMachine):
             resync = self.trimmed > 0
         after = [item.news for item in held if item.news.change.number > applied.number]
         changes = [] if resync else after[:CHANGES_PER_ANSWER]
-        return HeartbeatAnswer(sent.beat_id, self.head, 0, sent.beat_id, resync, changes)
+        return HeartbeatAnswer(sent.heartbeat_id, self.head, 0, sent.heartbeat_id, resync, changes)
 
     # What travels.
 
@@ -138,7 +138,7 @@ class BeatMachine(RuleBasedStateMachine):
         self.steps += 1
         applied, booted = self.beat.applied, self.beat.booted
         sent = Sent(self.beat.next_heartbeat(), self.clock.monotonic(), applied, booted)
-        self.sent_at_step[sent.beat_id] = self.steps
+        self.sent_at_step[sent.heartbeat_id] = self.steps
         self.out.append(sent)
 
     @precondition(lambda self: self.out)
@@ -188,7 +188,8 @@ class BeatMachine(RuleBasedStateMachine):
             gone = [
                 change
                 for change, (_, step) in self.known.items()
-                if change.number > answer.head.number and step < self.sent_at_step[sent.beat_id]
+                if change.number > answer.head.number
+                and step < self.sent_at_step[sent.heartbeat_id]
             ]
             for change in gone:
                 del self.known[change]

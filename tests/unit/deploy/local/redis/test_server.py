@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-ASK, INBOX, NEWS = "latchkey:ask:a", "latchkey:inbox:g", "latchkey:news"
+ASK, INBOX, EVENTS = "latchkey:ask:a", "latchkey:inbox:g", "latchkey:events"
 SEVEN = (7, 0)
 
 
@@ -112,7 +112,7 @@ class TestGatewayUser:
         await require_refused(gateway, command)
 
     @pytest.mark.parametrize(
-        "command", [f"PUBLISH {NEWS} x", f"PUBLISH {INBOX} x", f"SUBSCRIBE {ASK}"]
+        "command", [f"PUBLISH {EVENTS} x", f"PUBLISH {INBOX} x", f"SUBSCRIBE {ASK}"]
     )
     def test_it_cannot_answer_publish_events_or_read_requests(
         self, redis_server: RedisServer, command: str
@@ -160,8 +160,8 @@ class TestApprovalUser:
     async def test_it_answers_and_publishes_events(
         self, gateway: redis.asyncio.Redis, approval: redis.asyncio.Redis
     ) -> None:
-        assert await heard(gateway, [INBOX, NEWS], approval) == [b"\x00\xff"] * 2
-        assert await heard(approval, [NEWS], approval) == [b"\x00\xff"]
+        assert await heard(gateway, [INBOX, EVENTS], approval) == [b"\x00\xff"] * 2
+        assert await heard(approval, [EVENTS], approval) == [b"\x00\xff"]
 
     @pytest.mark.parametrize("command", [f"PUBLISH {ASK} x", f"SUBSCRIBE {INBOX}"])
     def test_it_cannot_ask_or_read_answers(self, redis_server: RedisServer, command: str) -> None:
