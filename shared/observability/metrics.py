@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge
@@ -45,24 +46,6 @@ class ReadCounter(Collector):
         for values, read in self._read.items():
             family.add_metric(values, read())
         yield family
-
-
-class Children:
-    """Caches a counter's children by label values.
-
-    The library takes longer to find a child than to increment it.
-    """
-
-    def __init__(self, counter: Counter) -> None:
-        self._counter = counter
-        self._found: dict[tuple[str, ...], Counter] = {}
-
-    def labels(self, *values: str) -> Counter:
-        """Return the child for these label values."""
-        child = self._found.get(values)
-        if child is None:
-            child = self._found[values] = self._counter.labels(*values)
-        return child
 
 
 class PlainHttpMetrics:
@@ -112,17 +95,11 @@ class BusCounts:
     """
 
     def __init__(self, counter: Counter) -> None:
-        self._counter = counter
-        self._found: dict[tuple[str, ...], Counter] = {}
+        self._event = cache(counter.labels)
 
     def __call__(self, name: str, amount: int = 1, **labels: str) -> None:
         """Increment a counter."""
-        key = (name, *labels.values())
-        child = self._found.get(key)
-        if child is None:
-            event = "-".join(key).removeprefix("bus_")
-            child = self._found[key] = self._counter.labels(event)
-        child.inc(amount)
+        self._event("-".join((name, *labels.values())).removeprefix("bus_")).inc(amount)
 
     def rejected(self, why: Rejected) -> None:
         """Count a rejected message."""

@@ -6,7 +6,7 @@ The ordinary request is decided and answered in the callback of that read.
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -30,8 +30,6 @@ from shared.rpc.messages import Admitted, Denied, LockedOut, NeedsPairing, encod
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-
-    from prometheus_client import Counter
 
     from services.approval.domain.lockout import FailureCounts
     from services.approval.domain.pairing import IdFactory
@@ -78,8 +76,7 @@ class Admissions:
         self._draws = draws
         self._ttl_ms = limits.ttl_ms
         self._commits = AdmissionCommits(store, ledger, keys, limits)
-        self._questions = metrics.questions
-        self._counters: dict[str, Counter] = {}
+        self._counter = cache(metrics.questions.labels)  # finding one takes longer than counting
         self._log = structlog.get_logger("approval").bind()  # unbound, it is set up for each line
 
     def handle_batch(self, questions: Sequence[AuthorizeDevice]) -> asyncio.Future[Replies]:
@@ -119,7 +116,7 @@ class Admissions:
         try:
             for question, held, address in zip(questions, found.records, addresses, strict=True):
                 if 0 < question.not_after_ms < now_ms:
-                    self._count("late")
+                    self._counter("late").inc()
                     replies.append(None)
                 elif held.unreadable:
                     self._note_unreadable(question)
@@ -198,7 +195,7 @@ class Admissions:
     def _encode(self, question: AuthorizeDevice, answer: Answer) -> bytes:
         """Log and count the decision, under the connection id that the gateway logs; encode it."""
         decision = _decision_name(answer)
-        self._count(decision)
+        self._counter(decision).inc()
         more = {"request_id": answer.request_id} if isinstance(answer, NeedsPairing) else {}
         self._log.info(
             log_events.QUESTION.name,
@@ -216,13 +213,6 @@ class Admissions:
                 device=question.device_id,
             )
         return encode(answer)
-
-    def _count(self, decision: str) -> None:
-        """Count a decision; finding a counter by its label takes longer than incrementing it."""
-        counter = self._counters.get(decision)
-        if counter is None:
-            counter = self._counters[decision] = self._questions.labels(decision)
-        counter.inc()
 
     def _weigh_secrets(
         self,
@@ -344,7 +334,7 @@ class Admissions:
 
     def _warn(self, question: AuthorizeDevice, missing: StoreUnavailable) -> None:
         if isinstance(missing, TooLate):
-            self._count("late")
+            self._counter("late").inc()
             return
         self._log.warning(
             log_events.STORE_UNAVAILABLE.name, connection=question.call_id, error=str(missing)
@@ -352,7 +342,7 @@ class Admissions:
 
     def _note_unreadable(self, question: AuthorizeDevice) -> None:
         """Record a request left unanswered because of an unreadable record."""
-        self._count("unreadable")
+        self._counter("unreadable").inc()
         self._log.error(
             log_events.UNREADABLE.name,
             key=device_key(question.device_id),

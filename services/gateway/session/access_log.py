@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -12,8 +13,6 @@ from shared.protocol.closing import CloseCode
 from shared.protocol.refusals import Refusal
 
 if TYPE_CHECKING:
-    from prometheus_client import Counter
-
     from services.gateway.handshake.handshake import Handshake
     from services.gateway.handshake.outcome import RequestInfo
     from services.gateway.metrics import Metrics
@@ -50,7 +49,7 @@ class AccessLogger:
         self._refusals = refusals
         self._clock = clock
         self._approval_public_url = approval_public_url
-        self._counters: dict[str, Counter] = {}
+        self._counter = cache(metrics.handshakes.labels)  # finding one takes longer than counting
         self._log = structlog.get_logger("gateway").bind()  # bound once, not for each line
 
     def log(
@@ -99,10 +98,7 @@ class AccessLogger:
                 code, reason = closed_with
                 outcome = _OUTCOME_OF_CLOSE.get(code, "gone")
                 line |= {"code": int(code), "reason": reason}
-        counter = self._counters.get(outcome)
-        if counter is None:
-            counter = self._counters[outcome] = self._metrics.handshakes.labels(outcome)
-        counter.inc()
+        self._counter(outcome).inc()
         self._metrics.handshake_seconds.observe(seconds)
         self._log.info(log_events.CONNECTION.name, outcome=outcome, **line)
 
