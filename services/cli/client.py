@@ -6,6 +6,7 @@ Redirects are not followed, so the admin token never reaches another server.
 from __future__ import annotations
 
 import ssl
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -28,7 +29,7 @@ from services.cli.invocation import typed
 from shared.addresses.typed import is_this_machine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from services.approval.api.parameters import RestorePart
     from services.approval.schemas.lockouts import LockoutObject
@@ -41,6 +42,9 @@ URL_NEEDED: Final = (
     "query or fragment"
 )
 _EVENTS: Final = "text/event-stream"
+_STREAM_TIMEOUT: Final = aiohttp.ClientTimeout(
+    total=None, sock_connect=CALL_SECONDS, sock_read=60.0
+)
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -174,20 +178,9 @@ class ApprovalClient:
 
     async def backup(self) -> AsyncIterator[bytes]:
         """Stream a backup."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CALL_SECONDS, sock_read=60.0)
-        try:
-            async with self._session.get(
-                f"{self.url}/v1/backup",
-                headers=self._authority(),
-                timeout=timeout,
-                allow_redirects=False,
-            ) as response:
-                if response.status != OK or response.content_type != BACKUP_TYPE:
-                    raise self._refused(response.status, response, await response.read())
-                async for chunk in response.content.iter_any():
-                    yield chunk
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            raise self._unreachable(error) from error
+        async with self._stream("/v1/backup", BACKUP_TYPE) as content:
+            async for chunk in content.iter_any():
+                yield chunk
 
     async def restore(self, part: RestorePart) -> RestoreProgress:
         """Restore one part of a backup."""
@@ -195,42 +188,44 @@ class ApprovalClient:
 
     async def ready(self) -> Ready:
         """Return `/readyz`, which requires no token."""
-        try:
+        with self._reaching():
             async with self._session.get(f"{self.url}/readyz", allow_redirects=False) as response:
-                return msgspec.json.decode(await response.read(), type=Ready)
-        except msgspec.MsgspecError:
-            raise self._not_approval() from None
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            raise self._unreachable(error) from error
+                text = await response.read()
+        return self._decoded(text, Ready)
 
     async def events(self, after: int | None) -> AsyncIterator[tuple[int, str, bytes]]:
         """Yield events as (id, name, JSON) until the stream ends; the first has no name."""
         query = {} if after is None else {"after": str(after)}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CALL_SECONDS, sock_read=60.0)
-        try:
+        async with self._stream("/v1/events", _EVENTS, query) as content:
+            number, name, data = 0, "", b""
+            async for line in content:
+                field, _, value = line.rstrip(b"\r\n").partition(b": ")
+                if field == b"id":
+                    number = int(value)
+                elif field == b"event":
+                    name = value.decode()
+                elif field == b"data":
+                    data = value
+                elif not field and number:
+                    yield number, name, data
+                    number, name, data = 0, "", b""
+
+    @asynccontextmanager
+    async def _stream(
+        self, path: str, media_type: str, query: Mapping[str, str] | None = None
+    ) -> AsyncIterator[aiohttp.StreamReader]:
+        """Open a response that may last, and whose body is read as it comes."""
+        with self._reaching():
             async with self._session.get(
-                f"{self.url}/v1/events",
+                self.url + path,
                 params=query,
                 headers=self._authority(),
-                timeout=timeout,
+                timeout=_STREAM_TIMEOUT,
                 allow_redirects=False,
             ) as response:
-                if response.status != OK or response.content_type != _EVENTS:
+                if response.status != OK or response.content_type != media_type:
                     raise self._refused(response.status, response, await response.read())
-                number, name, data = 0, "", b""
-                async for line in response.content:
-                    field, _, value = line.rstrip(b"\r\n").partition(b": ")
-                    if field == b"id":
-                        number = int(value)
-                    elif field == b"event":
-                        name = value.decode()
-                    elif field == b"data":
-                        data = value
-                    elif not field and number:
-                        yield number, name, data
-                        number, name, data = 0, "", b""
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            raise self._unreachable(error) from error
+                yield response.content
 
     async def _call(
         self,
@@ -241,7 +236,7 @@ class ApprovalClient:
         *,
         query: Mapping[str, str] | None = None,
     ) -> T:
-        try:
+        with self._reaching():
             async with self._session.request(
                 method,
                 self.url + path,
@@ -251,12 +246,13 @@ class ApprovalClient:
                 allow_redirects=False,
             ) as response:
                 text = await response.read()
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            raise self._unreachable(error) from error
         if response.status != OK:
             raise self._refused(response.status, response, text)
+        return self._decoded(text, result)
+
+    def _decoded(self, text: bytes, kind: type[T]) -> T:
         try:
-            return msgspec.json.decode(text, type=result)
+            return msgspec.json.decode(text, type=kind)
         except msgspec.MsgspecError:
             raise self._not_approval() from None
 
@@ -294,13 +290,17 @@ class ApprovalClient:
             "Set APPROVAL_URL to the approval service's address.",
         )
 
-    def _unreachable(self, error: Exception) -> Unreachable:
-        reason = _reason(error)
-        return Unreachable(
-            "unreachable",
-            f"approval does not answer at {self.url}: {reason}",
-            *(unreachable_advice(self._config)),
-        )
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Turn errors of the network and of HTTP into Unreachable."""
+        try:
+            yield
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise Unreachable(
+                "unreachable",
+                f"approval does not answer at {self.url}: {_reason(error)}",
+                *(unreachable_advice(self._config)),
+            ) from error
 
 
 def _is_address(url: str) -> bool:

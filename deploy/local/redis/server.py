@@ -8,11 +8,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 from deploy.local.errors import RedisTooOld
 from deploy.local.places import REDIS_6_USERS, REDIS_CONF, REDIS_USERS
 from deploy.local.ports import HOST
 from deploy.local.programs.supervisor import Program
-from deploy.local.redis.call import RedisCallError, call_redis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +28,7 @@ APPROVAL_PASSWORD: Final = "REDIS_APPROVAL_PASSWORD"  # noqa: S105  the name of 
 PASSWORDS: Final = (GATEWAY_PASSWORD, APPROVAL_PASSWORD)
 OWNER_ONLY: Final = 0o600
 _SEVEN: Final = (7, 0)
+_ONCE: Final = Retry(NoBackoff(), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +83,12 @@ class LocalRedis:
     def trouble(self) -> str:
         """Return why Redis does not answer approval's user, or an empty string."""
         try:
-            call_redis(self.port, "approval", self.passwords[APPROVAL_PASSWORD], "PING")
-        except RedisCallError as error:
+            with Redis.from_url(
+                self.approval_url, retry=_ONCE, driver_info=None, protocol=2
+            ) as client:
+                client.ping()
+        except RedisError as error:
             return str(error)
-        except OSError as error:
-            return error.strerror or type(error).__name__
         return ""
 
     def _require_new_enough(self) -> None:

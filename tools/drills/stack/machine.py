@@ -9,8 +9,8 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from deploy.local.redis.call import RedisCallError
 from tools.drills.judging.observed import Mark
+from tools.support.processes.redis_call import RedisCallError
 
 if TYPE_CHECKING:
     from tools.drills.load.context import LoadContext

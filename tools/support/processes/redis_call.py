@@ -1,4 +1,4 @@
-"""Minimal Redis client for one command, to check a server without a client library."""
+"""Minimal Redis client for one command, whose reply is the line that Redis sends."""
 
 from __future__ import annotations
 
