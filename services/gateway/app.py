@@ -87,7 +87,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     connections = Hub(
         clock,
         presence,
-        leased=lambda: replica.leased,
+        leased=replica.is_leased,
         limit=settings.connection_limit,
         preauth_limit_per_address=settings.preauth_limit_per_address,
     )

@@ -36,9 +36,7 @@ class UpwardPasser(_FramePasser):
 
     __slots__ = ()
 
-    def is_to_be_read(self, payload: bytes | bytearray, start: int) -> bool:
-        """Return whether a text may name a method that is served here."""
-        return may_name_ours(payload, start)
+    is_to_be_read = staticmethod(may_name_ours)
 
     def on_frames(self, frames: bytes | bytearray, count: int, payload_bytes: int) -> None:
         """Pass on frames, unless the client is not served any more."""
@@ -58,9 +56,7 @@ class DownwardPasser(_FramePasser):
 
     __slots__ = ()
 
-    def is_to_be_read(self, payload: bytes | bytearray, start: int) -> bool:
-        """Return whether a text is an event that is rewritten."""
-        return is_pair_event(payload, start)
+    is_to_be_read = staticmethod(is_pair_event)
 
     def on_frames(self, frames: bytes | bytearray, count: int, payload_bytes: int) -> None:
         """Pass on frames, unless the client is not served any more."""

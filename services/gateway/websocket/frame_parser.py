@@ -128,9 +128,13 @@ class FrameParser:
         try:
             self._parse(data)
         except Exception as error:  # noqa: BLE001 (any error ends this connection only)
-            self._ended = True
-            self._header, self._payload, self._message = b"", None, None
-            self._on_broken(error)
+            self._break(error)
+
+    def _break(self, error: Exception) -> None:
+        """Forget everything and report an error."""
+        self._ended = True
+        self._header, self._payload, self._message = b"", None, None
+        self._on_broken(error)
 
     def _parse(self, data: bytes) -> None:
         start = 0

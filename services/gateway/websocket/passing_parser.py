@@ -28,9 +28,9 @@ _MEDIUM: Final = 126
 _MEDIUM_BYTES: Final = 2
 _LONG: Final = 127
 _LONG_BYTES: Final = 8
-_medium_length: Final = Struct("!H").unpack_from
 _long_length: Final = Struct("!Q").unpack_from
 _MEDIUM_MAX_BYTES: Final = 0xFFFF
+_BEYOND_LIMITS: Final = 2**64
 
 
 class Passer(Protocol):
@@ -80,6 +80,32 @@ class PassingParser(FrameParser):
         """How many bytes of the current frame have not arrived."""
         return self._partial_missing if self._partial is not None else super().missing_bytes
 
+    def feed(self, data: bytes) -> None:
+        """Parse a chunk of bytes; most chunks are whole text frames, with nothing before them."""
+        passer = self._passer
+        if (
+            passer is None
+            or self._partial is not None
+            or self._payload is not None
+            or self._message is not None
+            or self._header
+            or self._ended
+        ):
+            super().feed(data)
+            return
+        end = len(data)
+        try:
+            start = self._pass(passer, data, 0, end)
+        except Exception as error:  # noqa: BLE001 (any error ends this connection only)
+            self._break(error)
+        else:
+            if start < end:
+                super().feed(data[start:])
+
+    def _break(self, error: Exception) -> None:
+        self._partial = None
+        super()._break(error)
+
     def _parse(self, data: bytes) -> None:
         start = 0
         if self._partial is not None:
@@ -102,24 +128,20 @@ class PassingParser(FrameParser):
 
         A header that is incomplete or invalid is left to `_take`.
         """
-        masked, key_bytes = (_MASKED, _KEY_BYTES) if self._from_client else (0, 0)
+        from_client = self._from_client
+        masked, key_bytes = (_MASKED, _KEY_BYTES) if from_client else (0, 0)
         at, count, payload_bytes = start, 0, 0
         while end - at >= _HEADER_BYTES and data[at] == _WHOLE_TEXT:
             length = data[at + 1] ^ masked
             body = at + _HEADER_BYTES + key_bytes
-            if length >= _MEDIUM:
-                if length > _LONG:
+            if length == _MEDIUM:
+                body += _MEDIUM_BYTES
+                length = data[at + 2] << 8 | data[at + 3] if body <= end else 0
+                if length <= _SHORT_MAX_BYTES:
                     break
-                body += _MEDIUM_BYTES if length == _MEDIUM else _LONG_BYTES
-                if body > end:
-                    break
-                length, shorter = (
-                    (_medium_length(data, at + _HEADER_BYTES)[0], _SHORT_MAX_BYTES)
-                    if length == _MEDIUM
-                    else (_long_length(data, at + _HEADER_BYTES)[0], _MEDIUM_MAX_BYTES)
-                )
-                if length <= shorter:
-                    break
+            elif length > _MEDIUM:
+                body += _LONG_BYTES
+                length = _long(length, data, at, end)
             if length > self._limit_bytes or body > end:
                 break
             stop = body + length
@@ -127,7 +149,12 @@ class PassingParser(FrameParser):
                 self._partial, self._body = bytearray(data[at:]), body - at
                 self._partial_missing = stop - end
                 break
-            if passer.is_to_be_read(*self._readable(data, at, body, stop)):
+            text: Bytes = data
+            text_start = body
+            if from_client:
+                text, text_start = bytearray(data[at:stop]), body - at
+                websocket_mask(_key_from_start(data, at, body), text)
+            if passer.is_to_be_read(text, text_start):
                 break
             at = stop
             count += 1
@@ -135,14 +162,6 @@ class PassingParser(FrameParser):
         if count:
             passer.on_frames(data[start:at], count, payload_bytes)
         return at if self._partial is None else end
-
-    def _readable(self, data: bytes, at: int, body: int, stop: int) -> tuple[Bytes, int]:
-        """Return a buffer with the payload of the frame at `at`, unmasked, and its start there."""
-        if not self._from_client:
-            return data, body
-        frame = bytearray(data[at:stop])
-        websocket_mask(_key_from_start(data, at, body), frame)
-        return frame, body - at
 
     def _extend(self, partial: bytearray, data: bytes) -> int:
         """Extend an incomplete frame; return how many bytes of `data` it consumed."""
@@ -167,12 +186,19 @@ class PassingParser(FrameParser):
         return missing
 
 
+def _long(kind: int, data: bytes, at: int, end: int) -> int:
+    """Return the 64-bit length of the frame at `at`, or more than any limit if there is none."""
+    start = at + _HEADER_BYTES
+    if kind != _LONG or start + _LONG_BYTES > end:
+        return _BEYOND_LIMITS
+    length: int = _long_length(data, start)[0]
+    return length if length > _MEDIUM_MAX_BYTES else _BEYOND_LIMITS
+
+
 def _key_from_start(data: Bytes, start: int, body: int) -> bytes:
     """Return the key of a client's frame, turned so that it fits a buffer from `start` on.
 
     To unmask a whole frame in place saves a copy of its payload; its header becomes meaningless.
     """
-    if (body - start) % _KEY_BYTES == 0:
-        return bytes(data[body - _KEY_BYTES : body])
-    middle = body - _KEY_BYTES // 2
-    return bytes(data[middle:body] + data[body - _KEY_BYTES : middle])
+    key = bytes(data[body - _KEY_BYTES : body])
+    return key if (body - start) % _KEY_BYTES == 0 else key[2:] + key[:2]
