@@ -235,6 +235,21 @@ class TestFrames:
         assert session.frames == []
         await client.close()
 
+    async def test_frames_sent_at_once_arrive_in_order_without_those_that_are_served_here(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
+    ) -> None:
+        _device, client, session = await joined(stack, operator, upstream, "operator.admin")
+        sizes = [10, 0, 200, 100_000, 3, 70_000, 300]
+        call = '{"type":"req","id":"%s","method":"%s","params":{"text":"%s"}}'
+        sent = [call % (n, "chat.send", "a" * size) for n, size in enumerate(sizes)]
+        ours = call % ("ours", "device.pair.list", "")
+        for text in [*sent[:4], ours, *sent[4:]]:
+            await client.send_text(text)
+        ids = {(await client.next_stray()).id for _ in range(len(sizes) + 1)}
+        assert ids == {"ours", *map(str, range(len(sizes)))}
+        assert session.frames == sent
+        await client.close()
+
     async def test_an_unreadable_frame_that_may_name_a_device_method_is_refused(
         self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
