@@ -95,13 +95,14 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     counts = BusCounts(metrics.bus)
     client, lease, reads, renewal = _clients(common.redis_url, clock)
 
-    def on_message(channel: str, message: Opened) -> None:
-        if channel == EVENTS:
-            if message.sender == boot_id:
-                liveness.on_own_event()
-            if _is_change(message.body):
-                events.wake()
-        elif liveness.fresh:
+    def on_event(message: Opened) -> None:
+        if message.sender == boot_id:
+            liveness.on_own_event()
+        if _is_change(message.body):
+            events.wake()
+
+    def on_questions(message: Opened) -> None:
+        if liveness.fresh:
             responder.deliver(message)
 
     store = Store(client, clock, reads.mget, lease)
@@ -109,8 +110,6 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     bus = RedisBus(
         common.redis_url,
         envelope,
-        (ask_channel(boot_id), EVENTS),
-        on_message=on_message,
         on_subscribed=lambda: None,
         on_rejected=counts.rejected,
         clock=clock,
@@ -119,6 +118,8 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         renewal=renewal,
     )
 
+    bus.subscribe(EVENTS, on_event)
+    bus.subscribe(ask_channel(boot_id), on_questions)
     tell = _publisher(bus, envelope, metrics)
     store.addresses.tell = tell
     ledger = TransactionLog(store, tell)

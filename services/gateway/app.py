@@ -11,8 +11,8 @@ from aiohttp import web
 
 from services.gateway import log_events
 from services.gateway.approval.client import BusApprovalClient
+from services.gateway.approval.event_handler import EventHandler
 from services.gateway.approval.heartbeat import Heartbeat
-from services.gateway.approval.inbox import Inbox
 from services.gateway.connections.hub import Hub
 from services.gateway.connections.sweeper import Sweeper
 from services.gateway.dashboard.handler import Dashboard
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 
     from services.gateway.http.routes import View
     from services.gateway.settings import Settings
-    from shared.bus.envelope import Opened
     from shared.clock import Clock
     from shared.server.socket_limiter import SocketLimiter
 
@@ -94,9 +93,6 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
 
     counts = BusCounts(metrics.bus)
 
-    def on_message(channel: str, message: Opened) -> None:
-        inbox.on_message(channel, message)
-
     def on_subscribed() -> None:
         heartbeat.sync_now()
 
@@ -105,8 +101,6 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     bus = RedisBus(
         common.redis_url,
         envelope,
-        (inbox_channel(boot_id), EVENTS),
-        on_message=on_message,
         on_subscribed=on_subscribed,
         on_rejected=counts.rejected,
         clock=clock,
@@ -131,13 +125,14 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         on_presence=lambda version: presence_feed.on_version(version),  # noqa: PLW0108 (made below)
         relay=relay,
     )
-    inbox = Inbox(
-        requester=requester,
+    events = EventHandler(
         responders=responders,
         heartbeat=heartbeat,
         metrics=metrics,
         learn=None if relay is None else relay.learn,
     )
+    bus.subscribe(inbox_channel(boot_id), requester.deliver)
+    bus.subscribe(EVENTS, events.on_message)
     approvals = BusApprovalClient(requester, replica, heartbeat, clock)
     forwarder = Forwarder(approvals, connections, metrics)
     presence_feed = PresenceFeed(boot_id, approvals, connections, clock)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from functools import partial
+from typing import Final, Protocol
 
 Publish = Callable[[str, bytes], Awaitable[int]]
 """Publish sealed data on a channel; returns the number of subscribers.
@@ -19,6 +20,20 @@ class Count(Protocol):
         """Add `amount` to counter `name`."""
         ...
 
+    def adder(self, name: str) -> Callable[[int], object]:
+        """Return what adds to a counter without labels, for counts of every message."""
+        ...
 
-def uncounted(name: str, amount: int = 1, **labels: str) -> None:
-    """Ignore the count."""
+
+class Uncounted:
+    """Ignores the counts."""
+
+    def __call__(self, name: str, amount: int = 1, **labels: str) -> None:
+        """Ignore a count."""
+
+    def adder(self, name: str) -> Callable[[int], object]:
+        """Return what ignores an amount."""
+        return partial(self, name)
+
+
+uncounted: Final = Uncounted()

@@ -21,6 +21,7 @@ from shared.redis.lost import is_lost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from collections.abc import Set as AbstractSet
 
     from shared.bus.monitor import ConnectionMonitor
     from shared.redis.connection import Call, Connection
@@ -65,7 +66,7 @@ class Publisher:
         monitor: ConnectionMonitor,
         *,
         subscription: ConnectionMonitor,
-        own_channels: frozenset[str],
+        own_channels: AbstractSet[str],
         on_unheard: Callable[[], None],
     ) -> None:
         self._connect = connect

@@ -77,7 +77,7 @@ def _make_pool(
 
 
 class RedisBus:
-    """Publishes sealed messages and delivers those received on a fixed set of channels.
+    """Publishes sealed messages, and delivers those of the channels that are subscribed.
 
     Redis may be unavailable at the start or later: nothing here fails because of it.
     `on_subscribed` is called each time all channels are confirmed: messages published before may be
@@ -88,9 +88,7 @@ class RedisBus:
         self,
         url: str,
         envelope: Envelope,
-        channels: tuple[str, ...],
         *,
-        on_message: Callable[[str, Opened], None],
         on_subscribed: Callable[[], None],
         on_rejected: Callable[[Rejected], None],
         clock: Clock,
@@ -110,12 +108,12 @@ class RedisBus:
             socket_timeout=None,
         )
         self._envelope = envelope
-        self._names = {channel.encode(): channel for channel in channels}
-        self._on_message = on_message
+        self._handlers: dict[str, Callable[[Opened], None]] = {}
         self._on_subscribed = on_subscribed
         self._on_rejected = on_rejected
         self._log = log or structlog.get_logger(__name__)
         self._count = count
+        self._count_read = count.adder(counters.MESSAGES_READ)
         self._silence_seconds = silence_seconds
         self._subscription = ConnectionMonitor("subscription", clock, self._log, count)
         self._subscription.trouble = "not subscribed yet"
@@ -124,7 +122,7 @@ class RedisBus:
             partial(make_connection, self._pool),
             self._publishing,
             subscription=self._subscription,
-            own_channels=frozenset(channels),
+            own_channels=self._handlers.keys(),
             on_unheard=self._renew_unheard,
         )
         self.publish: Final = self._publisher.publish
@@ -132,6 +130,10 @@ class RedisBus:
         self._listening: Connection | None = None
         self._renew_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
+
+    def subscribe(self, channel: str, handler: Callable[[Opened], None]) -> None:
+        """Deliver the messages of a channel to `handler`; to be called before `start`."""
+        self._handlers[channel] = handler
 
     async def start(self) -> None:
         """Start connecting and return immediately; `on_subscribed` is called when done."""
@@ -187,7 +189,8 @@ class RedisBus:
     async def _listen(self) -> NoReturn:
         """Deliver one connection's messages until it fails."""
         now = asyncio.get_running_loop().time
-        unconfirmed = set(self._names)
+        handlers = {channel.encode(): (channel, run) for channel, run in self._handlers.items()}
+        unconfirmed = set(handlers)
         heard_at = now()
 
         def take(reply: list[bytes]) -> None:
@@ -195,7 +198,7 @@ class RedisBus:
             heard_at = now()
             kind, channel, data = reply
             if kind == b"message":
-                self._take(self._names[channel], data)
+                self._take(*handlers[channel], data)
             elif unconfirmed:
                 unconfirmed.discard(channel)
                 if not unconfirmed:
@@ -203,7 +206,7 @@ class RedisBus:
 
         connection = self._listening = await make_connection(self._pool, take)
         try:
-            connection.send(pack("SUBSCRIBE", *self._names))
+            connection.send(pack("SUBSCRIBE", *handlers))
             while connection.error is None:
                 left = heard_at + self._silence_seconds - now()
                 if left <= 0:
@@ -220,7 +223,7 @@ class RedisBus:
         except Exception:  # noqa: BLE001  logged; the subscription is as good as before
             self._log.exception("bus_subscribed_failed")
 
-    def _take(self, channel: str, data: bytes) -> None:
+    def _take(self, channel: str, handler: Callable[[Opened], None], data: bytes) -> None:
         if self._subscription.silent:
             self._subscription.works()
         sender = ""
@@ -231,8 +234,8 @@ class RedisBus:
                 self._on_rejected(rejected)
                 return
             sender = opened.sender
-            self._count(counters.MESSAGES_READ)
-            self._on_message(channel, opened)
+            self._count_read(1)
+            handler(opened)
         except Exception:  # noqa: BLE001  logged; one message must not end the reader
             self._count(counters.MESSAGES_FAILED)
             self._log.exception("bus_message_failed", channel=channel, sender=sender)

@@ -101,6 +101,10 @@ class BusCounts:
         """Increment a counter."""
         self._event("-".join((name, *labels.values())).removeprefix("bus_")).inc(amount)
 
+    def adder(self, name: str) -> Callable[[float], None]:
+        """Return what adds to a counter without labels, for counts of every message."""
+        return self._event(name.removeprefix("bus_")).inc
+
     def rejected(self, why: Rejected) -> None:
         """Count a rejected message."""
         self("rejected", 1, why=why.why)

@@ -146,6 +146,7 @@ class Requester:
         self._clock = clock
         self._loop = loop
         self._count = count
+        self._count_sent = count.adder(counters.QUESTIONS_SENT)
         self._try_seconds = try_seconds
         self._deadline_seconds = deadline_seconds
         self._limit = in_flight_limit
@@ -284,17 +285,23 @@ class Requester:
     def _start(self, questions: list[OpenQuestion], deadline: float) -> None:
         """Ask the next responder in time; without one, `retry` decides."""
         batch = self._batch(questions, deadline)
-        in_time = self._clock.monotonic() < deadline
-        responder = self._responders.choose() if in_time else None
-        if responder is None:
-            self._tries.advance(batch)
+        if self._clock.monotonic() < deadline:
+            self._send(batch)
         else:
-            self._send(batch, responder)
+            self._tries.advance(batch)
 
-    def _send(self, batch: Batch, responder: str) -> None:
-        """Publish the open questions of a batch to a responder, and start the timer of this try."""
+    def _send(self, batch: Batch, responder: str | None = None) -> None:
+        """Publish the open questions of a batch to a responder, and start the timer of this try.
+
+        Without a responder: to the next one.
+        """
         first = batch.attempt == 0
         questions = batch.questions if first else batch.open_questions()
+        body = encode(Questions([Item(question.id, question.body) for question in questions]))
+        responder = responder or self._responders.choose()
+        if responder is None:
+            self._tries.advance(batch)
+            return
         loop = self._loop or asyncio.get_running_loop()
         batch.responder = responder
         batch.excluded.add(responder)
@@ -302,9 +309,8 @@ class Requester:
             batch.asked.append(responder)
         seconds = min(self._try_seconds, batch.deadline - self._clock.monotonic())
         batch.timer = loop.call_later(seconds, self._tries.timed_out, batch)
-        body = encode(Questions([Item(question.id, question.body) for question in questions]))
         channel = ask_channel(responder)
-        self._count(counters.QUESTIONS_SENT, len(questions))
+        self._count_sent(len(questions))
         try:
             publishing = self._publish(channel, self._envelope.seal(channel, body))
         except Unavailable:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -64,6 +65,19 @@ async def want_pairing(_question: AuthorizeDevice) -> Answer:
     return NeedsPairing(HEAD, "not-paired", REQUEST_ID)
 
 
+class Counts(dict[str, int]):
+    """The counters of the bus, by name and labels joined with `-`."""
+
+    def __call__(self, name: str, amount: int = 1, **labels: str) -> None:
+        """Add to a counter."""
+        key = "-".join([name, *labels.values()])
+        self[key] = self.get(key, 0) + amount
+
+    def adder(self, name: str) -> Callable[[int], object]:
+        """Return what adds to a counter without labels."""
+        return partial(self, name)
+
+
 class _Peer:
     """Common parts: a boot id, an envelope and a bus; `rejected` lists rejected messages."""
 
@@ -77,12 +91,12 @@ class _Peer:
         self.bus = RedisBus(
             redis_url,
             self.envelope,
-            (own, EVENTS),
-            on_message=self._on_message,
             on_subscribed=self._subscribed.set,
             on_rejected=self.rejected.append,
             clock=SystemClock(),
         )
+        for channel in (own, EVENTS):
+            self.bus.subscribe(channel, partial(self._on_message, channel))
 
     def _on_message(self, channel: str, message: Opened) -> None:
         raise NotImplementedError
@@ -222,10 +236,10 @@ class FakeGateway(_Peer):
         boot_id = boot_id or new_boot_id()
         super().__init__(redis_url, bus_secret, boot_id, version, inbox_channel(boot_id))
         self.events: list[Event] = []
-        self.counts: dict[str, int] = {}
+        self.counts = Counts()
         self.responders = ResponderPool(SystemClock())
         self.requester = Requester(
-            self.bus.publish, self.envelope, self.responders, SystemClock(), count=self._count
+            self.bus.publish, self.envelope, self.responders, SystemClock(), count=self.counts
         )
 
     async def ask(self, question: AuthorizeDevice) -> Any:
@@ -239,10 +253,6 @@ class FakeGateway(_Peer):
     async def __aexit__(self, *_: object) -> None:
         self.requester.stop()
         await self.bus.stop()
-
-    def _count(self, name: str, amount: int = 1, **labels: str) -> None:
-        key = "-".join([name, *labels.values()])
-        self.counts[key] = self.counts.get(key, 0) + amount
 
     def _on_message(self, channel: str, message: Opened) -> None:
         if channel != EVENTS:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +18,7 @@ from shared.rpc.codec import encode
 from shared.rpc.requester import Requester
 from shared.rpc.responder import Question, Reply, Responder
 from shared.rpc.responder_pool import ResponderPool
+from tests.unit.rpc.fake_bus import Counts
 from tools.support.waiting import WAIT_SECONDS, until
 
 if TYPE_CHECKING:
@@ -50,18 +51,19 @@ class Member:
         self.messages: list[tuple[str, bytes]] = []
         self.rejected: list[str] = []
         self.subscribed = 0
-        self.counts: Counter[tuple[str, ...]] = Counter()
+        self.count = Counts()
+        self.counts = self.count.of
         self.bus = RedisBus(
             url,
             self.envelope,
-            (self.channel, EVENTS),
-            on_message=self.on_message,
             on_subscribed=self.on_subscribed,
             on_rejected=self.on_rejected,
             clock=SystemClock(),
             count=self.count,
             silence_seconds=silence_seconds,
         )
+        for channel in (self.channel, EVENTS):
+            self.bus.subscribe(channel, partial(self.on_message, channel))
 
     @property
     def ok(self) -> bool:
@@ -75,9 +77,6 @@ class Member:
 
     def on_rejected(self, rejected: Rejected) -> None:
         self.rejected.append(rejected.why)
-
-    def count(self, name: str, amount: int = 1, **labels: str) -> None:
-        self.counts[name, *labels.values()] += amount
 
     def bodies(self, channel: str | None = None) -> list[bytes]:
         return [body for where, body in self.messages if where == (channel or self.channel)]

@@ -59,10 +59,10 @@ class ApprovalProcess:
             self.lines[0],
             self.lines[1],
             self._envelope,
-            (ask_channel(boot_id), EVENTS),
-            on_message=self._on_message,
             on_subscribed=lambda: world.story.tell(name, "is subscribed"),
         )
+        self.bus.subscribe(EVENTS, self._on_event)
+        self.bus.subscribe(ask_channel(boot_id), self._on_questions)
         self.store = Store(cast("Any", RedisClient(process, self.lines[2])), process.clock)
         ledger = TransactionLog(self.store, self._tell)
         draws = IdFactory(request_id=self._draw, token_id=self._draw, token_generation=self._draw)
@@ -124,11 +124,12 @@ class ApprovalProcess:
         self._drawn += 1
         return f"{self.process.boot_id}/{self._drawn}"
 
-    def _on_message(self, channel: str, message: Opened) -> None:
-        if channel == EVENTS:
-            if message.sender == self.process.boot_id:
-                self.announcer.on_own_event()
-        elif self.announcer.fresh:
+    def _on_event(self, message: Opened) -> None:
+        if message.sender == self.process.boot_id:
+            self.announcer.on_own_event()
+
+    def _on_questions(self, message: Opened) -> None:
+        if self.announcer.fresh:
             self._responder.deliver(message)
         else:
             self.process.count("R3")

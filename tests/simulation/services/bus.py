@@ -14,7 +14,7 @@ from shared.bus.redis_bus import SILENCE_SECONDS
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from shared.bus.envelope import Envelope, Opened
     from tests.simulation.engine.network import Line
@@ -33,23 +33,24 @@ class SimulatedBus:
         publisher: Line,
         subscription: Line,
         envelope: Envelope,
-        channels: Sequence[str],
         *,
-        on_message: Callable[[str, Opened], None],
         on_subscribed: Callable[[], None],
     ) -> None:
         self._process = process
         self.publisher = publisher
         self.subscription = subscription
         self._envelope = envelope
-        self._channels = channels
-        self._on_message = on_message
+        self._handlers: dict[str, Callable[[Opened], None]] = {}
         self._on_subscribed = on_subscribed
         self._number = 0
         self._seat: tuple[Server, object] | None = None
         self._heard_at = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self.trouble = "not subscribed yet"
+
+    def subscribe(self, channel: str, handler: Callable[[Opened], None]) -> None:
+        """Deliver the messages of a channel to `handler`; to be called before `start`."""
+        self._handlers[channel] = handler
 
     def start(self) -> None:
         """Subscribe; must be called within the process."""
@@ -116,7 +117,7 @@ class SimulatedBus:
         def deliver(channel: str, data: bytes) -> None:
             self.subscription.down.carry(self._process.receive, self._take, number, channel, data)
 
-        server.subscribe((self, number), self._channels, deliver)
+        server.subscribe((self, number), list(self._handlers), deliver)
         self.subscription.down.carry(self._process.receive, self._confirmed, number)
 
     def _leave(self) -> None:
@@ -139,7 +140,7 @@ class SimulatedBus:
             opened = self._envelope.open(channel, data)
         except Rejected:
             return
-        self._on_message(channel, opened)
+        self._handlers[channel](opened)
 
     def _broken(self, number: int) -> None:
         if number == self._number:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from services.gateway.approval.inbox import Inbox
+from services.gateway.approval.event_handler import EventHandler
 from services.gateway.connections.hub import Hub
 from services.gateway.connections.sweeper import Sweeper
 from services.gateway.handshake.handshake import Handshake
@@ -25,7 +25,6 @@ from tests.simulation.services.metrics import NoMetrics
 from tests.simulation.services.seal import SimulatedEnvelope
 
 if TYPE_CHECKING:
-    from shared.bus.envelope import Opened
     from tests.simulation.checks.oracle import Oracle
     from tests.simulation.engine.world import Process, World
     from tests.simulation.mutants.rules import Variant
@@ -71,8 +70,6 @@ class GatewayProcess:
             self.lines[0],
             self.lines[1],
             envelope,
-            (inbox_channel(boot_id), EVENTS),
-            on_message=self._on_message,
             on_subscribed=self._on_subscribed,
         )
         requester = Requester(
@@ -98,9 +95,9 @@ class GatewayProcess:
             beat_seconds=BEAT_SECONDS,
             on_presence=lambda _version: None,
         )
-        self._inbox = Inbox(
-            requester=requester, responders=responders, heartbeat=self.beater, metrics=_METRICS
-        )
+        events = EventHandler(responders=responders, heartbeat=self.beater, metrics=_METRICS)
+        self.bus.subscribe(inbox_channel(boot_id), requester.deliver)
+        self.bus.subscribe(EVENTS, events.on_message)
         self.approvals = variant.approvals(requester, self.beat, self.beater, clock)
         self.approvals.oracle = oracle
         self.approvals.count = self.beat.count = process.count
@@ -140,9 +137,6 @@ class GatewayProcess:
         self.bus.start()
         self.process.start(self._sweeper.run(), "upkeep")
         self.process.start(self.beater.run(), "beater")
-
-    def _on_message(self, channel: str, message: Opened) -> None:
-        self._inbox.on_message(channel, message)
 
     def _on_subscribed(self) -> None:
         self._world.story.tell(self.name, "is subscribed")

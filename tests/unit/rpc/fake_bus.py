@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -37,6 +38,9 @@ class Counts:
 
     def __call__(self, name: str, amount: int = 1, **labels: str) -> None:
         self.of[name, *labels.values()] += amount
+
+    def adder(self, name: str) -> Callable[[int], object]:
+        return partial(self, name)
 
 
 class Switchboard:

@@ -1,4 +1,4 @@
-"""Dispatches messages from the bus: answers to the requester, events to the heartbeat."""
+"""Handles the events that approval publishes to all gateways."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from shared.bus.channels import EVENTS
 from shared.rpc.messages import Addresses, Changed, decode_event
 
 if TYPE_CHECKING:
@@ -15,33 +14,27 @@ if TYPE_CHECKING:
     from services.gateway.approval.heartbeat import Heartbeat
     from services.gateway.metrics import Metrics
     from shared.bus.envelope import Opened
-    from shared.rpc.requester import Requester
     from shared.rpc.responder_pool import ResponderPool
 
 
-class Inbox:
-    """Dispatches each message to its recipient."""
+class EventHandler:
+    """Passes changes to the heartbeat, and announcements to the pool of responders."""
 
     def __init__(
         self,
         *,
-        requester: Requester,
         responders: ResponderPool,
         heartbeat: Heartbeat,
         metrics: Metrics,
         learn: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
-        self._requester = requester
         self._responders = responders
         self._heartbeat = heartbeat
         self._metrics = metrics
         self._learn = learn
 
-    def on_message(self, channel: str, message: Opened) -> None:
-        """Handle one message whose envelope was opened and verified."""
-        if channel != EVENTS:
-            self._requester.deliver(message)
-            return
+    def on_message(self, message: Opened) -> None:
+        """Handle one event whose envelope was opened and verified."""
         try:
             event = decode_event(message.body)
         except (msgspec.MsgspecError, RecursionError):

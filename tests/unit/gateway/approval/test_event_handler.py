@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from services.gateway.approval.inbox import Inbox
+from services.gateway.approval.event_handler import EventHandler
 from services.gateway.metrics import Metrics
-from shared.bus.channels import EVENTS
 from shared.bus.envelope import Opened
 from shared.rpc.messages import Alive, encode
 from shared.rpc.responder_pool import ResponderPool
@@ -14,7 +13,6 @@ from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
     from services.gateway.approval.heartbeat import Heartbeat
-    from shared.rpc.requester import Requester
 
 
 class _Beater:
@@ -25,14 +23,13 @@ class _Beater:
 def approvals_after(*alive: tuple[str, Alive]) -> list[str]:
     """Return which approvals the gateway would ask after these announcements."""
     responders = ResponderPool(FakeClock())
-    inbox = Inbox(
-        requester=cast("Requester", None),
+    events = EventHandler(
         responders=responders,
         heartbeat=cast("Heartbeat", _Beater()),
         metrics=Metrics(),
     )
     for sequence, (sender, news) in enumerate(alive, 1):
-        inbox.on_message(EVENTS, Opened(sender, 1, sequence, encode(news)))
+        events.on_message(Opened(sender, 1, sequence, encode(news)))
     return responders.live()
 
 
