@@ -53,6 +53,7 @@ from shared.rpc.responder import Responder
 from shared.secret_digests import SecretDigests
 from shared.server.clients import Clients
 from shared.server.plain_requests import PlainRequests
+from shared.settings.environment import path_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -200,6 +201,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         limits=common.plain_limits,
         count=metrics.plain_http.dropped,
         refusal=busy_response,
+        prefix=path_of(common.approval_public_url),
     )
     metrics.plain_http.watch(plain_requests)
     _advise(settings)

@@ -223,6 +223,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         limits=common.plain_limits,
         count=metrics.plain_http.dropped,
         refusal=busy_response,
+        prefix=path_of(settings.public_url),
     )
     metrics.plain_http.watch(plain_requests)
     _warn(settings)

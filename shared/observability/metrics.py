@@ -68,8 +68,8 @@ class PlainHttpMetrics:
         dropped = Counter(
             f"latchkey_{service}_plain_dropped",
             "Plain HTTP requests that were dropped: `waited` (503: no turn within 5 s), `displaced`"
-            " (by one of an address with fewer), `body` (not received in time, or no room to wait"
-            " for one) or `unread` (the client reads too slowly).",
+            " (by one of an address with fewer), `body` (not received in time, or too large to"
+            " wait) or `unread` (the client reads too slowly).",
             ["reason"],
             registry=registry,
         )

@@ -10,7 +10,7 @@ from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError
 
 from shared.addresses.client import client_address
-from shared.server.plain_requests import RETRY_AFTER_SECONDS, Rank
+from shared.server.plain_requests import RETRY_AFTER_SECONDS, WAITING_BODY_BYTES, Rank
 from shared.server.socket_limiter import TRUSTED
 from shared.server.strict_http import SERVER_NAME, StrictParser, status_of
 
@@ -37,7 +37,6 @@ HEAD_LIMIT_BYTES: Final = 32 * 1024
 """The longest head of a request."""
 LINGER_SECONDS: Final = 1.0
 """How long the rest of a body is read after its response, so that the client sees the response."""
-HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/health", "/ready"})
 _LINE_LIMIT_BYTES: Final = 8190
 _HEADERS_LIMIT: Final = 128
 _BODY_BUFFER_BYTES: Final = 2**16
@@ -176,9 +175,11 @@ class TrackedRequestHandler(web.RequestHandler):
         if key == TRUSTED and self._trusted_proxies:
             where = client_address(request.remote or "", headers, self._trusted_proxies)
             key = where.address.limit_key
-        is_health = request.raw_path in HEALTH_PATHS
+        is_health = request.raw_path in requests.health_paths
         rank = Rank.HEALTH if is_health else requests.rank_of(key, headers)
-        return requests.enter(self, key, rank, has_body=not request.content.is_eof())
+        length = request.content_length
+        large = not request.content.is_eof() if length is None else length > WAITING_BODY_BYTES
+        return requests.enter(self, key, rank, large_body=large)
 
     async def _refuse(self, _request: web.BaseRequest) -> web.StreamResponse:
         if self._schedule is None:

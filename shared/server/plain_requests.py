@@ -33,6 +33,9 @@ PROGRESS_BYTES: Final = 16 * 1024
 UNREAD_LIMIT_BYTES: Final = 32 * 1024 * 1024
 """Bytes of responses that clients have not read, over all sockets."""
 SWEEP_SECONDS: Final = 0.25
+HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/health", "/ready"})
+WAITING_BODY_BYTES: Final = 16 * 1024
+"""A larger body would take too much memory while an anonymous request waits."""
 REMEMBERED_OPERATORS: Final = 1024
 REMEMBER_SECONDS: Final = 600.0
 """How long an operator's next requests have priority."""
@@ -114,7 +117,7 @@ class PlainRequests:
     """All plain HTTP requests of one service.
 
     `count` is called with the reason of each request that is dropped, and `refusal` makes the
-    response to one that waited too long.
+    response to one that waited too long. Health checks are also served below `prefix`.
     """
 
     def __init__(
@@ -124,11 +127,13 @@ class PlainRequests:
         limits: PlainLimits,
         count: Callable[[str], None],
         refusal: Callable[[], web.Response],
+        prefix: str = "",
     ) -> None:
         self._clock = clock
         self._limits = limits
         self._count = count
         self.refusal: Final = refusal
+        self.health_paths: Final = HEALTH_PATHS | {prefix + path for path in HEALTH_PATHS}
         self._started = 0
         self._turn_is_due = False
         self._sweep_is_due = False
@@ -159,10 +164,10 @@ class PlainRequests:
 
     # -- one request ------------------------------------------------------------------------------
 
-    def enter(self, socket: PlainSocket, key: str, rank: Rank, *, has_body: bool) -> Ticket:
+    def enter(self, socket: PlainSocket, key: str, rank: Rank, *, large_body: bool) -> Ticket:
         """Start a request, or let it wait: then its `turn` is to be awaited.
 
-        A body would take memory while it waits, so an anonymous request with one does not wait.
+        An anonymous request with a large body does not wait: the body would take memory.
         """
         ticket = Ticket(socket, key, rank, self._clock.monotonic())
         if (
@@ -172,7 +177,7 @@ class PlainRequests:
         ):
             self._started += 1
             self._run(ticket)
-        elif has_body and rank is Rank.ANONYMOUS:
+        elif large_body and rank is Rank.ANONYMOUS:
             self._refuse(ticket, "body")
             return ticket
         else:

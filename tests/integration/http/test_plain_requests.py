@@ -51,6 +51,7 @@ class Server:
             limits=limits,
             count=lambda why: self.dropped.update([why]),
             refusal=busy_response,
+            prefix="/below",
         )
         self.parsed_ahead = 0
         self.served: list[str] = []
@@ -60,6 +61,7 @@ class Server:
         app = web.Application(client_max_size=LARGE_BYTES)
         app.router.add_get("/number/{number}", self._number)
         app.router.add_get("/large", self._large)
+        app.router.add_get("/{prefix:.*}livez", self._livez)
         app.router.add_post("/body", self._body)
         self._runner = web.AppRunner(app, access_log=None)
         self._port = 0
@@ -82,6 +84,9 @@ class Server:
     async def _large(self, _request: web.Request) -> web.Response:
         self.served.append("large")
         return web.Response(body=bytes(LARGE_BYTES))
+
+    async def _livez(self, _request: web.Request) -> web.Response:
+        return web.Response(text="live")
 
     async def _body(self, request: web.Request) -> web.Response:
         self.served.append("body")
@@ -229,3 +234,45 @@ async def test_who_leaves_while_waiting_is_forgotten(server: Server) -> None:
     await until(lambda: server.requests.waiting == 0, "nobody waits")
     server.go_on.set()
     await until(lambda: server.requests.in_progress == 0, "nothing is in progress")
+
+
+async def test_health_checks_are_answered_while_all_places_are_taken(server: Server) -> None:
+    server.go_on.clear()
+    sockets = [await server.open() for _ in range(5)]
+    for _, writer in sockets[:2]:
+        writer.write(get("/number/1"))
+    await until(partial(server.has_seen, 2), "all places are taken")
+    paths = ("/livez", "/below/livez", "/elsewhere/livez")
+    for path, (_, writer) in zip(paths, sockets[2:], strict=True):
+        writer.write(get(path))
+    async with asyncio.timeout(10):
+        assert [(await response(reader))[1] for reader, _ in sockets[2:4]] == [b"live"] * 2
+        head, _ = await response(sockets[4][0])
+    assert head.startswith(b"HTTP/1.1 503 ")
+    server.go_on.set()
+    for _, writer in sockets:
+        writer.close()
+
+
+@pytest.mark.parametrize(("length", "waits"), [(16_384, True), (16_385, False), (None, False)])
+async def test_only_a_small_body_of_a_stranger_waits(
+    server: Server, length: int | None, *, waits: bool
+) -> None:
+    server.go_on.clear()
+    sockets = [await server.open() for _ in range(3)]
+    for _, writer in sockets[:2]:
+        writer.write(get("/number/1"))
+    await until(partial(server.has_seen, 2), "all places are taken")
+    reader, writer = sockets[2]
+    chunked = b"POST /body HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+    writer.write(chunked if length is None else post(length))
+    if waits:
+        await until(lambda: server.requests.waiting == 1, "it waits")
+        assert server.dropped == {}
+    else:
+        async with asyncio.timeout(10):
+            assert (await response(reader))[0].startswith(b"HTTP/1.1 503 ")
+        assert server.dropped == {"body": 1}
+    server.go_on.set()
+    for _, writer in sockets:
+        writer.transport.abort()

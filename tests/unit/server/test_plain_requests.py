@@ -57,9 +57,9 @@ class Scheduler:
         )
 
     def enter(
-        self, key: str = HERE, rank: Rank = Rank.ANONYMOUS, *, has_body: bool = False
+        self, key: str = HERE, rank: Rank = Rank.ANONYMOUS, *, large_body: bool = False
     ) -> Ticket:
-        return self.requests.enter(Socket(), key, rank, has_body=has_body)
+        return self.requests.enter(Socket(), key, rank, large_body=large_body)
 
     async def wait(self, seconds: float) -> None:
         """Let time pass, and look for what took too long."""
@@ -174,11 +174,11 @@ class TestLimits:
         await turns()
         assert states([*strangers, operator]) == ["ended", "running", "running"]
 
-    async def test_a_strangers_body_does_not_wait(self) -> None:
+    async def test_a_strangers_large_body_does_not_wait(self) -> None:
         made = Scheduler(limit=1)
         made.enter()
-        assert state(made.enter(THERE, has_body=True)) == "refused"
-        assert state(made.enter(THERE, Rank.OPERATOR, has_body=True)) == "waiting"
+        assert state(made.enter(THERE, large_body=True)) == "refused"
+        assert state(made.enter(THERE, Rank.OPERATOR, large_body=True)) == "waiting"
         assert made.dropped == {"body": 1}
 
 
@@ -209,7 +209,7 @@ class TestDeadlines:
         slow, done = Socket(), Socket()
         slow.expects_body = True
         for socket in (slow, done):
-            made.requests.enter(socket, HERE, Rank.ANONYMOUS, has_body=True)
+            made.requests.enter(socket, HERE, Rank.ANONYMOUS, large_body=True)
         await made.wait(made.limits.stall_seconds - 0.1)
         slow.received_bytes += PROGRESS_BYTES
         await made.wait(0.1)
