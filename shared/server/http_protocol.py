@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from aiohttp import web
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD
 
 from shared.addresses.client import client_address
 from shared.server.plain_requests import RETRY_AFTER_SECONDS, WAITING_BODY_BYTES, Rank
@@ -17,6 +18,8 @@ from shared.server.strict_http import SERVER_NAME, StrictParser, status_of
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Iterable
+
+    from aiohttp.streams import StreamReader
 
     from shared.server.plain_requests import PlainRequests, Ticket
     from shared.server.socket_limiter import PendingSocket, SocketLimiter
@@ -77,6 +80,7 @@ class TrackedRequestHandler(web.RequestHandler):
         "_head_bytes",
         "_key",
         "_limiter",
+        "_payload",
         "_place",
         "_received",
         "_schedule",
@@ -108,6 +112,7 @@ class TrackedRequestHandler(web.RequestHandler):
         self._ticket: Ticket | None = None
         self._received = 0
         self._head_bytes = 0
+        self._payload: StreamReader = EMPTY_PAYLOAD
 
     def take_place(self, limiter: SocketLimiter, place: PendingSocket) -> None:
         """Report the socket's state to `limiter`, which knows it as `place`."""
@@ -133,20 +138,20 @@ class TrackedRequestHandler(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Parse what was received."""
         self._received += len(data)
+        payload = self._payload
+        in_body = not payload.is_eof()
         super().data_received(data)
-        if self._messages or self._payload_parser is not None or self._upgraded:
-            self._head_bytes = 0
-            return
-        if not self._reading_paused:
-            # The parser stops after each request. If that was the end of a body, nothing else
-            # would make it look at the next request, which it may hold already.
+        if in_body and payload.is_eof() and not self._messages and not self._upgraded:
+            # The parser stops after each request. Nothing else would make it look at the next one,
+            # which it may hold already.
             super().data_received(b"")
-        if self._waiter is not None and not self._messages:
+        if self._messages:
+            self._payload = self._messages[-1][1]
+            self._head_bytes = 0
+        elif data and not in_body and self._waiter is not None and self._payload_parser is None:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_LIMIT_BYTES:
                 self.reject(HEAD_TOO_LARGE)
-        else:
-            self._head_bytes = 0
 
     async def _handle_request(
         self,

@@ -138,6 +138,7 @@ class PlainRequests:
         self._turn_is_due = False
         self._sweep_is_due = False
         self._rings: dict[Rank, dict[str, deque[Ticket]]] = {rank: {} for rank in Rank}
+        self._ordered_rings = tuple(self._rings.values())
         self._parked: dict[Rank, dict[str, deque[Ticket]]] = {rank: {} for rank in Rank}
         self._running: dict[Ticket, None] = {}
         self._counted = 0
@@ -172,7 +173,7 @@ class PlainRequests:
         ticket = Ticket(socket, key, rank, self._clock.monotonic())
         if (
             self._started < STARTS_PER_TURN
-            and not any(self._rings.values())
+            and not self._has_ready()
             and (rank is Rank.HEALTH or self._has_room(key))
         ):
             self._started += 1
@@ -195,7 +196,7 @@ class PlainRequests:
         elif ticket.waiting:
             self._drop_waiting(ticket)
             _wake(ticket, refused=True)
-        if any(self._rings.values()):
+        if self._has_ready():
             self._schedule()
 
     def authenticated(self, ticket: Ticket, headers: Mapping[str, str]) -> None:
@@ -245,7 +246,7 @@ class PlainRequests:
         """Start waiting requests, once per iteration of the event loop."""
         self._turn_is_due = False
         self._started = 0
-        if not any(self._rings.values()):
+        if not self._has_ready():
             return
         for rank, quota in _QUOTAS:
             self._start_waiting(rank, quota)
@@ -308,6 +309,11 @@ class PlainRequests:
         self._end(ticket)
         self._count("displaced")
         ticket.socket.abort()
+
+    def _has_ready(self) -> bool:
+        """Return whether a request may start as soon as there is room."""
+        health, operators, anonymous = self._ordered_rings
+        return bool(anonymous or operators or health)
 
     def _has_room(self, key: str) -> bool:
         return (
@@ -397,7 +403,7 @@ class PlainRequests:
             if now - ticket.since >= self._limits.stall_seconds:
                 self._look_at_body(ticket, now)
         self._end_unread(now)
-        if any(self._rings.values()):
+        if self._has_ready():
             self._schedule()
 
     def _look_at_body(self, ticket: Ticket, now: float) -> None:
