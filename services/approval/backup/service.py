@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from services.approval.backup import format as backups
 from services.approval.backup.records import record_of, sighting_of, unsound
+from services.approval.domain import authorization
 from services.approval.domain.errors import (
-    NotAllowed,
     NotEmpty,
     OtherRestore,
     StoreUnavailable,
@@ -98,8 +98,7 @@ class BackupService:
 
     async def backup(self, caller: Caller) -> AsyncGenerator[bytes, None]:
         """Yield the lines of a backup in batches; for operators only."""
-        if not caller.is_admin:
-            raise NotAllowed
+        authorization.require_admin(caller)
         writer = backups.Writer()
         place, _held = await self._store.load([])
         yield writer.head(self._store.now_ms())
@@ -124,8 +123,7 @@ class BackupService:
 
         Devices that have been paired meanwhile are not changed.
         """
-        if not caller.is_admin:
-            raise NotAllowed
+        authorization.require_admin(caller)
         if part.at + len(part.devices) > part.total:
             raise OtherRestore
         for device in part.devices:

@@ -69,6 +69,12 @@ def restrict(caller: Caller, version: str, record: Record | None) -> Caller:
     return replace(caller, scopes=scopes, version=version)
 
 
+def require_admin(caller: Caller) -> None:
+    """Require operator.admin, as all holders of the admin token have."""
+    if not caller.is_admin:
+        raise NotAllowed
+
+
 def require_read(caller: Caller) -> None:
     """Require the right to see which devices are connected."""
     if not covers(caller.scopes, READ, "operator"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from services.approval.domain.errors import NotAllowed, StoreUnavailable, UnknownLockout
+from services.approval.domain import authorization
+from services.approval.domain.errors import StoreUnavailable, UnknownLockout
 from services.approval.domain.lockout import REMEMBERED_MS, index_member
 from services.approval.domain.records import AuditEntry
 from services.approval.storage.changes.transaction import Transaction
@@ -35,8 +36,7 @@ class LockoutRegistry:
 
     async def running(self, caller: Caller) -> list[Lockout]:
         """Return the active lock-outs."""
-        if not caller.is_admin:
-            raise NotAllowed
+        authorization.require_admin(caller)
         return await self._store.lockouts.running(self._store.now_ms(), LISTED_LIMIT)
 
     async def lift(self, caller: Caller, credential: str, address: str) -> Lockout:
@@ -45,8 +45,7 @@ class LockoutRegistry:
         `address` may be any address that the lock-out covers. Counting restarts, but known wrong
         values stay remembered, so the clients that caused the lock-out do not cause it again.
         """
-        if not caller.is_admin:
-            raise NotAllowed
+        authorization.require_admin(caller)
         parsed = parse_address(address)
         limit_key = parsed.limit_key if parsed else address
         for _ in range(TRIES_LIMIT):

@@ -9,7 +9,7 @@ import msgspec
 
 from services.approval.domain import authorization
 from services.approval.domain import pairing as grants
-from services.approval.domain.errors import NotAllowed, UnknownDevice, UnreadableRecord
+from services.approval.domain.errors import UnknownDevice, UnreadableRecord
 from services.approval.domain.identities import as_seen
 from services.approval.domain.listing import PageCursor, finds_device, part_of_requests
 from services.approval.domain.records import Pairing, Pending  # noqa: TC001 (as above)
@@ -228,8 +228,7 @@ class Queries:
 
     async def replicas(self, caller: Caller) -> Replicas:
         """Return the live replicas; for operators only."""
-        if not caller.is_admin:
-            raise NotAllowed
+        authorization.require_admin(caller)
         presence = self._store.presence
         version = await presence.version()  # read first, so it is never newer than the data
         refusals = await self._store.refusals.version()
@@ -238,8 +237,7 @@ class Queries:
 
     async def present(self, caller: Caller) -> Position:
         """Return the position of the newest change, to follow from; for operators only."""
-        if not caller.is_admin:
-            raise NotAllowed
+        authorization.require_admin(caller)
         return await self.head()
 
     async def head(self) -> Position:
@@ -249,8 +247,7 @@ class Queries:
 
     async def follow(self, caller: Caller, place: Position, limit: int) -> Followed:
         """Return the audit entries after a position; for operators only."""
-        if not caller.is_admin:
-            raise NotAllowed
+        authorization.require_admin(caller)
         return await self._store.audit_log.follow(place, limit)
 
     async def audit(self, caller: Caller, after: int | None, limit: int) -> list[AuditEntry]:
@@ -258,16 +255,14 @@ class Queries:
 
         Oldest first; for operators only.
         """
-        if not caller.is_admin:
-            raise NotAllowed
+        authorization.require_admin(caller)
         if after is None:
             return await self._store.audit_log.newest(limit)
         return await self._store.audit_log.read(after, limit)
 
     async def refusals(self, caller: Caller, wanted: WantedRefusals) -> list[Refused]:
         """Return recent refusals, newest first; for operators only."""
-        if not caller.is_admin:
-            raise NotAllowed
+        authorization.require_admin(caller)
         kept = self._store.refusals
         if wanted.device_id:
             entries = await kept.of_device(wanted.device_id, wanted.limit)
@@ -281,8 +276,7 @@ class Queries:
         self, caller: Caller, device_ids: Sequence[str]
     ) -> dict[str, RefusedDevice]:
         """Return the recent refusals of each of these devices; for operators only."""
-        if not caller.is_admin:
-            raise NotAllowed
+        authorization.require_admin(caller)
         found = await self._store.refusals.of_devices(device_ids)
         return dict(zip(device_ids, found, strict=True))
 

@@ -127,6 +127,10 @@ class TestSigningIn:
         (await operator.get("/v1/requests")).problem(429, "locked-out")
         (await browser.call("GET", "/v1/requests")).ok()
 
+    async def test_a_session_is_not_enough_for_a_backup(self, browser: Browser) -> None:
+        for method in ("GET", "HEAD"):
+            assert (await browser.call(method, "/v1/backup")).status == 401
+
     async def test_a_session_opens_no_other_one(self, browser: Browser) -> None:
         """Otherwise it could be kept alive forever."""
         reply = await browser.call("POST", "/v1/session")
