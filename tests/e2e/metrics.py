@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
 import aiohttp
 
+from shared.observability.ops import METRICS_SECONDS
 from tools.support import metrics
 from tools.support.waiting import WAIT_SECONDS
 
@@ -35,7 +37,8 @@ class Counts:
         self._before: list[int] = []
 
     async def start(self) -> Counts:
-        """Record the current counters."""
+        """Record the current counters, from renderings made after the call."""
+        await asyncio.sleep(METRICS_SECONDS)
         self._before = [await counted(service, self._event) for service in self._services]
         return self
 

@@ -66,7 +66,7 @@ class TestForgedBusMessages:
             "inbox": encode_items(
                 Answers([ItemAnswer(number, "ok", msgspec.Raw(YES)) for number in FORGED_IDS])
             ),
-            "news": encode(removed),
+            "events": encode(removed),
         }
         counts = await Counts(stack.services, "rejected-unsealed").start()
         client, _ = await victim.stay_connected(stack.gateways[0])
@@ -113,7 +113,7 @@ class TestForgedBusMessages:
             await until(
                 lambda: own.keys() <= {channel for channel, _ in messages}, "each is told something"
             )
-        news = [data for channel, data in messages if channel == EVENTS]
+        events = [data for channel, data in messages if channel == EVENTS]
         assert set(own) | {EVENTS} == {channel for channel, _ in messages}
 
         client, _ = await victim.stay_connected(stack.gateways[1])
@@ -132,9 +132,9 @@ class TestForgedBusMessages:
                     await intruder.publish(channel, data)
                 await unsealed.until(len(elsewhere))
             replayed = await Counts(stack.services, "rejected-replayed").start()
-            for data in news:
+            for data in events:
                 await intruder.publish(EVENTS, data)
-            await replayed.until(len(news))
+            await replayed.until(len(events))
             assert await operator.audit(victim.device_id) == audit
             # The removal is among the replayed messages.
             assert (await client.call("health")).ok
@@ -174,11 +174,11 @@ class TestForgedBusMessages:
         async with contextlib.aclosing(client):
             asks = await Counts(stack.approvals, "questions_dropped-malformed").start()
             inboxes = await Counts(stack.gateways, "answers_dropped-malformed").start()
-            news = await Counts(stack.gateways, "malformed-news").start()
+            malformed = await Counts(stack.gateways, "malformed-news").start()
             for channel in (*channels(stack), EVENTS):
                 for body in bodies:
                     await client.publish(channel, member.seal(channel, body))
-            await news.until(len(bodies))
+            await malformed.until(len(bodies))
             await asks.until(sum(not is_sound(decode_questions, body) for body in bodies))
             await inboxes.until(sum(not is_sound(decode_answers, body) for body in bodies))
         await self.goes_on(stack, victim)

@@ -121,7 +121,7 @@ class TestReading:
         assert request_id == await connecting
         assert roles is scopes is None
 
-    async def test_news_of_a_living_approval_and_of_a_change(
+    async def test_events_of_a_living_approval_and_of_a_change(
         self, stack: Stack, peer: MsgpackPeer
     ) -> None:
         approval = stack.approvals[0]

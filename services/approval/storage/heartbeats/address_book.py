@@ -49,7 +49,7 @@ class AddressBook:
         self._new: list[str] = []
         self._writing: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("approval")
-        self.tell: Callable[[Addresses], None] = lambda _news: None
+        self.tell: Callable[[Addresses], None] = lambda _event: None
         """Sends an event to all gateways."""
 
     def note_relaying(self) -> None:
