@@ -18,7 +18,7 @@ from tools.interop.facts import Unexpected
 from tools.interop.latchkey import RunFailed
 from tools.interop.plan import Part, Plan
 from tools.interop.reference.part import reference_part
-from tools.interop.relay.part import relay_part
+from tools.interop.relay.part import GROUP_NAMES, relay_part
 from tools.interop.schema import schema_rows
 from tools.interop.table import table
 from tools.interop.ui.part import ui_part
@@ -32,14 +32,20 @@ PARTS: Final[dict[str, Part]] = {
     "doctor": doctor_part,
     "relay": relay_part,
 }
+_GROUP_PREFIX: Final = "relay."
+"""With the name of a group: a choice of --only that runs this group of the relay's cases."""
 
 
 def main() -> int:
     """Run the parts and return the exit status."""
     parser = argparse.ArgumentParser(prog="make interop", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each case is run")
+    groups = tuple(_GROUP_PREFIX + name for name in GROUP_NAMES)
     parser.add_argument(
-        "--only", action="append", choices=PARTS, help="run only this part; may be repeated"
+        "--only",
+        action="append",
+        choices=(*PARTS, *groups),
+        help="run only this part, or this group of a part; may be repeated",
     )
     parser.add_argument("--picture", type=Path, help="write a screenshot of the dashboard (PNG)")
     parser.add_argument("--chat-picture", type=Path, help="write one of a chat (PNG)")
@@ -54,11 +60,12 @@ def main() -> int:
     data = Path(tempfile.mkdtemp(prefix="latchkey-interop-"))
     good, keep = False, False
     try:
-        pictures = (
+        picture, chat_picture = (
             picture and picture.absolute() for picture in (given.picture, given.chat_picture)
         )
-        plan = Plan(given.rounds, data, [], *pictures)
-        good = asyncio.run(_run(plan, given.only or list(PARTS)))
+        names, groups_to_run = _split(given.only or list(PARTS))
+        plan = Plan(given.rounds, data, [], picture, chat_picture, groups_to_run)
+        good = asyncio.run(_run(plan, names))
         keep = not good
     except RunFailed as error:
         print(f"Latchkey did not start.\n{error}", file=sys.stderr)
@@ -71,6 +78,13 @@ def main() -> int:
         else:
             shutil.rmtree(data)
     return 0 if good else 1
+
+
+def _split(only: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Return the parts to run and, unless the whole relay is one of them, its chosen groups."""
+    names = list(dict.fromkeys(name.partition(".")[0] for name in only))
+    chosen = () if "relay" in only else (n.removeprefix(_GROUP_PREFIX) for n in only if "." in n)
+    return names, tuple(dict.fromkeys(chosen))
 
 
 async def _run(plan: Plan, names: list[str]) -> bool:

@@ -26,6 +26,8 @@ class Plan:
     heard: list[Heard]
     picture: Path | None = None
     chat_picture: Path | None = None
+    relay_groups: tuple[str, ...] = ()
+    """Which groups of the relay's cases to run; all if empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -25,13 +26,22 @@ GONE_SECONDS: Final = 10.0
 """Maximum time until a device is removed upstream; gateways spread their calls."""
 FIRST_SECONDS: Final = 60.0
 """Maximum time for the first answer, for which the upstream loads its agent."""
+SHOWN_SECONDS: Final = 30.0
+"""Maximum time until a page shows a message or an answer."""
 BACK_SECONDS: Final = 5.0
 """How long to watch a page of a removed device; it retries about every second."""
 HINT_SECONDS: Final = 1.0
 """Maximum time for a button's tooltip to fade."""
+IDLE_SECONDS: Final = 30.0
+"""Maximum time until a page shows that the agent has finished its previous answer."""
+SENT_SECONDS: Final = 20.0
+"""Maximum time from the click until the upstream has accepted a message."""
 _DONE: Final = "output tokens"
 _COMPOSER: Final = 'textarea[aria-label="Chat composer"]'
-_SEND: Final = "button.chat-send-btn--send"
+_SEND: Final = 'button.chat-send-btn--send[aria-label="Send message"]:not([disabled])'
+"""The button as it is when a click sends. While the page takes the agent to be busy, it has another
+label: the message would wait in the page, in a queue above the composer."""
+_QUEUE: Final = ".chat-queue__item"
 _ASK_AGAIN: Final = "Approve this browser|pairing required"
 
 
@@ -61,8 +71,8 @@ class ChatScenario:
         try:
             await page.go(f"{setup.gateways[0].url}/settings/devices")
             for device_id in self._devices:
-                await page.see("^connected$", selector=_row(device_id))
-            await page.see("^offline$", selector=_row(away.device_id))
+                await page.see("^connected$", selector=_row(device_id), seconds=SHOWN_SECONDS)
+            await page.see("^offline$", selector=_row(away.device_id), seconds=SHOWN_SECONDS)
             known = "".join(f":not({_row(one)})" for one in (*self._devices, away.device_id))
             # The upstream's own machine has an entry too, without a menu.
             await page.see(
@@ -70,7 +80,7 @@ class ChatScenario:
             )
         finally:
             await page.go(f"{setup.gateways[0].url}/chat")
-            await page.see(selector=_COMPOSER, seconds=20)
+            await page.see(selector=_COMPOSER, seconds=SHOWN_SECONDS)
         return "both connected", "one offline", "no others"
 
     async def streamed(self) -> Facts:
@@ -85,9 +95,9 @@ class ChatScenario:
             )
         finally:
             provider.go_on()
-        await page.see("up to the very last.$")
-        await other.see("up to the very last.$")
-        await other.see("How do words come")
+        for each in (page, other):
+            await each.see("up to the very last.$", seconds=SHOWN_SECONDS)
+        await other.see("How do words come", seconds=SHOWN_SECONDS)
         return "words as they come", "to the last", "at the other gateway too"
 
     async def answered_there(self) -> Facts:
@@ -95,8 +105,8 @@ class ChatScenario:
         self._setup.provider.answer = "It does indeed go both ways."
         page, other = self._pages
         await self._say(other, "And from here?")
-        await page.see("And from here", seconds=20)
-        await page.see("go both ways.$")
+        await page.see("And from here", seconds=SHOWN_SECONDS)
+        await page.see("go both ways.$", seconds=SHOWN_SECONDS)
         return ("seen in the first",)
 
     async def reloaded(self) -> Facts:
@@ -106,7 +116,7 @@ class ChatScenario:
         await page.reload()
         await page.admitted(after=so_far)
         for text in ("How do words come", "very last.$", "And from here", "both ways.$"):
-            await page.see(text)
+            await page.see(text, seconds=SHOWN_SECONDS)
         return ("all of it",)
 
     async def revoked(self) -> Facts:
@@ -119,19 +129,19 @@ class ChatScenario:
         setup.provider.hold()
         try:
             await self._say(page, "What will be cut?")
-            await other.see("cut off before its$", seconds=20)
+            await other.see("cut off before its$", seconds=SHOWN_SECONDS)
             closes, admissions, begin = len(other.closes), len(other.admissions), time.monotonic()
             (await setup.operator.remove(device)).ok()
             await until(lambda: len(other.closes) > closes, "the page's socket closed")
             took = other.closes[-1] - begin
         finally:
             setup.provider.go_on()
-        await page.see("before its end.$")
+        await page.see("before its end.$", seconds=SHOWN_SECONDS)
         closed = await until(
             lambda: log_lines(gateway, log_events.DISCONNECTED.name, device=device), "its log line"
         )
         code = f"{closed[-1]['code']} {closed[-1]['reason']}"
-        await other.see(_ASK_AGAIN)
+        await other.see(_ASK_AGAIN, seconds=SHOWN_SECONDS)
         await asyncio.sleep(BACK_SECONDS)
         back = len(other.admissions) > admissions
         await until(self._gone_upstream, "the upstream forgets it", seconds=GONE_SECONDS)
@@ -159,8 +169,8 @@ class ChatScenario:
             "for approval again."
         )
         await self._say(page, "And when I remove a device?")
-        await page.see("approval again.$", seconds=20)
-        await page.see(_DONE, seconds=20)
+        await page.see("approval again.$", seconds=SHOWN_SECONDS)
+        await page.see(_DONE, seconds=SHOWN_SECONDS)
         await page.click(_COMPOSER)  # away from the button, which shows a tooltip
         await asyncio.sleep(HINT_SECONDS)
         await page.picture(path)
@@ -173,15 +183,28 @@ class ChatScenario:
         page = await setup.ending.enter_async_context(self._browser.profile(url))
         request = await setup.request_of(CONTROL_UI)
         (await setup.operator.approve(request["requestId"])).ok()
-        await page.see(CONNECTED, seconds=20)
-        await page.see(selector=_COMPOSER, seconds=20)
+        await page.see(CONNECTED, seconds=SHOWN_SECONDS)
+        await page.see(selector=_COMPOSER, seconds=SHOWN_SECONDS)
         self._pages.append(page)
         self._devices.append(request["deviceId"])
         return page
 
     async def _say(self, page: Page, text: str) -> None:
+        """Send a message, once. Raises Unexpected if the page does not send it, or is refused.
+
+        A message that the page has sent is accepted by the upstream from here on: wherever it is
+        missing later, it was lost.
+        """
         await page.fill(_COMPOSER, text)
+        await page.see(selector=_SEND, seconds=IDLE_SECONDS)
         await page.click(_SEND)
+        try:
+            message = await page.sends(text, seconds=SENT_SECONDS)
+        except Unexpected as error:
+            where = "in its own queue" if await _is_queued(page, text) else "nowhere"
+            raise Unexpected(f"{error}, and keeps it {where}") from None
+        if message.error is not None:
+            raise Unexpected(f"the upstream refuses {text!r}: {message.error}")
 
     async def _gone_upstream(self) -> bool:
         device, setup = self._devices[1], self._setup
@@ -189,6 +212,14 @@ class ChatScenario:
             device not in await setup.present_upstream()
             and device not in await setup.known_upstream()
         )
+
+
+async def _is_queued(page: Page, text: str) -> bool:
+    try:
+        await page.see(re.escape(text), selector=_QUEUE, seconds=HINT_SECONDS)
+    except Unexpected:
+        return False
+    return True
 
 
 def _row(device_id: str) -> str:

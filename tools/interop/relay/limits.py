@@ -1,8 +1,9 @@
-"""Large frames, and a client that does not read."""
+"""Large frames in both directions, and a client that does not read."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ from shared.device.handshake import (
     request,
 )
 from shared.device.profile import CLI
+from shared.protocol.closing import CloseCode
 from shared.protocol.limits import FRAME_LIMIT_BYTES, PREAUTH_FRAME_LIMIT_BYTES
 from tools.interop.cases import Case
 from tools.interop.facts import Facts, Unexpected, either
@@ -36,6 +38,10 @@ FLOOD_SECONDS: Final = 15.0
 GROWTH_LIMIT_MB: Final = 96
 """How much a gateway may grow meanwhile: what a connection may have unsent, and slack."""
 _SCHEMA: Final = "config.schema"
+_FILE: Final = {"agentId": "main", "name": "MEMORY.md"}
+"""A file of the upstream's agent, which OpenClaw sends in one frame if it has less than 16 MiB."""
+_MARGIN_BYTES: Final = 4096
+"""How much smaller than the largest frame the first file is; more than what surrounds it."""
 
 
 class LimitScenario:
@@ -67,6 +73,40 @@ class LimitScenario:
         await client.close()
         return (found,)
 
+    async def largest_down(self) -> Facts:
+        """Read a file of the upstream whose frame is the largest, then one that is a byte more."""
+        setup = self._setup
+        one = await setup.device(1, CLI.with_scopes("operator.admin"), "198.51.100.45")
+        async with (
+            aiohttp.ClientSession() as http,
+            http.ws_connect(
+                setup.gateways[1].ws_url,
+                headers={"X-Forwarded-For": one.address},
+                max_msg_size=2 * FRAME_LIMIT_BYTES,
+            ) as socket,
+        ):
+            await self._join(socket, one)
+            size = FRAME_LIMIT_BYTES - _MARGIN_BYTES
+            size += FRAME_LIMIT_BYTES - len(await _saved_and_read(socket, size))
+            largest = await _saved_and_read(socket, size)
+            await _call(socket, "agents.files.set", {**_FILE, "content": _content(size + 1)})
+            await socket.send_str(encode(request("agents.files.get", _FILE)))
+            async with asyncio.timeout(LARGE_SECONDS):
+                while (message := await socket.receive()).type != aiohttp.WSMsgType.CLOSE:
+                    if message.type is not aiohttp.WSMsgType.TEXT:
+                        raise Unexpected(f"no close frame: {message.type}")
+                    if len(message.data) > FRAME_LIMIT_BYTES:
+                        raise Unexpected("more than the limit arrived")
+        again = await one.connect_when_ready(setup.gateways[1])
+        emptied = await again.call("agents.files.set", {**_FILE, "content": ""})
+        await again.close()
+        return (
+            f"{len(largest)} bytes arrive",
+            either(_content_of(largest) == _content(size), "unchanged", "changed"),
+            f"then closed {message.data}",
+            either(emptied.ok, "it connects again", f"{emptied.error}"),
+        )
+
     async def not_read(self) -> Facts:
         """Ask for a lot and read none of it: the gateway's memory stays bounded."""
         setup, gateway = self._setup, self._setup.gateways[0]
@@ -81,7 +121,7 @@ class LimitScenario:
             ) as socket,
         ):
             await self._join(socket, one)
-            sent_mb = FLOOD_CALLS * await _answer_bytes(socket) // 2**20
+            sent_mb = FLOOD_CALLS * len(await _call(socket, _SCHEMA, {})) // 2**20
             before, largest = _resident_mb(gateway.pid), 0
             for _ in range(FLOOD_CALLS):
                 with suppress(ConnectionError):
@@ -120,14 +160,34 @@ async def _closed_after(client: DeviceClient, frame: str) -> str:
     return f"closed {close.code}"
 
 
-async def _answer_bytes(socket: aiohttp.ClientWebSocketResponse) -> int:
-    """Return the size of one answer."""
-    await socket.send_str(encode(request(_SCHEMA, {})))
+async def _saved_and_read(socket: aiohttp.ClientWebSocketResponse, size: int) -> str:
+    """Save a file that takes so many bytes of JSON, and return the frame that contains it."""
+    await _call(socket, "agents.files.set", {**_FILE, "content": _content(size)})
+    return await _call(socket, "agents.files.get", _FILE)
+
+
+def _content(size: int) -> str:
+    """Return a text that takes so many bytes of JSON: a file of half of them, in quotes."""
+    return '"' * (size // 2) + "a" * (size % 2)
+
+
+def _content_of(frame: str) -> str:
+    return str(json.loads(frame)["payload"]["file"]["content"])
+
+
+async def _call(socket: aiohttp.ClientWebSocketResponse, method: str, params: object) -> str:
+    """Return the frame that answers a call. Raises Unexpected if it is an error."""
+    await socket.send_str(encode(request(method, params)))
     async with asyncio.timeout(LARGE_SECONDS):
         while True:
-            data = (await socket.receive()).data
-            if isinstance(read_frame(data), Response):
-                return len(data)
+            message = await socket.receive()
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                raise Unexpected(f"{method}: {message.type.name} {message.data}")
+            answer = read_frame(message.data)
+            if isinstance(answer, Response):
+                if not answer.ok:
+                    raise Unexpected(f"{method}: {answer.error}")
+                return str(message.data)
 
 
 def _resident_mb(pid: int) -> int:
@@ -139,6 +199,16 @@ def _resident_mb(pid: int) -> int:
 CASES: Final = (
     Case("26 214 400 bytes", LimitScenario.largest, ("answered by the upstream",)),
     Case("one byte more", LimitScenario.too_large, ("closed 1009",)),
+    Case(
+        "as many from the upstream",
+        LimitScenario.largest_down,
+        (
+            f"{FRAME_LIMIT_BYTES} bytes arrive",
+            "unchanged",
+            f"then closed {CloseCode.RESTART:d}",
+            "it connects again",
+        ),
+    ),
     Case("65 537 bytes at first", LimitScenario.too_large_at_first, ("closed 1009",)),
     Case(
         "a client that does not read",

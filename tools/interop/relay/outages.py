@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 BACK_SECONDS: Final = 60.0
 """How long everything may take to be back, the boot of the upstream included."""
-AWAY_SECONDS: Final = 10.0
-"""How long the upstream stays away: long enough for every client to have retried."""
+AWAY_SECONDS: Final = 30.0
+"""How long the upstream stays away: long enough for every client to have retried repeatedly."""
 _STRANGER: Final = "203.0.113.30"
 _RETRYABLE: Final = {int(CloseCode.RESTART), int(CloseCode.TRY_AGAIN)}
 _OWN_LEAVE: Final = {1000, 1001}

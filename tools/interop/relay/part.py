@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tools.interop.cases import Case
+    from tools.interop.facts import Facts
     from tools.interop.relay.setup import Setup
     from tools.interop.ui.browser import Browser
     from tools.interop.wiretap import Heard
@@ -50,53 +51,70 @@ _GROUPS: Final[tuple[tuple[str, type[Any], tuple[Case[Any], ...]], ...]] = (
     ("crowds", StrangerScenario, strangers.CASES),
     ("outages", OutageScenario, outages.CASES),
 )
-"""Stories that are told one after the other: what they are about, and their cases."""
+"""Groups of cases that run one after the other against the same set-up."""
+_UPSTREAM: Final = "upstream"
+"""The group of cases about the upstream and its configuration, with a set-up of its own."""
+GROUP_NAMES: Final = (_UPSTREAM, *(name for name, _, _ in _GROUPS))
 _MIX: Final = "a token of its own beside"
 _OTHER_MODE: Final = "takes a token instead"
+
+_Group = tuple[type[Any], tuple["Case[Any]", ...], list[Row]]
+"""A group's scenario, cases and rows."""
 
 
 async def relay_part(plan: Plan) -> Report:
     """Run every case, if there is a browser. Raises RunFailed or Unexpected."""
     version = version_of(package(PROTOCOL))
-    rows = [
-        Row("relay", version, "upstream", case.name, case.expected, rounds=plan.rounds)
-        for case in RELAYED
-    ]
-    groups = [
-        [
-            Row("relay", version, kind, case.name, case.expected, rounds=plan.rounds)
-            for case in cases
+    chosen = plan.relay_groups or GROUP_NAMES
+
+    def row(kind: str, name: str, expected: Facts, rounds: int = plan.rounds) -> Row:
+        return Row("relay", version, kind, name, expected, rounds=rounds)
+
+    rows: list[Row] = []
+    alone: list[Row] = []
+    """Rows of gateways that run once, by themselves."""
+    if _UPSTREAM in chosen:
+        rows = [row(_UPSTREAM, case.name, case.expected) for case in RELAYED]
+        alone = [
+            row(_UPSTREAM, _OTHER_MODE, (AUTH_MODE,), 1),
+            row(_UPSTREAM, _MIX, ("does not start",), 1),
         ]
-        for kind, _, cases in _GROUPS
+    groups: list[_Group] = [
+        (scenario, cases, [row(kind, case.name, case.expected) for case in cases])
+        for kind, scenario, cases in _GROUPS
+        if kind in chosen
     ]
-    mode = Row("relay", version, "upstream", _OTHER_MODE, (AUTH_MODE,), rounds=1)
-    mix = Row("relay", version, "upstream", _MIX, ("does not start",), rounds=1)
+    of_groups = [item for _, _, own in groups for item in own]
     chromium = find_chromium()
     if chromium is None:
-        for row in (*rows, *(row for group in groups for row in group)):
-            row.skipped = NO_CHROMIUM
+        for item in (*rows, *of_groups):
+            item.skipped = NO_CHROMIUM
     else:
         for number in range(plan.rounds):
-            await _run_rows(plan.data / f"relay-{number}", chromium, rows)
-            async with (
-                browsing(chromium) as browser,
-                set_up(plan.data / f"relayed-{number}") as setup,
-            ):
-                if plan.chat_picture is not None and number == 0:
-                    await _take_picture(setup, browser, plan.chat_picture)
-                await _run_groups(setup, browser, groups)
-    mode.seen.append(tuple(await _with_a_token_instead(plan.data / "relay-mode")))
-    mix.seen.append((await _with_a_token_beside(plan.data / "relay-mix"),))
-    return Report([*rows, *(row for group in groups for row in group), mode, mix])
+            if rows:
+                await _run_rows(plan.data / f"relay-{number}", chromium, rows)
+            if groups:
+                picture = plan.chat_picture if number == 0 else None
+                await _run_groups(plan.data / f"relayed-{number}", chromium, groups, picture)
+    if alone:
+        mode, mix = alone
+        mode.seen.append(tuple(await _with_a_token_instead(plan.data / "relay-mode")))
+        mix.seen.append((await _with_a_token_beside(plan.data / "relay-mix"),))
+    return Report([*rows, *of_groups, *alone])
 
 
-async def _run_groups(setup: Setup, browser: Browser, groups: list[list[Row]]) -> None:
-    for rows, (_, scenario_type, cases) in zip(groups, _GROUPS, strict=True):
-        async with AsyncExitStack() as ending:
-            scenario = scenario_type(replace(setup, ending=ending), browser)
-            for row, case in zip(rows, cases, strict=True):
-                await run_case(row, case, scenario)
-        await setup.clear()
+async def _run_groups(
+    directory: Path, chromium: str, groups: list[_Group], picture: Path | None
+) -> None:
+    async with browsing(chromium) as browser, set_up(directory) as setup:
+        if picture is not None:
+            await _take_picture(setup, browser, picture)
+        for scenario_type, cases, rows in groups:
+            async with AsyncExitStack() as ending:
+                scenario = scenario_type(replace(setup, ending=ending), browser)
+                for row, case in zip(rows, cases, strict=True):
+                    await run_case(row, case, scenario)
+            await setup.clear()
 
 
 async def _take_picture(setup: Setup, browser: Browser, path: Path) -> None:

@@ -23,8 +23,6 @@ CONNECTS: Final = 300
 AT_A_TIME: Final = 25
 LEASE_SECONDS: Final = 20.0
 """By when a gateway without approval has closed everybody."""
-LOGGED_SECONDS: Final = 1.0
-"""By when the upstream has logged a socket that has left."""
 _KNOWN: Final = "198.51.100.50"
 _FORWARDED: Final = re.compile(r"\bfwd=198\.1[89]\.\d+\.\d+")
 """An address that only strangers have, in the upstream's log."""
@@ -38,12 +36,7 @@ class StrangerScenario:
 
     async def seen(self) -> Facts:
         """Open a socket from a known address and leave: the upstream's log shows that one."""
-        setup = self._setup
-        one = await setup.device(0, CLI, _KNOWN)
-        client = one.client(setup.gateways[0])
-        await client.challenge()
-        await client.close()
-        await until(lambda: f"fwd={_KNOWN}" in self._log(), "the upstream logs it")
+        await self._leave_a_mark(_KNOWN)
         return ("in the upstream's log",)
 
     async def sockets(self) -> Facts:
@@ -59,7 +52,7 @@ class StrangerScenario:
                 opened.append(await http.ws_connect(gateway.ws_url, headers=headers))
             served = await self._known_is_served()
             still_open = sum(not socket.closed for socket in opened)
-        await asyncio.sleep(LOGGED_SECONDS)
+        await self._leave_a_mark("198.51.100.54")
         return f"{still_open} open", served, f"{self._strangers_upstream()} upstream"
 
     async def connects(self) -> Facts:
@@ -77,7 +70,7 @@ class StrangerScenario:
         storm = asyncio.gather(*(connect(number) for number in range(CONNECTS)))
         served = await self._known_is_served()
         await storm
-        await asyncio.sleep(LOGGED_SECONDS)
+        await self._leave_a_mark("198.51.100.55")
         return (
             either("admitted" in outcomes, "some admitted", "none admitted"),
             served,
@@ -111,6 +104,18 @@ class StrangerScenario:
         client = await self._setup.joined(1, CLI, "198.51.100.53")
         answer = await client.call("sessions.list", {})
         return either(answer.ok, "a known one is served", f"{answer.error}")
+
+    async def _leave_a_mark(self, address: str) -> None:
+        """Open a socket from an address that becomes known, leave, and wait for the log of it.
+
+        What the upstream saw before it has logged by then.
+        """
+        setup = self._setup
+        one = await setup.device(0, CLI, address)
+        client = one.client(setup.gateways[0])
+        await client.challenge()
+        await client.close()
+        await until(lambda: f"fwd={address}" in self._log(), "the upstream logs it")
 
     def _log(self) -> str:
         return self._setup.upstream.log.read_text(errors="replace")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
 
 PROGRAM: Final = Path(__file__).parent / "driver.mjs"
 SEE_SECONDS: Final = 10.0
+LOAD_SECONDS: Final = 60.0
+"""Maximum time to load a page with all its files; on a busy machine that takes a while."""
+
+
+@dataclass(slots=True)
+class SentMessage:
+    """A chat message that a page sent on its socket."""
+
+    call: str
+    text: str
+    answered: bool = False
+    error: Event | None = None
 
 
 class Page:
@@ -24,25 +37,32 @@ class Page:
     def __init__(self, driver: Driver, number: int) -> None:
         self.admissions: Final[list[str]] = []
         self.closes: Final[list[float]] = []
+        self.sent: Final[list[SentMessage]] = []
         self._driver = driver
         self._number = number
         self._more = asyncio.Event()
 
     def hear(self, event: Event) -> None:
         """Record an event of its socket."""
-        if event["event"] == "admitted":
-            self.admissions.append(replica(event["connection"]))
-        else:
-            self.closes.append(time.monotonic())
+        match event["event"]:
+            case "admitted":
+                self.admissions.append(replica(event["connection"]))
+            case "closed":
+                self.closes.append(event["at"])
+            case "sent":
+                self.sent.append(SentMessage(event["call"], event["text"]))
+            case "answered":
+                message = next(one for one in self.sent if one.call == event["call"])
+                message.answered, message.error = True, event["error"]
         self._more.set()
 
     async def go(self, url: str) -> None:
         """Navigate to another address."""
-        await self._driver.ask("go", page=self._number, url=url)
+        await self._driver.ask("go", page=self._number, url=url, within=LOAD_SECONDS)
 
     async def reload(self) -> None:
         """Reload the page."""
-        await self._driver.ask("reload", page=self._number)
+        await self._driver.ask("reload", page=self._number, within=LOAD_SECONDS)
 
     async def see(
         self,
@@ -87,7 +107,9 @@ class Page:
 
     async def fill(self, selector: str, text: str) -> None:
         """Enter a text. Raises Unexpected."""
-        await self._driver.ask("fill", page=self._number, selector=selector, text=text)
+        await self._driver.ask(
+            "fill", page=self._number, selector=selector, text=text, within=2 * WAIT_SECONDS
+        )
 
     async def picture(self, path: Path) -> None:
         """Write a screenshot (PNG)."""
@@ -98,6 +120,24 @@ class Page:
         while len(self.admissions) <= after:
             await self._happening("admitted")
         return self.admissions[after]
+
+    async def sends(self, text: str, *, seconds: float = SEE_SECONDS) -> SentMessage:
+        """Return the chat message with this text, once its socket sent it and got the answer.
+
+        The newest one, if there are several. Raises Unexpected.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            message = next((one for one in reversed(self.sent) if one.text == text), None)
+            if message is not None and message.answered:
+                return message
+            left = deadline - time.monotonic()
+            if left <= 0:
+                what = "did not send" if message is None else "got no answer to"
+                raise Unexpected(f"page {self._number} {what} {text!r}")
+            self._more.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._more.wait(), left)
 
     async def closed(self) -> float:
         """Return when its socket was closed (monotonic seconds). Raises Unexpected."""
@@ -127,7 +167,7 @@ class Browser:
         """Open a page in a new profile, which is deleted with all its storage on exit."""
         profile = (await self._driver.ask("profile"))["profile"]
         try:
-            opened = await self._driver.ask("open", profile=profile, url=url)
+            opened = await self._driver.ask("open", profile=profile, url=url, within=LOAD_SECONDS)
             yield self._page(opened["page"])
         finally:
             await self._driver.ask("forget", profile=profile)

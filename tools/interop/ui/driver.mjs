@@ -10,7 +10,10 @@
 //   {"id":6,"do":"picture","page":1,"path":"….png"}
 //   {"id":7,"do":"forget","profile":1}                    closes its pages
 //
-// Events of its socket: {"page":1,"event":"admitted","connection":"…"}, {"page":1,"event":"closed"}.
+// Events of its socket: {"page":1,"event":"admitted","connection":"…"}, {"page":1,"event":"closed","at":…},
+// and for chat messages {"page":1,"event":"sent","call":"…","text":"…"}, then
+// {"page":1,"event":"answered","call":"…","error":null or {…}}. "at" is the browser's time, in
+// monotonic seconds.
 
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -19,6 +22,7 @@ import puppeteer from "puppeteer-core";
 
 const VIEW = { width: 1280, height: 900 };
 const POLL_MS = 20;
+const LOAD_MS = 60_000;
 // As root in a container, Chromium does not start with its sandbox.
 const ROOT_ARGS = process.getuid() === 0 ? ["--no-sandbox"] : [];
 
@@ -33,20 +37,37 @@ function say(line) {
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }
 
-// Reports when a page's socket is admitted, and when an admitted one is closed.
+// Reports when a page's socket is admitted, when an admitted one is closed, and which chat messages
+// it sent: what the browser's network layer saw, whatever the page shows.
 async function listen(page, number) {
   const session = await page.createCDPSession();
   const admitted = new Set();
-  session.on("Network.webSocketFrameReceived", ({ requestId, response }) => {
-    if (!response.payloadData.includes('"hello-ok"')) return;
-    admitted.add(requestId);
-    const { payload } = JSON.parse(response.payloadData);
-    say({ page: number, event: "admitted", connection: payload.server.connId });
+  const calls = new Set();
+  session.on("Network.webSocketFrameSent", ({ response }) => {
+    if (!response.payloadData.includes('"chat.send"')) return;
+    const { method, id, params } = JSON.parse(response.payloadData);
+    if (method !== "chat.send") return;
+    calls.add(id);
+    say({ page: number, event: "sent", call: id, text: params.message });
   });
-  session.on("Network.webSocketClosed", ({ requestId }) => {
-    if (admitted.delete(requestId)) say({ page: number, event: "closed" });
+  session.on("Network.webSocketFrameReceived", ({ requestId, response }) => {
+    const text = response.payloadData;
+    if (text.includes('"hello-ok"')) {
+      admitted.add(requestId);
+      const { payload } = JSON.parse(text);
+      say({ page: number, event: "admitted", connection: payload.server.connId });
+    } else if (calls.size > 0 && text.startsWith('{"type":"res"')) {
+      const { id, ok, error } = JSON.parse(text);
+      if (calls.delete(id)) say({ page: number, event: "answered", call: id, error: ok ? null : error });
+    }
+  });
+  session.on("Network.webSocketClosed", ({ requestId, timestamp }) => {
+    if (admitted.delete(requestId)) say({ page: number, event: "closed", at: timestamp });
   });
   await session.send("Network.enable");
+  // Each page is a browser of its own, in somebody's hands: without this, a page behind another one
+  // is not rendered, and what it receives is not shown until it comes to the front.
+  await session.send("Emulation.setFocusEmulationEnabled", { enabled: true });
 }
 
 // Runs in the page: returns whether anything matches.
@@ -71,6 +92,7 @@ const COMMANDS = {
     const page = await profiles[profile - 1].newPage();
     pages.push(page);
     await page.setViewport(VIEW);
+    page.setDefaultNavigationTimeout(LOAD_MS);
     await listen(page, pages.length);
     await page.goto(url);
     return { page: pages.length };
@@ -94,7 +116,6 @@ const COMMANDS = {
   },
 
   async click({ page, selector, timeout }) {
-    await pages[page - 1].bringToFront(); // a page behind another one is hardly rendered
     await pages[page - 1].locator(selector).setTimeout(timeout).click();
     return true;
   },
