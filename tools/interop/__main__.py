@@ -63,7 +63,7 @@ def main() -> int:
         picture, chat_picture = (
             picture and picture.absolute() for picture in (given.picture, given.chat_picture)
         )
-        names, groups_to_run = _split(given.only or list(PARTS))
+        names, groups_to_run = split(given.only or list(PARTS))
         plan = Plan(given.rounds, data, [], picture, chat_picture, groups_to_run)
         good = asyncio.run(_run(plan, names))
         keep = not good
@@ -80,7 +80,7 @@ def main() -> int:
     return 0 if good else 1
 
 
-def _split(only: list[str]) -> tuple[list[str], tuple[str, ...]]:
+def split(only: list[str]) -> tuple[list[str], tuple[str, ...]]:
     """Return the parts to run and, unless the whole relay is one of them, its chosen groups."""
     names = list(dict.fromkeys(name.partition(".")[0] for name in only))
     chosen = () if "relay" in only else (n.removeprefix(_GROUP_PREFIX) for n in only if "." in n)

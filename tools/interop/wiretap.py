@@ -45,7 +45,12 @@ class _Conversation:
 async def wiretap(port: int, heard: list[Heard]) -> AsyncIterator[int]:
     """Listen on a free loopback port and forward to `port`; yields the port to connect to."""
 
+    serving: set[asyncio.Task[None]] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (task := asyncio.current_task()) is not None:
+            serving.add(task)
+            task.add_done_callback(serving.discard)
         try:
             onward_reader, onward_writer = await asyncio.open_connection(HOST, port)
         except OSError:
@@ -66,6 +71,9 @@ async def wiretap(port: int, heard: list[Heard]) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
 async def _pass_on(

@@ -1,0 +1,58 @@
+"""A page's record of the chat messages that its socket sent."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from tools.interop.facts import Unexpected
+from tools.interop.ui.browser import Page
+
+if TYPE_CHECKING:
+    from tools.interop.driver import Driver
+
+TEXT = "Is anybody there?"
+SECONDS = 0.05
+
+
+def _page() -> Page:
+    return Page(cast("Driver", None), 7)
+
+
+async def test_returns_a_message_once_it_is_answered() -> None:
+    page = _page()
+    waiting = asyncio.create_task(page.sends(TEXT))
+    await asyncio.sleep(0)
+    page.hear({"event": "sent", "call": "1", "text": TEXT})
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    page.hear({"event": "answered", "call": "1", "error": None})
+    message = await waiting
+    assert (message.call, message.error) == ("1", None)
+
+
+async def test_returns_the_newest_of_two_messages_with_the_same_text() -> None:
+    page = _page()
+    for call in ("1", "2"):
+        page.hear({"event": "sent", "call": call, "text": TEXT})
+    page.hear({"event": "answered", "call": "2", "error": {"code": "INVALID_REQUEST"}})
+    page.hear({"event": "answered", "call": "1", "error": None})
+    message = await page.sends(TEXT)
+    assert (message.call, message.error) == ("2", {"code": "INVALID_REQUEST"})
+
+
+async def test_says_that_a_message_was_not_sent() -> None:
+    page = _page()
+    page.hear({"event": "sent", "call": "1", "text": "another"})
+    page.hear({"event": "answered", "call": "1", "error": None})
+    with pytest.raises(Unexpected, match="page 7 did not send"):
+        await page.sends(TEXT, seconds=SECONDS)
+
+
+async def test_says_that_a_message_was_sent_and_not_answered() -> None:
+    page = _page()
+    page.hear({"event": "sent", "call": "1", "text": TEXT})
+    with pytest.raises(Unexpected, match="page 7 got no answer to"):
+        await page.sends(TEXT, seconds=SECONDS)
