@@ -44,7 +44,6 @@ class _Conversation:
 @asynccontextmanager
 async def wiretap(port: int, heard: list[Heard]) -> AsyncIterator[int]:
     """Listen on a free loopback port and forward to `port`; yields the port to connect to."""
-
     serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
