@@ -38,10 +38,10 @@ FLOOD_SECONDS: Final = 15.0
 GROWTH_LIMIT_MB: Final = 96
 """How much a gateway may grow meanwhile: what a connection may have unsent, and slack."""
 _SCHEMA: Final = "config.schema"
-_FILE: Final = {"agentId": "main", "name": "MEMORY.md"}
-"""A file of the upstream's agent, which OpenClaw sends in one frame if it has less than 16 MiB."""
+_SAVE: Final = "agents.files.set"
+"""Saves a file at the upstream, which answers with all of it in one frame."""
 _MARGIN_BYTES: Final = 4096
-"""How much smaller than the largest frame the first file is; more than what surrounds it."""
+"""How much smaller than the largest frame the first file is: more than what surrounds it."""
 
 
 class LimitScenario:
@@ -74,7 +74,7 @@ class LimitScenario:
         return (found,)
 
     async def largest_down(self) -> Facts:
-        """Read a file of the upstream whose frame is the largest, then one that is a byte more."""
+        """Save a file at the upstream, which answers with it in the largest frame; then in more."""
         setup = self._setup
         one = await setup.device(1, CLI.with_scopes("operator.admin"), "198.51.100.45")
         async with (
@@ -87,10 +87,9 @@ class LimitScenario:
         ):
             await self._join(socket, one)
             size = FRAME_LIMIT_BYTES - _MARGIN_BYTES
-            size += FRAME_LIMIT_BYTES - len(await _saved_and_read(socket, size))
-            largest = await _saved_and_read(socket, size)
-            await _call(socket, "agents.files.set", {**_FILE, "content": _content(size + 1)})
-            await socket.send_str(encode(request("agents.files.get", _FILE)))
+            size += FRAME_LIMIT_BYTES - len(await _call(socket, _SAVE, _file(size)))
+            largest = await _call(socket, _SAVE, _file(size))
+            await socket.send_str(encode(request(_SAVE, _file(size + 1))))
             async with asyncio.timeout(LARGE_SECONDS):
                 while (message := await socket.receive()).type != aiohttp.WSMsgType.CLOSE:
                     if message.type is not aiohttp.WSMsgType.TEXT:
@@ -98,11 +97,11 @@ class LimitScenario:
                     if len(message.data) > FRAME_LIMIT_BYTES:
                         raise Unexpected("more than the limit arrived")
         again = await one.connect_when_ready(setup.gateways[1])
-        emptied = await again.call("agents.files.set", {**_FILE, "content": ""})
+        emptied = await again.call(_SAVE, _file(0))
         await again.close()
         return (
             f"{len(largest)} bytes arrive",
-            either(_content_of(largest) == _content(size), "unchanged", "changed"),
+            either(_content_of(largest) == _file(size)["content"], "unchanged", "changed"),
             f"then closed {message.data}",
             either(emptied.ok, "it connects again", f"{emptied.error}"),
         )
@@ -160,15 +159,13 @@ async def _closed_after(client: DeviceClient, frame: str) -> str:
     return f"closed {close.code}"
 
 
-async def _saved_and_read(socket: aiohttp.ClientWebSocketResponse, size: int) -> str:
-    """Save a file that takes so many bytes of JSON, and return the frame that contains it."""
-    await _call(socket, "agents.files.set", {**_FILE, "content": _content(size)})
-    return await _call(socket, "agents.files.get", _FILE)
+def _file(size: int) -> dict[str, str]:
+    """Return a file of an agent whose text takes so many bytes of JSON.
 
-
-def _content(size: int) -> str:
-    """Return a text that takes so many bytes of JSON: a file of half of them, in quotes."""
-    return '"' * (size // 2) + "a" * (size % 2)
+    It has half of them, in quotes: OpenClaw takes files of up to 16 MiB.
+    """
+    text = '"' * (size // 2) + "a" * (size % 2)
+    return {"agentId": "main", "name": "MEMORY.md", "content": text}
 
 
 def _content_of(frame: str) -> str:
