@@ -39,8 +39,7 @@ SENT_SECONDS: Final = 20.0
 _DONE: Final = "output tokens"
 _COMPOSER: Final = 'textarea[aria-label="Chat composer"]'
 _SEND: Final = 'button.chat-send-btn--send[aria-label="Send message"]:not([disabled])'
-"""The button as it is when a click sends. While the page takes the agent to be busy, it has another
-label: the message would wait in the page, in a queue above the composer."""
+"""The button as it is when a click sends. While an answer arrives, it has another label."""
 _QUEUE: Final = ".chat-queue__item"
 _ASK_AGAIN: Final = "Approve this browser|pairing required"
 
@@ -193,8 +192,10 @@ class ChatScenario:
         """Send a message, once. Raises Unexpected if the page does not send it, or is refused.
 
         A message that the page has sent is accepted by the upstream from here on: wherever it is
-        missing later, it was lost.
+        missing later, it was lost. While the page takes the agent to be busy, it would keep the
+        message in a queue of its own.
         """
+        await page.idle(seconds=IDLE_SECONDS)
         await page.fill(_COMPOSER, text)
         await page.see(selector=_SEND, seconds=IDLE_SECONDS)
         await page.click(_SEND)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -38,6 +38,7 @@ class Page:
         self.admissions: Final[list[str]] = []
         self.closes: Final[list[float]] = []
         self.sent: Final[list[SentMessage]] = []
+        self._agent_is_busy = False
         self._driver = driver
         self._number = number
         self._more = asyncio.Event()
@@ -49,6 +50,8 @@ class Page:
                 self.admissions.append(replica(event["connection"]))
             case "closed":
                 self.closes.append(event["at"])
+            case "agent":
+                self._agent_is_busy = event["busy"]
             case "sent":
                 self.sent.append(SentMessage(event["call"], event["text"]))
             case "answered":
@@ -121,6 +124,13 @@ class Page:
             await self._happening("admitted")
         return self.admissions[after]
 
+    async def idle(self, *, seconds: float = SEE_SECONDS) -> None:
+        """Wait until the page has been told that its agent is not busy. Raises Unexpected."""
+        deadline = time.monotonic() + seconds
+        while self._agent_is_busy:
+            if not await self._something(deadline):
+                raise Unexpected(f"page {self._number} still takes its agent to be busy")
+
     async def sends(self, text: str, *, seconds: float = SEE_SECONDS) -> SentMessage:
         """Return the chat message with this text, once its socket sent it and got the answer.
 
@@ -131,19 +141,24 @@ class Page:
             message = next((one for one in reversed(self.sent) if one.text == text), None)
             if message is not None and message.answered:
                 return message
-            left = deadline - time.monotonic()
-            if left <= 0:
+            if not await self._something(deadline):
                 what = "did not send" if message is None else "got no answer to"
                 raise Unexpected(f"page {self._number} {what} {text!r}")
-            self._more.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._more.wait(), left)
 
     async def closed(self) -> float:
         """Return when its socket was closed (monotonic seconds). Raises Unexpected."""
         while not self.closes:
             await self._happening("closed")
         return self.closes[-1]
+
+    async def _something(self, deadline: float) -> bool:
+        """Wait for the next event; False if there is none by the deadline (monotonic seconds)."""
+        self._more.clear()
+        try:
+            await asyncio.wait_for(self._more.wait(), max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            return False
+        return True
 
     async def _happening(self, description: str) -> None:
         self._more.clear()

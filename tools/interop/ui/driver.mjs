@@ -11,7 +11,8 @@
 //   {"id":7,"do":"forget","profile":1}                    closes its pages
 //
 // Events of its socket: {"page":1,"event":"admitted","connection":"…"}, {"page":1,"event":"closed","at":…},
-// and for chat messages {"page":1,"event":"sent","call":"…","text":"…"}, then
+// for the session's agent {"page":1,"event":"agent","busy":true}, and
+// for chat messages {"page":1,"event":"sent","call":"…","text":"…"}, then
 // {"page":1,"event":"answered","call":"…","error":null or {…}}. "at" is the browser's time, in
 // monotonic seconds.
 
@@ -56,6 +57,9 @@ async function listen(page, number) {
       admitted.add(requestId);
       const { payload } = JSON.parse(text);
       say({ page: number, event: "admitted", connection: payload.server.connId });
+    } else if (text.startsWith('{"type":"event","event":"sessions.changed"')) {
+      const busy = JSON.parse(text).payload.session?.hasActiveRun;
+      if (typeof busy === "boolean") say({ page: number, event: "agent", busy });
     } else if (calls.size > 0 && text.startsWith('{"type":"res"')) {
       const { id, ok, error } = JSON.parse(text);
       if (calls.delete(id)) say({ page: number, event: "answered", call: id, error: ok ? null : error });

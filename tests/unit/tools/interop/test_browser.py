@@ -1,4 +1,4 @@
-"""A page's record of the chat messages that its socket sent."""
+"""A page's record of what its socket received and of the chat messages that it sent."""
 
 from __future__ import annotations
 
@@ -56,3 +56,15 @@ async def test_says_that_a_message_was_sent_and_not_answered() -> None:
     page.hear({"event": "sent", "call": "1", "text": TEXT})
     with pytest.raises(Unexpected, match="page 7 got no answer to"):
         await page.sends(TEXT, seconds=SECONDS)
+
+
+async def test_is_idle_when_its_agent_is_not_busy() -> None:
+    page = _page()
+    await page.idle(seconds=SECONDS)
+    page.hear({"event": "agent", "busy": True})
+    with pytest.raises(Unexpected, match="page 7 still takes its agent to be busy"):
+        await page.idle(seconds=SECONDS)
+    waiting = asyncio.create_task(page.idle())
+    await asyncio.sleep(0)
+    page.hear({"event": "agent", "busy": False})
+    await waiting
