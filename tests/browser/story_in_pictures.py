@@ -67,7 +67,7 @@ async def no_wider_than_the_window(view: Screen) -> None:
 
 
 @pytest.mark.timeout(180)
-async def test_looks(
+async def test_the_pages_match_their_pictures_in_the_docs(
     browser: Browser, stack: Stack, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     to = DOCS if pytestconfig.getoption("--pictures") else tmp_path

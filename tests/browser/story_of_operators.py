@@ -69,7 +69,7 @@ async def test_a_session_holds_at_every_replica_and_ends_at_every_replica(
         await view.sees(tab.locator("#sign-in"), "Your session has ended.")
 
 
-async def test_a_wrong_token(browser: Browser, stack: Stack) -> None:
+async def test_a_wrong_token_is_refused_on_the_page(browser: Browser, stack: Stack) -> None:
     async with screen(browser, stack) as view:
         await view.open()
         await view.sign_in("this is no token, and ü is not even ASCII")

@@ -90,7 +90,7 @@ async def test_the_card_of_a_request(browser: Browser, stack: Stack) -> None:
         await expect(own).to_be_hidden()
 
 
-async def test_clients_without_a_card(browser: Browser, stack: Stack) -> None:
+async def test_refused_clients_without_a_card_are_listed(browser: Browser, stack: Stack) -> None:
     stranger = DeviceKey.generate()
     profile = replace(CLI, display_name=MARKUP)
     for sent in ({"key": None, "token": "wrong"}, {"key": stranger, "token": None}):

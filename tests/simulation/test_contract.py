@@ -106,7 +106,7 @@ async def put(store: Store, item: Record) -> Position:
 
 
 class TestCommits:
-    async def test_numbers_and_tags(self, store: Store) -> None:
+    async def test_commits_are_numbered_and_tagged_alike(self, store: Store) -> None:
         assert (await run(store, plan())).outcome == "done"
         assert await store.load([]) == (Position(), [])
         plans = [plan("a"), plan("b", "c"), plan()]
@@ -117,7 +117,7 @@ class TestCommits:
         audit = await store.audit_log.read(1, 10)
         assert [(entry.id, entry.device_id) for entry in audit] == [(2, "b"), (3, "c")]
 
-    async def test_versions(self, store: Store) -> None:
+    async def test_versions_are_compared_alike(self, store: Store) -> None:
         await put(store, record("a", paired_at=7))
         _head, (held,) = await store.load(["a"])
         for version, outcome in (("", "conflict"), ("x" * 16, "conflict"), (held.version, "done")):
@@ -135,14 +135,14 @@ class TestCommits:
         assert (seen.outcome, seen.change, seen.answer) == ("seen", done.change, b"first\nanswer")
         assert (await store.load([]))[0].number == 2
 
-    async def test_too_late(self, store: Store) -> None:
+    async def test_late_commits_are_refused_alike(self, store: Store) -> None:
         await store.liveness.write_alive("x")
         for after_ms, outcome in ((-1_000, "late"), (60_000, "done")):
             attempt = plan("a")
             attempt.not_after_ms = store.now_ms() + after_ms
             assert (await run(store, attempt)).outcome == outcome
 
-    async def test_full(self, store: Store) -> None:
+    async def test_limits_of_indexes_hold_alike(self, store: Store) -> None:
         outcomes = []
         for member in ("a", "b", "c", "a"):
             attempt = plan(member)
@@ -151,7 +151,7 @@ class TestCommits:
             outcomes.append((await run(store, attempt)).outcome)
         assert outcomes == ["done", "done", "full", "done"]
 
-    async def test_indexes(self, store: Store) -> None:
+    async def test_indexes_are_written_alike(self, store: Store) -> None:
         await put(store, record("a", paired_at=7))
         await put(store, record("b", paired_at=9, request_id="r"))
         await put(store, record("c", request_id="s"))
@@ -167,7 +167,7 @@ class TestCommits:
 
 
 class TestHeartbeats:
-    async def test_what_was_missed(self, store: Store) -> None:
+    async def test_heartbeats_report_missed_changes_alike(self, store: Store) -> None:
         for device_id in ("a", "b", "c"):
             await run(store, plan(device_id, closes=["*"]))
         received = await store.heartbeats.answer("g", beat(1, Position()))
@@ -178,7 +178,7 @@ class TestHeartbeats:
         again = await store.heartbeats.answer("g", beat(2, received.changes[1].change))
         assert again.changes == received.changes[2:]
 
-    async def test_when_to_start_over(self, store: Store) -> None:
+    async def test_heartbeats_demand_a_resync_alike(self, store: Store) -> None:
         assert not (await store.heartbeats.answer("g", beat(1, Position()))).resync
         head = (await run(store, plan("a", "b"))).change
         for place, applied, booted, resync in (
@@ -190,7 +190,7 @@ class TestHeartbeats:
             received = await store.heartbeats.answer("g", beat(place, applied, booted=booted))
             assert (received.resync, received.changes) == (resync, [])
 
-    async def test_presence(self, store: Store) -> None:
+    async def test_presence_is_stored_alike(self, store: Store) -> None:
         def here(*numbers: int) -> list[Present]:
             return [Present(number, f"d{number % 2}", "operator", 5) for number in numbers]
 
@@ -210,7 +210,7 @@ class TestHeartbeats:
         assert await tell(6, 0, here(7), []) == 6
         assert await standings(store) == [0, 1, 0]
 
-    async def test_release_and_uptime(self, store: Store) -> None:
+    async def test_release_and_uptime_are_stored_alike(self, store: Store) -> None:
         await store.heartbeats.answer("old", beat(1, Position()))
         await store.heartbeats.answer(
             "new", beat(1, Position(), version="9.8.7", uptime_s=5, left=[3])
@@ -227,7 +227,7 @@ class TestHeartbeats:
         (approval,) = await store.presence.approvals()
         assert (approval.process.version, approval.process.uptime_s) == (VERSION, 6)
 
-    async def test_sightings(self, store: Store) -> None:
+    async def test_last_seen_times_are_stored_alike(self, store: Store) -> None:
         await put(store, record("d0", paired_at=7))
         seen = [
             Seen("d0", "node", "device-token", "192.0.2.1", 100),
@@ -252,7 +252,7 @@ async def standings(store: Store) -> list[int]:
     return [len(item.replicas) for item in found]
 
 
-async def test_a_thousand_steps_alike(real: Store) -> None:
+async def test_a_thousand_random_steps_have_the_same_results(real: Store) -> None:
     """Both give the same results for random steps, except tags and times."""
     memory, draw = simulated(), Random(5)
     applied: dict[Store, list[Position]] = {real: [Position()], memory: [Position()]}

@@ -35,6 +35,6 @@ class TestBoth:
         with pytest.raises(Rejected, match="self"):
             entry.open(inbox_channel("a"), entry.seal(inbox_channel("a"), b"2"))
 
-    def test_too_large(self, kind: type[Envelope]) -> None:
+    def test_a_message_that_is_too_large_is_not_sealed(self, kind: type[Envelope]) -> None:
         with pytest.raises(Rejected, match="oversized"):
             kind(SECRETS, "a").seal(EVENTS, bytes(4 * 1024 * 1024))

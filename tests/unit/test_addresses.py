@@ -79,17 +79,17 @@ def assert_unreadable(header: str, *headers: tuple[str, str]) -> None:
 
 class TestForms:
     @pytest.mark.parametrize(("written", "address"), FORMS)
-    def test_of_x_forwarded_for(self, written: str, address: str) -> None:
+    def test_addresses_in_x_forwarded_for_are_read(self, written: str, address: str) -> None:
         assert named(("X-Forwarded-For", written)) == address
         assert named(("X-Forwarded-For", f"198.51.100.1, {written}")) == address
         assert named(("X-Forwarded-For", f"{written},10.0.0.2:81 , [fd00::1]:82")) == address
 
     @pytest.mark.parametrize(("written", "address"), FORMS)
-    def test_of_x_real_ip(self, written: str, address: str) -> None:
+    def test_addresses_in_x_real_ip_are_read(self, written: str, address: str) -> None:
         assert named(("X-Real-IP", written)) == address
 
     @pytest.mark.parametrize(("written", "address"), FORMS)
-    def test_of_forwarded(self, written: str, address: str) -> None:
+    def test_addresses_in_forwarded_are_read(self, written: str, address: str) -> None:
         quoted = '"' + written.strip('" ') + '"'
         for element in (
             f"for={quoted}",

@@ -23,7 +23,7 @@ def test_by_its_name_where_the_path_leads_to_it() -> None:
     )
 
 
-def test_as_it_was_called(tmp_path: Path) -> None:
+def test_the_name_it_was_called_by_is_used(tmp_path: Path) -> None:
     other = tmp_path / "latchkey"
     other.write_text("#!/bin/sh\n")
     other.chmod(0o755)
@@ -31,7 +31,9 @@ def test_as_it_was_called(tmp_path: Path) -> None:
     assert latchkey(environ) == "'../a b/latchkey'"
 
 
-def test_else_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_otherwise_the_path_of_the_launcher_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(ROOT)
     assert latchkey({}) == "bin/latchkey"
     monkeypatch.chdir(tmp_path)

@@ -37,7 +37,7 @@ def test_all_declared_log_events_are_in_the_lists() -> None:
     "page",
     sorted(str(p.relative_to(ROOT)) for p in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))),
 )
-def test_links_lead_somewhere(page: str) -> None:
+def test_every_link_in_the_documents_leads_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
     for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", text):
         if "://" not in target:

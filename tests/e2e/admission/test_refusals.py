@@ -156,7 +156,7 @@ class TestEveryKind:
             assert entry["detail"] == "9 to 11"
 
     @PROTOCOLS
-    async def test_a_page_from_elsewhere(
+    async def test_a_page_of_another_origin_is_reported(
         self, stack: Stack, addresses: Iterator[str], protocol: int
     ) -> None:
         address, origin = next(addresses), "https://other.example"

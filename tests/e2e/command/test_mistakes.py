@@ -210,12 +210,16 @@ WRONG_GATEWAYS: Final = {
 
 @pytest.mark.parametrize(("address", "expected"), WRONG.items())
 class TestAddressesOfApproval:
-    def test_of_latchkey(self, address: str, expected: str) -> None:
+    def test_latchkey_reports_an_invalid_address_in_one_sentence(
+        self, address: str, expected: str
+    ) -> None:
         says_in_one_sentence(run([*LATCHKEY, "devices", "list"], APPROVAL_URL=address), expected)
         given = run([*LATCHKEY, "devices", "list", "--approval-url", address])
         says_in_one_sentence(given, expected)
 
-    def test_of_churn(self, address: str, expected: str) -> None:
+    def test_churn_reports_an_invalid_address_in_one_sentence(
+        self, address: str, expected: str
+    ) -> None:
         ended = run([*CHURN, "--url", NOWHERE], APPROVAL_URL=address, **TOKENS)
         says_in_one_sentence(ended, "Not run:", expected)
         given = run([*CHURN, "--url", NOWHERE, "--approval-url", address], **TOKENS)
@@ -224,14 +228,20 @@ class TestAddressesOfApproval:
 
 @pytest.mark.parametrize(("address", "expected"), WRONG_GATEWAYS.items())
 class TestAddressesOfAGateway:
-    def test_of_a_device(self, address: str, expected: str, tmp_path: Path) -> None:
+    def test_a_device_reports_an_invalid_address_in_one_sentence(
+        self, address: str, expected: str, tmp_path: Path
+    ) -> None:
         ended = run([*DEVICE, address, "--state", str(tmp_path / "device.json")])
         says_in_one_sentence(ended, expected)
 
-    def test_of_churn(self, address: str, expected: str) -> None:
+    def test_churn_reports_an_invalid_address_in_one_sentence(
+        self, address: str, expected: str
+    ) -> None:
         says_in_one_sentence(run([*CHURN, "--url", address], **TOKENS), "Not run:", expected)
 
-    def test_of_the_doctor(self, address: str, expected: str) -> None:
+    def test_the_doctor_reports_an_invalid_address_as_a_usage_error(
+        self, address: str, expected: str
+    ) -> None:
         del expected
         ended = run([*LATCHKEY, "doctor", address])
         assert ended.status == 2

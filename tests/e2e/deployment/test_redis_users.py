@@ -68,7 +68,7 @@ async def listed_as_refused(stack: Stack, device_id: str) -> None:
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def test_nothing_is_refused_them(stack: Stack) -> None:
+async def test_redis_refuses_its_users_nothing_they_need(stack: Stack) -> None:
     stranger = SimulatedDevice(stack)
     request_id = await stranger.request_pairing(stack.gateways[0])
     device = await pair(stack)

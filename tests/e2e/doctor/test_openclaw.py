@@ -200,7 +200,7 @@ class TestProxy:
             found = await stopped_by(url, openclaw_causes.PROXY_UNTRUSTED, env=ENV)
             assert found.step == "upgrade"
 
-    async def test_that_drops_the_upgrade(self, release: str) -> None:
+    async def test_a_proxy_that_drops_the_upgrade_is_found(self, release: str) -> None:
         async with openclaw(Replica(release)) as gateway:
             to = gateway.replace("ws", "http", 1)
             async with proxy(to, Faults(drops_upgrade=True)) as url:
@@ -224,7 +224,7 @@ class TestOwnDevice:
         state.save(tmp_path / "device.json")
         return tmp_path / "device.json"
 
-    async def test_that_is_not_approved(self, release: str, file: Path) -> None:
+    async def test_an_unapproved_device_is_found(self, release: str, file: Path) -> None:
         replica = Replica(release)
         async with openclaw(replica) as url:
             found = await stopped_by(
@@ -262,7 +262,9 @@ class TestOwnDevice:
             )
         assert "volume" in found.cure
 
-    async def test_that_asks_for_more(self, release: str, file: Path) -> None:
+    async def test_a_device_that_asks_for_more_scopes_is_found(
+        self, release: str, file: Path
+    ) -> None:
         replica = Replica(release)
         body = replica.recorded["connects"]
         body["pairing-required"] = body["scope-upgrade"]

@@ -118,7 +118,7 @@ class TestTcp:
 
 class TestInTheClear:
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
-    def test_stays_on_this_machine(self, host: str) -> None:
+    def test_addresses_of_this_machine_are_recognized(self, host: str) -> None:
         assert is_this_machine(host)
 
     @pytest.mark.parametrize("host", ["gateway.example", "10.0.0.1", "localhost.example"])
@@ -161,7 +161,7 @@ class TestTls:
             )
             assert "another 3 days" in found.found
 
-    async def test_a_port_without_tls(self) -> None:
+    async def test_a_port_without_tls_is_found(self) -> None:
         async with http() as where:
             found = await stopped_by(f"wss://{where}", causes.TLS_NOT_SPOKEN)
             assert f"ws://127.0.0.1:{where.rpartition(':')[2]}" in found.cure
@@ -207,7 +207,7 @@ class TestHttp:
             found = await stopped_by(f"ws://{where}", causes.LOGIN_REQUIRED)
             assert "https://login.example/" in found.found
 
-    async def test_a_challenge_for_browsers(self) -> None:
+    async def test_a_challenge_for_browsers_is_found(self) -> None:
         async with http(503, headers={"cf-mitigated": "challenge"}) as where:
             await stopped_by(f"ws://{where}", causes.FORBIDDEN)
 

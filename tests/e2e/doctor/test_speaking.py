@@ -67,7 +67,7 @@ class TestChallenge:
         async with stub_gateway(script) as url:
             await stopped_by(url, causes.NOT_A_GATEWAY)
 
-    async def test_the_connection_is_cut(self) -> None:
+    async def test_a_connection_that_is_cut_is_found(self) -> None:
         async def script(socket: Socket) -> None:
             writer = socket.raw._writer
             assert writer is not None
@@ -151,7 +151,7 @@ class TestRefusals:
         async with stub_gateway(script) as url:
             await stopped_by(url, causes.PROTOCOL_MISMATCH, env=TOKEN)
 
-    async def test_a_replica_that_leaves(self) -> None:
+    async def test_a_replica_that_leaves_is_found(self) -> None:
         async def script(socket: Socket) -> None:
             await socket.close(1012, "service restart")
 

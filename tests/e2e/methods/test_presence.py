@@ -133,7 +133,7 @@ class TestConnected:
 
 
 class TestSeen:
-    async def test_moves_with_every_session(self, stack: Stack) -> None:
+    async def test_last_seen_moves_with_every_session(self, stack: Stack) -> None:
         device = await pair(stack)
         entry = await until_shown(
             stack, device.device_id, lambda item: "lastSeenAtMs" in item, "seen once"

@@ -94,7 +94,7 @@ class TestSettings:
             pass
 
 
-def test_nothing_is_left(tmp_path: Path) -> None:
+def test_nothing_is_left_of_a_stack_that_ended(tmp_path: Path) -> None:
     before = descendants(os.getpid())
     with Stack(tmp_path, gateways=1) as stack:
         started = descendants(os.getpid()) - before

@@ -86,7 +86,9 @@ class TestLostConnections:
             assert done > 900
             await until(lambda: len(peer.messages) >= done, "what was confirmed came")
 
-    async def test_a_restarted_redis(self, redis_server: RedisServer) -> None:
+    async def test_messages_arrive_again_after_a_restart_of_redis(
+        self, redis_server: RedisServer
+    ) -> None:
         async with member(redis_server.member_url) as peer:
             for n in range(2):
                 redis_server.restart()

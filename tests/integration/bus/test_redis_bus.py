@@ -34,7 +34,9 @@ class TestPublishing:
             assert peer.bus.status() == (True, "subscribed")
             assert peer.subscribed == 1
 
-    async def test_nobody_listens(self, redis_server: RedisServer) -> None:
+    async def test_publishing_without_subscribers_reaches_nobody(
+        self, redis_server: RedisServer
+    ) -> None:
         async with member(redis_server.member_url) as peer:
             assert await peer.publish("latchkey:ask:nobody", b"") == 0
 

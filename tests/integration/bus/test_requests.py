@@ -118,7 +118,9 @@ class TestQuestions:
 
 
 class TestFaults:
-    async def test_connections_killed_while_asking(self, redis_server: RedisServer) -> None:
+    async def test_questions_survive_connections_killed_while_asking(
+        self, redis_server: RedisServer
+    ) -> None:
         def kill(n: int) -> None:
             redis_server.call("CLIENT", "KILL", "TYPE", ("normal", "pubsub")[n % 2])
 

@@ -122,7 +122,7 @@ async def test_much_is_carried_in_order(proxy: FaultProxy) -> None:
         assert connection.got == data
 
 
-async def test_late_and_in_order(proxy: FaultProxy) -> None:
+async def test_delayed_messages_arrive_late_and_in_order(proxy: FaultProxy) -> None:
     now = asyncio.get_running_loop().time
     proxy.delay(DELAY_SECONDS)
     async with line(proxy) as connection:

@@ -58,7 +58,7 @@ def whole(*devices: Device) -> list[bytes]:
 
 
 class TestIdentities:
-    def test_all_come_back(self) -> None:
+    def test_all_identities_come_back(self) -> None:
         device = Device.new()
         before = record(device)
         assert before.pairing is not None
@@ -126,13 +126,13 @@ class TestBroken:
     def lines(self) -> list[bytes]:
         return whole(Device.new(), Device.new())
 
-    def test_cut_anywhere(self, lines: list[bytes]) -> None:
+    def test_a_file_cut_anywhere_is_refused(self, lines: list[bytes]) -> None:
         text = b"".join(lines)
         for length in range(len(text)):
             with pytest.raises(BrokenBackup):
                 read(text[:length].splitlines(keepends=True))
 
-    def test_a_byte_changed_anywhere(self, lines: list[bytes]) -> None:
+    def test_a_file_with_a_changed_byte_is_refused(self, lines: list[bytes]) -> None:
         text = b"".join(lines)
         for place in range(0, len(text), 7):
             changed = text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :]
@@ -174,18 +174,18 @@ class TestInvalid:
         assert entry.pairing is not None
         return kept(entry, entry.pairing, SEEN)
 
-    def test_ours_is_sound(self) -> None:
+    def test_a_device_of_our_own_is_valid(self) -> None:
         assert unsound(self.sound()) == ""
 
-    def test_another_key(self) -> None:
+    def test_a_key_that_does_not_match_the_id_is_invalid(self) -> None:
         other = msgspec.structs.replace(self.sound(), public_key=Device.new().public_key)
         assert unsound(other) == "its id does not match its key"
 
     @pytest.mark.parametrize("key", ["", "x", "A" * 43 + "="])
-    def test_no_key(self, key: str) -> None:
+    def test_a_device_without_a_key_is_invalid(self, key: str) -> None:
         assert unsound(msgspec.structs.replace(self.sound(), public_key=key))
 
-    def test_a_role_nobody_approved(self) -> None:
+    def test_a_token_for_an_unapproved_role_is_invalid(self) -> None:
         frame = self.sound()
         pairing = msgspec.structs.replace(frame.pairing, roles=("operator",))
         other = msgspec.structs.replace(frame, pairing=pairing)

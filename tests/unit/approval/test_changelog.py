@@ -92,7 +92,7 @@ class TestFollowed:
         assert [entry.id for entry in received.entries] == [5, 6]
         assert (received.at, received.lost) == (place(6), False)
 
-    def test_all_from_the_beginning(self) -> None:
+    def test_reading_from_the_beginning_returns_all_entries(self) -> None:
         received = followed_in(Position(), [audited(1), audited(2)], oldest=1)
         assert [entry.id for entry in received.entries] == [1, 2]
         assert received.at == place(6)
@@ -135,7 +135,7 @@ class TestUnreadable:
         assert (received.id, received.action) == (7, "unreadable")
 
     @pytest.mark.parametrize("member", [b"", b"7:tag", b"7:tag\n{", b"x:tag\n{}", b"\xff"])
-    def test_a_decision_says_so(self, member: bytes) -> None:
+    def test_an_unreadable_decision_is_reported(self, member: bytes) -> None:
         assert decision_of(member).entry.action == "unreadable"
 
     @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ class TestChangedAfter:
         found = [logged(3, "before"), logged(4, "a"), logged(5, "b"), logged(6, "a"), logged(7, "")]
         assert changed_after(place(3), found) == (place(7), ["a", "b"])
 
-    def test_nothing_new(self) -> None:
+    def test_there_is_nothing_after_the_newest_change(self) -> None:
         assert changed_after(place(3), [logged(3, "before")]) == (place(3), [])
         assert changed_after(Position(), []) == (Position(), [])
 

@@ -66,7 +66,7 @@ class TestDenied:
         "error", [MissingScope("operator.write"), InvalidScope("operator.admin"), NotAllowed()]
     )
     @pytest.mark.parametrize(("method", "word"), [(ROTATE, "rotation"), (REVOKE, "revocation")])
-    def test_tokens_know_no_other(
+    def test_every_refused_token_call_has_the_same_text(
         self, method: str, word: str, error: RegistryError, protocol: int
     ) -> None:
         assert error_text(method, error, ADMIN, protocol) == f"device token {word} denied"
@@ -86,7 +86,7 @@ class TestRequests:
         for caller in (SHARED, CONFINED):
             assert error_text(APPROVE, error, caller, protocol) == "device pairing approval denied"
 
-    def test_what_cannot_be_approved(self, protocol: int) -> None:
+    def test_a_request_that_cannot_be_approved_has_a_reason(self, protocol: int) -> None:
         error: RegistryError = InvalidScope("node.run")
         message = "invalid scope for requested roles: node.run"
         assert error_text(APPROVE, error, SHARED, protocol) == message
@@ -97,13 +97,13 @@ class TestRequests:
 @both_protocols
 class TestDevices:
     @pytest.mark.parametrize("method", [REMOVE, RENAME])
-    def test_unknown(self, method: str, protocol: int) -> None:
+    def test_an_unknown_device_is_named_by_its_parameter(self, method: str, protocol: int) -> None:
         assert error_text(method, UnknownDevice(), ADMIN, protocol) == "unknown deviceId"
 
-    def test_unknown_node(self, protocol: int) -> None:
+    def test_an_unknown_node_is_named_by_its_parameter(self, protocol: int) -> None:
         assert error_text("node.describe", UnknownDevice(), ADMIN, protocol) == "unknown nodeId"
 
-    def test_label(self, protocol: int) -> None:
+    def test_an_invalid_label_is_reported_as_required(self, protocol: int) -> None:
         assert error_text(RENAME, InvalidLabel(), CONFINED, protocol) == "label required"
 
 

@@ -119,7 +119,7 @@ def test_a_round_begins_no_commit_after_its_time() -> None:
     assert took == ROUND_SECONDS
 
 
-def test_replicas_begin_elsewhere() -> None:
+def test_replicas_begin_at_different_requests() -> None:
     async def scenario(clock: FakeClock) -> list[list[str]]:
         stores = [Store(clock, 50), Store(clock, 50)]
         for seed, store in enumerate(stores):

@@ -86,7 +86,7 @@ class TestFailures:
     def test_each_that_follows_success_is_logged_once(self) -> None:
         assert [at for at, _ in warned(True, False, False, True, True, False)] == [1, 5]
 
-    def test_success_is_not(self) -> None:
+    def test_a_success_is_not_logged(self) -> None:
         assert warned(True, True, True) == []
 
 

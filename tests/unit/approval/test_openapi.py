@@ -89,7 +89,7 @@ class TestOperation:
         assert ("requestBody" in CALLS[operation.id]) == (operation.method != "GET")
 
 
-def test_pages_want_no_token() -> None:
+def test_pages_require_no_token() -> None:
     for page in (*PAGES, METRICS):
         assert CALLS[page.id]["security"] == []
 

@@ -23,11 +23,11 @@ class TestCookie:
         assert read(COOKIE, [OTHER, TOKEN], NOW_MS) == SESSION
         assert read(COOKIE, [OTHER], NOW_MS) is None
 
-    def test_ends_to_the_millisecond(self) -> None:
+    def test_a_cookie_ends_to_the_millisecond(self) -> None:
         assert read(COOKIE, [TOKEN], SESSION.expires_at_ms - 1) == SESSION
         assert read(COOKIE, [TOKEN], SESSION.expires_at_ms) is None
 
-    def test_holds_no_token(self) -> None:
+    def test_a_cookie_contains_no_token(self) -> None:
         assert TOKEN not in COOKIE
 
     @pytest.mark.parametrize("place", range(len(COOKIE)))
@@ -50,7 +50,7 @@ class TestCookie:
             TOKEN,
         ],
     )
-    def test_nothing_else_is_one(self, cookie: str) -> None:
+    def test_any_other_text_is_no_cookie(self, cookie: str) -> None:
         assert read(cookie, [TOKEN], NOW_MS) is None
 
 
@@ -63,7 +63,7 @@ def why(method: str = "POST", *, https: bool = False, public: str = PUBLIC, **he
 
 class TestCrossSiteRequests:
     @pytest.mark.parametrize("origin", [f"https://{HOST}", f"http://{HOST}", PUBLIC])
-    def test_our_own_page(self, origin: str) -> None:
+    def test_our_own_page_is_no_cross_site_request(self, origin: str) -> None:
         for method in ("POST", "PATCH", "DELETE"):
             assert why(method, Origin=origin) == ""
 
@@ -75,7 +75,7 @@ class TestCrossSiteRequests:
             *(f"https://user@{HOST}", f"ws://{HOST}", f"https://{HOST}, https://evil.example"),
         ],
     )
-    def test_another_origin(self, origin: str) -> None:
+    def test_another_origin_is_refused(self, origin: str) -> None:
         for method in ("GET", "POST"):
             assert "Origin" in why(method, Origin=origin)
 
@@ -99,6 +99,6 @@ class TestCrossSiteRequests:
         for method in ("GET", "HEAD"):
             assert check(method, plain, "", https=False) == ""
 
-    def test_no_host_is_nobodys(self) -> None:
+    def test_a_request_without_a_host_is_refused(self) -> None:
         for origin in ("null", "http://", "https://"):
             assert check("POST", {"Origin": origin, PAGE_HEADER: "1"}, "", https=False)

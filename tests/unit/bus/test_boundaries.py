@@ -35,7 +35,7 @@ class TestChannels:
         assert len(boot_ids) == 1000
         assert all(re.fullmatch(r"[0-9a-f]{32}", boot_id) for boot_id in boot_ids)
 
-    def test_no_channel_is_another(self) -> None:
+    def test_no_two_channels_share_a_name(self) -> None:
         assert len({EVENTS, ask_channel("a"), inbox_channel("a"), ask_channel("b")}) == 4
         assert all(name.startswith("latchkey:") for name in (EVENTS, ask_channel("a")))
 

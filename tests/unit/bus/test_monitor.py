@@ -48,7 +48,7 @@ class TestPauses:
             longest = min(BACKOFF_LIMIT_SECONDS, BACKOFF_FIRST_SECONDS * 2**n)
             assert longest / 2 <= pause <= longest
 
-    def test_they_are_jittered(self, link: ConnectionMonitor) -> None:
+    def test_pauses_are_jittered(self, link: ConnectionMonitor) -> None:
         pauses = {round(link.failed(OSError()), 6) for _ in range(30)}
         assert len(pauses) > 20
 

@@ -177,7 +177,7 @@ class TestApproving:
         assert result.exit_code == 0
         assert "The device has sent a different request" in result.stdout
 
-    def test_json_of_an_approval(self, api: Api) -> None:
+    def test_an_approval_is_printed_as_json(self, api: Api) -> None:
         result = run(api, "devices", "approve", REQUEST_ID, "--yes", "--no-wait", "--json")
         assert json.loads(result.stdout) == {
             "requestId": REQUEST_ID,

@@ -55,7 +55,7 @@ EVERY_COMMAND = list(leaves(latchkey))
 
 
 @pytest.mark.parametrize("path", [(), ("devices",), *EVERY_COMMAND], ids=" ".join)
-def test_help_is_for_people(path: tuple[str, ...]) -> None:
+def test_the_help_is_readable(path: tuple[str, ...]) -> None:
     """Formatting marks for click are not shown."""
     assert "\\b" not in run(None, *path, "--help").stdout
 
@@ -118,7 +118,7 @@ class TestExitCodes:
         assert run(None, "devices", "list", "--nonsense").exit_code == 2
 
     @pytest.mark.parametrize("name", ["remove", "rotate", "revoke"])
-    def test_nobody_to_ask(self, api: Api, name: str) -> None:
+    def test_without_a_terminal_nothing_is_changed(self, api: Api, name: str) -> None:
         api.say("GET", "/v1/devices", {"devices": [paired()]})
         result = run(api, "devices", name, DEVICE_ID[:8])
         assert result.exit_code == 6
@@ -259,7 +259,7 @@ class TestLines:
         for line, who in zip(lines, ("itself", "device " + "a" * 64, "operator"), strict=True):
             assert f"  {DEVICE_ID}  requested by {who}  request {REQUEST_ID}  " in line
 
-    def test_columns_are_whole(self, api: Api) -> None:
+    def test_columns_are_never_cut(self, api: Api) -> None:
         replica = "5562f03630bf" * 3
         here = paired(displayName="D" * 200, connected=True, replicas=[replica])
         api.say("GET", "/v1/devices", {"devices": [here]})

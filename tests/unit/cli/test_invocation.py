@@ -114,7 +114,7 @@ class TestRejectingAllOfAnAddress:
     @pytest.mark.parametrize(
         "arguments", [(), (REQUEST_ID, "--from", "203.0.113.9"), ("--from", "kitchen")]
     )
-    def test_what_makes_no_sense(self, api: Api, arguments: tuple[str, ...]) -> None:
+    def test_contradictory_options_are_refused(self, api: Api, arguments: tuple[str, ...]) -> None:
         assert run(api, "devices", "reject", *arguments).exit_code == 2
         assert api.asked == []
 

@@ -60,7 +60,7 @@ class TestList:
 
 
 class TestLift:
-    def test_all_of_an_address(self, api: Api) -> None:
+    def test_lifting_an_address_lifts_all_its_lock_outs(self, api: Api) -> None:
         result = run(api, "lockouts", "lift", "203.0.113.7", "--yes")
         assert result.exit_code == 0, result.stderr
         assert result.stdout == "Lifted the lock-out of 203.0.113.7 (gateway token, admin token).\n"
@@ -69,7 +69,7 @@ class TestLift:
             "/v1/lockouts/admin-token/203.0.113.7",
         ]
 
-    def test_one_kind_of_secret(self, api: Api) -> None:
+    def test_one_kind_of_secret_can_be_lifted_alone(self, api: Api) -> None:
         result = run(api, "lockouts", "lift", "203.0.113.7", "--secret", "admin-token", "--yes")
         assert result.exit_code == 0
         assert api.changed == ["/v1/lockouts/admin-token/203.0.113.7"]
@@ -94,11 +94,11 @@ class TestLift:
         assert "not locked out" in result.stderr
         assert api.changed == []
 
-    def test_what_is_no_address(self, api: Api) -> None:
+    def test_an_invalid_address_is_a_usage_error(self, api: Api) -> None:
         assert run(api, "lockouts", "lift", "Kitchen Mac", "--yes").exit_code == 2
         assert api.changed == []
 
-    def test_one_that_ends_meanwhile(self, api: Api) -> None:
+    def test_a_lock_out_that_ends_meanwhile_is_reported(self, api: Api) -> None:
         path = "/v1/lockouts/device-token/2001:db8:0:7::"
         api.problem("DELETE", path, 404, "unknown-lockout")
         result = run(api, "lockouts", "lift", "2001:db8:0:7::1", "--yes", "--json")

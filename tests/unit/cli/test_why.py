@@ -95,7 +95,7 @@ def test_a_device_that_is_neither_paired_nor_waits(api: Api) -> None:
     assert OTHER_ID in output.stdout
 
 
-def test_nothing_was_refused_it(api: Api) -> None:
+def test_a_device_without_refusals_is_reported(api: Api) -> None:
     api.say("GET", ALL, {"refusals": []})
     api.say("GET", f"{ALL}&deviceId={DEVICE_ID}", {"refusals": []})
     output = run(api, "devices", "why", DEVICE_ID)
@@ -110,7 +110,7 @@ def test_older_refusals_of_a_known_device_are_asked_for(api: Api) -> None:
     assert "its device token is not valid" in run(api, "devices", "why", DEVICE_ID).stdout
 
 
-def test_nobody_goes_by_this(api: Api) -> None:
+def test_an_unknown_device_is_reported(api: Api) -> None:
     output = run(api, "devices", "why", "nobody")
     assert output.exit_code == 1
     assert "no device, request or refusal of the last day matches this" in output.stderr

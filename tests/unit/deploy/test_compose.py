@@ -38,7 +38,7 @@ def settings_of(service: str) -> dict[str, str]:
     return {name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for name, value in values.items()}
 
 
-def test_what_there_is() -> None:
+def test_the_file_has_the_expected_services() -> None:
     assert len(GATEWAYS) == 3
     assert len(APPROVALS) == 2
     assert set(SERVICES) == {*GATEWAYS, *APPROVALS, "redis", "proxy", "openclaw"}
@@ -82,7 +82,7 @@ def test_nothing_runs_as_root_or_writes_outside_its_volumes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_each_is_looked_after(name: str) -> None:
+def test_each_service_is_restarted_and_checked(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"]
     assert SERVICES[name]["restart"] == "unless-stopped"
 
@@ -130,7 +130,7 @@ class TestProxy:
         assert "balance random(1)" in lines
         assert not re.search(r"\b(stick|stick-table|cookie|source|hash-type)\b", " ".join(lines))
 
-    def test_it_knows_every_replica(self) -> None:
+    def test_the_proxy_knows_every_replica(self) -> None:
         given = SERVICES["proxy"]["environment"]
         named = set(re.findall(r'"\$\{(\w+)\}"', HAPROXY))
         assert named == set(given)

@@ -40,7 +40,7 @@ def test_the_page_lists_every_variable_and_no_other() -> None:
     assert listed == set(SET)
 
 
-def test_every_variable_means_something() -> None:
+def test_every_variable_is_a_known_setting() -> None:
     for name in set(SET) - OF_OTHERS:
         assert name.startswith("RAILWAY_") or name in SETTINGS
 
@@ -74,7 +74,7 @@ def test_railway_waits_longer_than_the_drain() -> None:
     assert int(value_of("RAILWAY_DEPLOYMENT_DRAINING_SECONDS")) >= drain + CLOSING_SECONDS
 
 
-def test_the_images_are_there() -> None:
+def test_the_images_exist() -> None:
     paths = re.findall(r'dockerfilePath: "([^"]+)"', FILE)
     assert paths
     assert all((ROOT / path).is_file() for path in paths)

@@ -12,7 +12,7 @@ from tests.unit.device.scripts import KEY, PAIRING, QUICK, refusing
 
 
 class TestConnect:
-    async def test_admitted(self) -> None:
+    async def test_connect_returns_an_admission(self) -> None:
         seen: list[dict[str, Any]] = []
 
         async def script(socket: Socket) -> None:
@@ -59,7 +59,7 @@ class TestConnect:
             assert await device.closed() == outcome.close
             assert not device.is_open
 
-    async def test_refused_without_a_frame(self) -> None:
+    async def test_a_close_without_an_error_frame_is_a_refusal(self) -> None:
         async def script(socket: Socket) -> None:
             await socket.challenge()
             await socket.hear()
@@ -68,14 +68,14 @@ class TestConnect:
         async with stub_gateway(script) as url, DeviceClient(url, KEY, CLI) as device:
             assert await device.connect() == Refused(None, Close(1008, "invalid request frame"))
 
-    async def test_refused_before_the_challenge(self) -> None:
+    async def test_a_close_before_the_challenge_is_a_refusal(self) -> None:
         async def script(socket: Socket) -> None:
             await socket.close(1013, "gateway starting")
 
         async with stub_gateway(script) as url, DeviceClient(url, KEY, CLI) as device:
             assert await device.connect() == Refused(None, Close(1013, "gateway starting"))
 
-    async def test_refused_and_never_closed(self) -> None:
+    async def test_a_refusal_without_a_close_is_returned(self) -> None:
         async def script(socket: Socket) -> None:
             await socket.challenge()
             await socket.fail(await socket.hear(), PAIRING)
@@ -98,7 +98,7 @@ class TestConnect:
         async with stub_gateway(script) as url, DeviceClient(url, KEY, CLI) as device:
             assert await device.connect() == Refused(None, Close(1006))
 
-    async def test_protocol_3_without_auth(self) -> None:
+    async def test_a_protocol_3_hello_without_auth_is_an_admission(self) -> None:
         async def script(socket: Socket) -> None:
             await socket.challenge()
             frame = await socket.hear()

@@ -50,7 +50,7 @@ class TestCalls:
         assert seen[0]["params"] == {"x": 1}
         assert "params" not in seen[1]
 
-    async def test_no_answer(self) -> None:
+    async def test_a_call_without_an_answer_times_out(self) -> None:
         async def script(socket: Socket) -> None:
             await socket.admit()
             await socket.hear()
@@ -106,7 +106,7 @@ class TestEvents:
             with pytest.raises(DisconnectedError):
                 await device.next_event()
 
-    async def test_none_comes(self) -> None:
+    async def test_waiting_for_an_event_times_out(self) -> None:
         async def script(socket: Socket) -> None:
             await socket.admit()
             await socket.hear_anything()

@@ -17,17 +17,17 @@ from tests.unit.device.scripts import KEY, QUICK
 
 
 class TestFailureModes:
-    async def test_nobody_listens(self, unused_tcp_port: int) -> None:
+    async def test_a_closed_port_is_unreachable(self, unused_tcp_port: int) -> None:
         async with DeviceClient(f"ws://127.0.0.1:{unused_tcp_port}", KEY, CLI) as device:
             with pytest.raises(UnreachableError):
                 await device.connect()
 
-    async def test_no_address(self) -> None:
+    async def test_an_invalid_address_is_unreachable(self) -> None:
         async with DeviceClient("no address", KEY, CLI) as device:
             with pytest.raises(UnreachableError):
                 await device.connect()
 
-    async def test_http_says_no(self) -> None:
+    async def test_an_http_error_is_unreachable(self) -> None:
         app = web.Application()
 
         async def full(_request: web.Request) -> web.Response:
@@ -42,7 +42,7 @@ class TestFailureModes:
                 await device.connect()
         assert caught.value.status == 503
 
-    async def test_a_silent_listener(self) -> None:
+    async def test_a_server_that_closes_at_once_is_unreachable(self) -> None:
         async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read()
             writer.close()
@@ -61,7 +61,7 @@ class TestFailureModes:
                     await device.connect()
             await done.wait()
 
-    async def test_no_challenge(self) -> None:
+    async def test_a_missing_challenge_times_out(self) -> None:
         async def script(socket: Socket) -> None:
             await socket.hear_anything()
 
@@ -73,7 +73,7 @@ class TestFailureModes:
                 await device.connect()
         assert (caught.value.awaited, caught.value.seconds) == ("challenge", 0.1)
 
-    async def test_no_answer_to_connect(self) -> None:
+    async def test_an_unanswered_connect_times_out(self) -> None:
         async def script(socket: Socket) -> None:
             await socket.challenge()
             await socket.hear()
@@ -89,7 +89,7 @@ class TestFailureModes:
     @pytest.mark.parametrize(
         "first", ["hello", '{"type":"event","event":"connect.challenge"}', "[]"]
     )
-    async def test_no_gateway(self, first: str) -> None:
+    async def test_another_first_message_is_not_a_gateway(self, first: str) -> None:
         async def script(socket: Socket) -> None:
             await socket.say(first)
             await socket.hear_anything()
@@ -98,7 +98,7 @@ class TestFailureModes:
             with pytest.raises(BrokenPeerError):
                 await device.connect()
 
-    async def test_no_gateway_after_all(self) -> None:
+    async def test_a_broken_message_after_hello_is_not_a_gateway(self) -> None:
         async def script(socket: Socket) -> None:
             await socket.admit()
             await socket.hear()
@@ -112,7 +112,7 @@ class TestFailureModes:
             with pytest.raises(BrokenPeerError):
                 await device.next_event()
 
-    async def test_sending_before_opening(self) -> None:
+    async def test_sending_before_opening_is_an_error(self) -> None:
         async with DeviceClient("ws://127.0.0.1:1", KEY, CLI) as device:
             with pytest.raises(DeviceClientError):
                 await device.send_text("x")

@@ -209,7 +209,9 @@ class TestRefused:
 
 
 class TestUnreachable:
-    async def test_nobody_listens(self, state: Path, unused_tcp_port: int) -> None:
+    async def test_a_closed_port_is_reported_as_unreachable(
+        self, state: Path, unused_tcp_port: int
+    ) -> None:
         ended = await run(f"http://127.0.0.1:{unused_tcp_port}", state=state)
         assert ended.code == 2
         assert ended.out.startswith("Unreachable: the connection was refused\n")
@@ -244,7 +246,9 @@ class TestUnreachable:
             ("ws://[::1", "must be in brackets"),
         ],
     )
-    async def test_no_address(self, url: str, expected: str, state: Path) -> None:
+    async def test_an_invalid_address_is_reported(
+        self, url: str, expected: str, state: Path
+    ) -> None:
         ended = await run(url, state=state)
         assert ended.code == 2
         assert expected in ended.err
@@ -263,7 +267,7 @@ class TestUnreachable:
 
 
 class TestHold:
-    async def test_says_how_it_ended(self, state: Path) -> None:
+    async def test_a_held_connection_reports_how_it_ended(self, state: Path) -> None:
         async def script(socket: Socket) -> None:
             await socket.admit()
             await socket.close(4001, "device removed")
@@ -334,11 +338,11 @@ class TestAdvice:
             ),
         ],
     )
-    def test_at_a_refusal(self, error: dict[str, Any], expected: str) -> None:
+    def test_a_refusal_brings_advice(self, error: dict[str, Any], expected: str) -> None:
         assert expected in report.advice(Refused(error, Close(1008)))
 
     @pytest.mark.parametrize("code", [1000, 1006, 1008, 1009, 1012, 1013, 4001])
-    def test_at_a_bare_close(self, code: int) -> None:
+    def test_a_close_without_an_error_brings_advice(self, code: int) -> None:
         assert report.advice(Refused(None, Close(code)))
         assert f"{code} why" in report.ended(Close(code, "why"), 1.0)
 

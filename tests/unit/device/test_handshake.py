@@ -148,12 +148,12 @@ class TestConnect:
 
 
 class TestFrames:
-    def test_event(self) -> None:
+    def test_an_event_is_read(self) -> None:
         assert read_frame('{"type":"event","event":"tick","payload":{"ts":1},"seq":2}') == Event(
             "tick", {"ts": 1}, 2
         )
 
-    def test_responses(self) -> None:
+    def test_responses_are_read(self) -> None:
         assert read_frame('{"type":"res","id":"1","ok":true,"payload":[]}') == Response(
             "1", True, []
         )
@@ -178,16 +178,16 @@ class TestFrames:
         ],
         ids=lambda text: repr(text[:20]),
     )
-    def test_what_no_gateway_sends(self, text: str | bytes) -> None:
+    def test_what_no_gateway_sends_is_an_error(self, text: str | bytes) -> None:
         with pytest.raises(BrokenPeerError):
             read_frame(text)
 
-    def test_encode(self) -> None:
+    def test_frames_are_encoded_as_json(self) -> None:
         assert json.loads(encode({"a": ["é"]})) == {"a": ["é"]}
 
 
 class TestChallenge:
-    def test_is_read(self) -> None:
+    def test_a_challenge_is_read(self) -> None:
         event = Event("connect.challenge", {"nonce": "n", "ts": 5, "capabilities": []})
         assert read_challenge(event) == Challenge("n", 5)
 
@@ -205,13 +205,13 @@ class TestChallenge:
             Response("1", True),
         ],
     )
-    def test_anything_else_is_none(self, frame: Event | Response) -> None:
+    def test_another_event_is_no_challenge(self, frame: Event | Response) -> None:
         with pytest.raises(BrokenPeerError):
             read_challenge(frame)
 
 
 class TestOutcome:
-    def test_admitted(self) -> None:
+    def test_hello_ok_is_an_admission(self) -> None:
         params = {"maxProtocol": 4, "scopes": ["operator.read"]}
         payload = hello(params, deviceToken="d", issuedAtMs=7)
         assert read_outcome(Response("1", True, payload)) == Admitted(
@@ -238,7 +238,7 @@ class TestOutcome:
     @pytest.mark.parametrize(
         "attempt", [a for a in ATTEMPTS if a.answer["error"]["code"] == "NOT_PAIRED"], ids=str
     )
-    def test_refused_as_recorded(self, attempt: Any) -> None:
+    def test_recorded_refusals_are_read(self, attempt: Any) -> None:
         outcome = read_outcome(Response("1", False, error=attempt.answer["error"]))
         assert isinstance(outcome, Refused)
         assert outcome.code == "NOT_PAIRED"

@@ -121,7 +121,7 @@ class TestUpstream:
             read(UPSTREAM_URL=url, UPSTREAM_SECRET="z" * 32)
 
     @pytest.mark.parametrize("secret", ["", "short", f"{'z' * 32},short"])
-    def test_it_needs_a_secret(self, secret: str) -> None:
+    def test_an_upstream_needs_a_secret(self, secret: str) -> None:
         with pytest.raises(SettingsError, match="UPSTREAM_SECRET"):
             read(UPSTREAM_URL=self.URL, UPSTREAM_SECRET=secret)
 

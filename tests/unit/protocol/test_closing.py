@@ -34,7 +34,7 @@ def test_no_shorter_than_need_be(reason: str) -> None:
         ("x" + "🔑" * 30, "x" + "🔑" * 29),
     ],
 )
-def test_examples(reason: str, cut: str) -> None:
+def test_long_reasons_are_cut_between_characters(reason: str, cut: str) -> None:
     assert cut_reason(reason) == cut
 
 

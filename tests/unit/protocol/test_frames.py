@@ -26,7 +26,7 @@ def broken(text: bytes) -> BrokenFrame:
 
 
 class TestValidRequests:
-    def test_id_method_and_params(self) -> None:
+    def test_a_request_has_id_method_and_params(self) -> None:
         frame = decode_request(b'{"type":"req","id":"1:x","method":"m","params":{"a":1}}')
         assert (frame.id, frame.method) == ("1:x", "m")
         assert msgspec.json.decode(frame.params) == {"a": 1}
@@ -60,7 +60,7 @@ class TestValidRequests:
 class TestBrokenRequests:
     """They are answered with their id, or else `invalid`, and the connection stays open."""
 
-    def test_without_method(self) -> None:
+    def test_a_request_without_a_method_is_refused(self) -> None:
         error = broken(b'{"type":"req","id":"1:x"}')
         assert error.frame_id == "1:x"
         assert error.problem == "must have required property 'method'"
@@ -110,7 +110,7 @@ class TestBrokenRequests:
             ),
         ],
     )
-    def test_says_what_is_wrong(self, text: bytes, problem: str) -> None:
+    def test_a_broken_request_is_told_what_is_wrong(self, text: bytes, problem: str) -> None:
         assert broken(text).problem == problem
 
 
@@ -129,7 +129,7 @@ class TestNotJson:
             b"\xef\xbb\xbf{}",
         ],
     )
-    def test_text(self, text: bytes) -> None:
+    def test_text_that_is_not_json_is_refused(self, text: bytes) -> None:
         with pytest.raises(NotJson):
             decode_request(text)
 
@@ -156,7 +156,7 @@ class TestWhatWeSend:
     def decoded(self, text: bytes) -> Any:
         return msgspec.json.decode(text)
 
-    def test_success(self) -> None:
+    def test_a_success_is_encoded_as_a_response(self) -> None:
         assert self.decoded(success("1", {"a": None})) == {
             "type": "res",
             "id": "1",
@@ -164,7 +164,7 @@ class TestWhatWeSend:
             "payload": {"a": None},
         }
 
-    def test_bare_failure(self) -> None:
+    def test_a_failure_has_code_and_message(self) -> None:
         assert self.decoded(failure("1", ErrorBody("INVALID_REQUEST", "no"))) == {
             "type": "res",
             "id": "1",
@@ -172,7 +172,7 @@ class TestWhatWeSend:
             "error": {"code": "INVALID_REQUEST", "message": "no"},
         }
 
-    def test_full_failure(self) -> None:
+    def test_a_failure_may_have_details_and_a_retry_hint(self) -> None:
         error = ErrorBody("UNAVAILABLE", "later", {"a": 1}, retryable=True, retry_after_ms=500)
         assert self.decoded(failure("1", error))["error"] == {
             "code": "UNAVAILABLE",

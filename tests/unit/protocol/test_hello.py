@@ -50,7 +50,7 @@ COMMON = {
 
 
 class TestProtocol4:
-    def test_paired_device(self) -> None:
+    def test_hello_of_a_paired_device_has_its_token(self) -> None:
         assert hello(PAIRED, 4) == {
             "type": "res",
             "id": "1:x",
@@ -75,7 +75,7 @@ class TestProtocol4:
             "scopes": [],
         }
 
-    def test_node(self) -> None:
+    def test_hello_of_a_node_has_no_scopes(self) -> None:
         assert hello(NODE, 4)["payload"]["auth"] == {
             "method": "token",
             "role": "node",

@@ -128,18 +128,18 @@ class TestBothWaysAgree:
             agree(framed(params))
 
     @pytest.mark.parametrize("number", [-1, 0, 1, 2**53, 2**64, -(2**63) - 1, 1.5, True, None, "1"])
-    def test_on_numbers(self, number: Any) -> None:
+    def test_both_ways_agree_on_numbers(self, number: Any) -> None:
         agree(framed(with_params(minProtocol=number)))
         agree(framed(with_params(maxProtocol=number)))
         agree(framed(with_part("device", signedAt=number)))
 
     @given(sound_frames)
-    def test_on_sound_frames(self, frame: Any) -> None:
+    def test_both_ways_agree_on_valid_frames(self, frame: Any) -> None:
         assert problems_of(frame) == []
         agree(json.dumps(frame).encode())
 
     @given(damaged())
-    def test_on_damaged_frames(self, frame: Any) -> None:
+    def test_both_ways_agree_on_damaged_frames(self, frame: Any) -> None:
         agree(json.dumps(frame).encode())
 
     @given(doubled())
@@ -148,7 +148,7 @@ class TestBothWaysAgree:
 
     @given(scratched())
     @example(b'{"type":"req","type":"event","id":"1","method":"connect","params":{}}')
-    def test_on_scratched_frames(self, text: bytes) -> None:
+    def test_both_ways_agree_on_scratched_frames(self, text: bytes) -> None:
         agree(text)
 
     @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ class TestTexts:
             (None, "must be object"),
         ],
     )
-    def test_first_problem(self, params: Any, problem: str) -> None:
+    def test_the_first_problem_is_reported(self, params: Any, problem: str) -> None:
         assert schema.params_problems(params, schema.CONNECT_PARAMS)[0] == problem
         agree(framed(params))
 

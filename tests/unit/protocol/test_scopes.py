@@ -31,7 +31,7 @@ scopes = st.lists(st.sampled_from([*OPERATOR_SCOPES, "node.run", "other", "opera
 class TestOperator:
     @pytest.mark.parametrize("requested", OPERATOR_SCOPES)
     @pytest.mark.parametrize("granted", OPERATOR_SCOPES)
-    def test_one_scope_by_one(self, granted: str, requested: str) -> None:
+    def test_a_scope_is_covered_by_the_scopes_above_it(self, granted: str, requested: str) -> None:
         expected = granted in {requested, "operator.admin"} or (
             granted == "operator.write" and requested in BY_WRITE
         )
@@ -68,12 +68,12 @@ class TestOperator:
 
 
 class TestOtherRoles:
-    def test_only_what_is_listed(self) -> None:
+    def test_other_roles_have_only_what_is_listed(self) -> None:
         assert covers(["node.run"], "node.run", "node")
         assert not covers(["node.run"], "node.other", "node")
 
     @pytest.mark.parametrize("requested", ["operator.read", "operator.admin", "read"])
-    def test_only_their_own_prefix(self, requested: str) -> None:
+    def test_other_roles_have_only_scopes_of_their_prefix(self, requested: str) -> None:
         assert not covers([requested, "operator.admin", "node.admin"], requested, "node")
 
     def test_admin_covers_nothing_else(self) -> None:
@@ -84,11 +84,11 @@ class TestTokenScopes:
     @pytest.mark.parametrize(
         "row", VECTORS["scopeNormalisationForTokens"], ids=lambda r: str(r["input"])
     )
-    def test_as_recorded(self, row: dict[str, Any]) -> None:
+    def test_scopes_are_normalised_as_recorded(self, row: dict[str, Any]) -> None:
         assert normalised(row["input"]) == row["stored"]
 
     @given(scopes)
-    def test_once_is_enough(self, given_scopes: list[str]) -> None:
+    def test_normalising_twice_changes_nothing(self, given_scopes: list[str]) -> None:
         once = normalised(given_scopes)
         assert normalised(once) == once == sorted(set(once))
 

@@ -66,7 +66,7 @@ class TestKeys:
         assert decode_public_key(vector["privateKeyPem"]) is None
 
     @pytest.mark.parametrize("row", labelled(VECTORS["publicKeyAcceptance"]))
-    def test_accepted_encodings(self, row: dict[str, Any]) -> None:
+    def test_encodings_of_keys_are_accepted_as_recorded(self, row: dict[str, Any]) -> None:
         """Every encoding that the original verifies is accepted, except 33-byte keys."""
         raw = decode_public_key(row["value"])
         zero = row["label"].startswith("all zero")
@@ -110,7 +110,7 @@ class TestKeys:
         assert decode_public_key(pem) is None
 
     @given(st.binary(max_size=100))
-    def test_base64_round_trip(self, data: bytes) -> None:
+    def test_base64_decodes_what_it_encodes(self, data: bytes) -> None:
         encoded = encode_base64(data)
         assert not set(encoded) & set("+/=")
         assert decode_base64(encoded) == data
@@ -124,7 +124,9 @@ class TestKeys:
 class TestPayloads:
     @pytest.mark.parametrize("version", [2, 3])
     @pytest.mark.parametrize("vector", PAYLOADS, ids=lambda v: f"{v['clientId']}-{v['nonce'][:3]}")
-    def test_constructed_as_recorded(self, vector: dict[str, Any], version: int) -> None:
+    def test_payloads_are_constructed_as_recorded(
+        self, vector: dict[str, Any], version: int
+    ) -> None:
         params, device = params_of(vector, "-")
         build = payload_v2 if version == 2 else payload_v3
         token = vector["token"] or ""
@@ -133,7 +135,7 @@ class TestPayloads:
 
     @pytest.mark.parametrize("version", ["v2", "v3"])
     @pytest.mark.parametrize("vector", PAYLOADS, ids=lambda v: f"{v['clientId']}-{v['nonce'][:3]}")
-    def test_signed_as_recorded(self, vector: dict[str, Any], version: str) -> None:
+    def test_payloads_are_signed_as_recorded(self, vector: dict[str, Any], version: str) -> None:
         key = DeviceKey.from_seed(bytes.fromhex(vector["seed"]))
         assert key.sign(vector[version]["payload"]) == vector[version]["signature"]
 
@@ -164,7 +166,7 @@ class TestNormalisation:
     @pytest.mark.parametrize(
         "row", VECTORS["metadataNormalisation"], ids=lambda r: repr(r["input"])
     )
-    def test_as_recorded(self, row: dict[str, Any]) -> None:
+    def test_metadata_is_normalised_as_recorded(self, row: dict[str, Any]) -> None:
         given = None if row["input"] in {None, "<undefined>"} else row["input"]
         assert normalised_metadata(given) == row["output"]
 
@@ -179,7 +181,7 @@ class TestNormalisation:
 
 class TestSignatures:
     @pytest.mark.parametrize("row", labelled(VECTORS["signatureEncodings"]))
-    def test_accepted_encodings(self, row: dict[str, Any]) -> None:
+    def test_encodings_of_signatures_are_accepted_as_recorded(self, row: dict[str, Any]) -> None:
         signature = decode_base64(row["value"])
         raw = decode_public_key(row["publicKey"])
         assert raw is not None

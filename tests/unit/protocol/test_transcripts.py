@@ -65,7 +65,7 @@ def test_all_attempts_were_found() -> None:
 
 class TestConnect:
     @each_attempt
-    def test_is_read(self, attempt: Attempt) -> None:
+    def test_recorded_connects_are_read(self, attempt: Attempt) -> None:
         frame = decode_connect(msgspec.json.encode(attempt.connect))
 
         assert frame is not None
@@ -83,7 +83,7 @@ class TestConnect:
         assert known == attempt.connect
 
     @each_attempt
-    def test_is_verified(self, attempt: Attempt) -> None:
+    def test_recorded_connects_are_verified(self, attempt: Attempt) -> None:
         frame = decode_connect(msgspec.json.encode(attempt.connect))
         assert frame is not None
         params = frame.params

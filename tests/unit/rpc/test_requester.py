@@ -49,7 +49,7 @@ class TestQuestionsOfOneTurnTravelTogether:
 
         run_virtual(scenario)
 
-    def test_nor_more_bytes(self) -> None:
+    def test_a_message_is_limited_in_bytes(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
             gateway.approvals[0].manner = gateway.approvals[0].busy

@@ -28,7 +28,7 @@ class TestTheLine:
         assert responders.choose() is None
         assert responders.live() == []
 
-    def test_it_goes_round(self) -> None:
+    def test_responders_take_turns(self) -> None:
         responders, _ = heard("a", "b", "c")
         assert [responders.choose() for _ in range(7)] == ["a", "b", "c", "a", "b", "c", "a"]
 
@@ -66,7 +66,7 @@ class TestWhoIsLive:
         clock.advance(2.0)
         assert responders.live() == ["a"]
 
-    def test_gone_until_heard_again(self) -> None:
+    def test_a_responder_that_left_is_gone_until_it_is_seen_again(self) -> None:
         responders, _ = heard("a", "b")
         responders.gone("a")
         responders.answered("a")
@@ -190,7 +190,7 @@ class TestAstray:
             self.responders.answered("a")
         assert self.times == 0
 
-    def test_so_does_silence(self) -> None:
+    def test_silence_begins_the_count_anew(self) -> None:
         for _ in range(10):
             self.heard_but_not_reached(UNREACHED_LIMIT - 1)
             self.clock.advance(HEARD_SECONDS + 1)

@@ -60,7 +60,7 @@ class TestWhereNobodyListens:
 
         run_virtual(scenario)
 
-    def test_or_another_instead(self) -> None:
+    def test_a_new_responder_is_asked_instead(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock, approvals=0)
             gateway.responders.seen("replaced")

@@ -44,7 +44,7 @@ class TestHost:
     @pytest.mark.parametrize(
         "host", ["a b", "a/b", "a?b", "a#b", "u@a", "a:b", "[::1", "::1", "ä", "%2"]
     )
-    async def test_and_nothing_else(self, host: str) -> None:
+    async def test_an_invalid_host_is_refused(self, host: str) -> None:
         with pytest.raises(BadHttpMessage):
             await host_of(get(headers=f"Host: {host}\r\n".encode()))
 

@@ -84,7 +84,9 @@ class TestEveryRouteRequiresAuthentication:
         assert len(routes(here.app)) >= len(OPERATIONS) + len(PAGES)
 
     @pytest.mark.parametrize("headers", WRONG.values(), ids=WRONG.keys())
-    async def test_what_opens_nothing(self, operator: Operator, headers: dict[str, str]) -> None:
+    async def test_invalid_credentials_are_refused(
+        self, operator: Operator, headers: dict[str, str]
+    ) -> None:
         reply = await operator.call("GET", "/v1/requests", headers=headers)
         assert reply.problem(401, "unauthorized") == {}
         assert reply.headers["WWW-Authenticate"] == 'Bearer realm="latchkey"'
@@ -125,14 +127,14 @@ class TestEveryRouteRequiresAuthentication:
         )
         assert answer.startswith(b"HTTP/1.1 401 ")
 
-    async def test_two_of_them(self, operator: Operator) -> None:
+    async def test_two_authorization_headers_are_refused(self, operator: Operator) -> None:
         header = f"Authorization: Bearer {ADMIN_TOKEN}\r\n"
         answer = await operator.raw(
             f"GET /v1/requests HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header * 2}\r\n"
         )
         assert answer.startswith(b"HTTP/1.1 401 ")
 
-    async def test_not_in_the_address(self, nowhere: Operator) -> None:
+    async def test_a_token_in_the_url_is_refused(self, nowhere: Operator) -> None:
         for name in ("token", "access_token", "authorization"):
             reply = await nowhere.call("GET", f"/v1/requests?{name}={ADMIN_TOKEN}", headers={})
             assert reply.problem(401, "unauthorized") == {}
@@ -258,11 +260,15 @@ class TestEveryRouteRequiresAuthentication:
     @pytest.mark.parametrize(
         "value", [f"Bearer {ADMIN_TOKEN}", f"bearer {ADMIN_TOKEN}", f"BEARER   {ADMIN_TOKEN} "]
     )
-    async def test_what_opens(self, operator: Operator, value: str) -> None:
+    async def test_the_admin_token_is_accepted_in_every_valid_spelling(
+        self, operator: Operator, value: str
+    ) -> None:
         reply = await operator.call("GET", "/v1/requests", headers={"Authorization": value})
         reply.ok()
 
-    async def test_each_of_several_tokens(self, redis_server: RedisServer) -> None:
+    async def test_each_of_several_admin_tokens_is_accepted(
+        self, redis_server: RedisServer
+    ) -> None:
         """Several tokens allow changing the token without an outage."""
         new = "a-newer-admin-token-0123456789-0123456789"
         both = f"{new},{ADMIN_TOKEN}"

@@ -67,7 +67,7 @@ async def beat(here: Replica, applied: Position, heartbeat_id: int = 1) -> Heart
 
 
 class TestBackup:
-    async def test_of_nothing(self, operator: Operator) -> None:
+    async def test_a_backup_of_an_empty_store_is_empty(self, operator: Operator) -> None:
         found = await backup(operator)
         assert (found.devices, found.audit, found.number) == ({}, 0, 0)
 
@@ -137,7 +137,7 @@ class TestBackup:
         redis_server.kill9()
         (await operator.get("/v1/backup")).problem(503, "store-unavailable")
 
-    async def test_for_operators_alone(self, here: Replica) -> None:
+    async def test_only_operators_may_make_a_backup(self, here: Replica) -> None:
         device = await here.paired()
         caller = device_token(device, "operator.pairing")
         with pytest.raises(NotAllowed):
@@ -262,7 +262,7 @@ class TestRestore:
         (await restore(operator, body)).problem(409, "unsound-device")
         assert (await operator.audit()) == []
 
-    async def test_a_backup_of_nothing(self, operator: Operator) -> None:
+    async def test_restoring_an_empty_backup_changes_nothing(self, operator: Operator) -> None:
         found = await backup(operator)
         assert (await restore(operator, part(found))).ok() == {"done": 0, "skipped": 0}
 

@@ -170,7 +170,7 @@ class TestLimit:
         assert (late.status, late.body) == (503, b"Too many connections")
         assert limited.turned_away("all") == 1
 
-    async def test_holds_for_a_proxy(self) -> None:
+    async def test_the_limit_also_holds_for_a_proxy(self) -> None:
         async with LimitedServer((ipaddress.ip_network("127.0.0.1"),)) as limited:
             for _ in range(LIMIT + 2):
                 await limited.idle()

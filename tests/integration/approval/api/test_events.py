@@ -78,7 +78,9 @@ class TestLive:
             await change(here)
             assert (await listener.take(1))[0].id == 4
 
-    async def test_or_after_a_number(self, here: Replica, operator: Operator) -> None:
+    async def test_a_stream_may_begin_after_a_number(
+        self, here: Replica, operator: Operator
+    ) -> None:
         await change(here, 5)
         async with listening(operator, "after=2") as listener:
             assert [event.id for event in await listener.take(3)] == [3, 4, 5]
@@ -103,7 +105,9 @@ class TestLive:
             async with asyncio.timeout(5):
                 await listener.take(1)
 
-    async def test_events_make_it_immediate(self, redis_server: RedisServer) -> None:
+    async def test_entries_arrive_at_once_when_a_change_is_published(
+        self, redis_server: RedisServer
+    ) -> None:
         async with (
             replica(redis_server.approval_url, events={"poll_seconds": 3600}) as here,
             Operator(here) as operator,
@@ -115,12 +119,14 @@ class TestLive:
                 here.events.wake()
                 assert (await listener.take(1))[0].id == number
 
-    async def test_many_pages(self, here: Replica, operator: Operator) -> None:
+    async def test_a_stream_continues_over_many_pages(
+        self, here: Replica, operator: Operator
+    ) -> None:
         await change(here, 1_000)
         async with listening(operator, "after=0") as listener:
             assert [event.id for event in await listener.take(1_000)] == list(range(1, 1_001))
 
-    async def test_heartbeats(self, redis_server: RedisServer) -> None:
+    async def test_an_idle_stream_carries_heartbeats(self, redis_server: RedisServer) -> None:
         async with (
             replica(
                 redis_server.approval_url, events={"poll_seconds": 0.05, "heartbeat_seconds": 0.1}
@@ -132,7 +138,7 @@ class TestLive:
             await until(lambda: listener.comments >= 3, "three heartbeats have come")
             reading.cancel()
 
-    async def test_head_does_not_listen(self, here: Replica, operator: Operator) -> None:
+    async def test_a_head_request_opens_no_stream(self, here: Replica, operator: Operator) -> None:
         reply = await operator.call("HEAD", "/v1/events")
         assert (reply.status, reply.text) == (200, "")
         assert here.metrics.listeners._value.get() == 0
@@ -141,7 +147,9 @@ class TestLive:
 class TestDescription:
     """The endless stream, which schemathesis cannot test."""
 
-    async def test_is_true(self, here: Replica, operator: Operator) -> None:
+    async def test_the_description_of_the_stream_is_true(
+        self, here: Replica, operator: Operator
+    ) -> None:
         description = (await operator.get("/openapi.json")).body
         described = description["paths"]["/v1/events"]["get"]
         assert {parameter["name"] for parameter in described["parameters"]} == {
@@ -189,7 +197,7 @@ class TestResuming:
         await changing
         assert received == list(range(1, total + 1))
 
-    async def test_many_listen_at_once(
+    async def test_many_listeners_each_receive_everything(
         self, here: Replica, operator: Operator, elsewhere: Operator
     ) -> None:
         async def listen(at: Operator) -> list[int]:
@@ -221,7 +229,7 @@ class TestReset:
             await change(here)
             assert (await listener.take(1))[0].id == 4
 
-    async def test_everything_was_lost(
+    async def test_a_stream_is_reset_after_everything_was_lost(
         self, here: Replica, operator: Operator, redis_server: RedisServer
     ) -> None:
         await change(here, 3)
@@ -315,7 +323,7 @@ class TestBounds:
 
 
 class TestTheEnd:
-    async def test_the_service_leaves(self, here: Replica) -> None:
+    async def test_streams_end_when_the_service_shuts_down(self, here: Replica) -> None:
         async with Operator(here) as operator, listening(operator) as listener:
             await listener.begun()
             here.events.close()

@@ -71,7 +71,7 @@ class TestFile:
         status, _, body = await fetch(operator, path, **{"If-None-Match": '"other"'})
         assert (status, body) == (200, FILES[path].body)
 
-    async def test_can_only_be_read(self, operator: Operator, path: str) -> None:
+    async def test_files_of_the_page_can_only_be_read(self, operator: Operator, path: str) -> None:
         for method in ("POST", "PUT", "PATCH", "DELETE"):
             override = {"X-HTTP-Method-Override": "GET"}
             assert (await fetch(operator, path, method, **override))[0] == 405

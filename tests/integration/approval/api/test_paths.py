@@ -46,7 +46,9 @@ TRICKS: Final = (
 
 
 @pytest.mark.parametrize("path", TRICKS)
-async def test_leads_nowhere(here: Replica, operator: Operator, path: str) -> None:
+async def test_other_spellings_of_a_path_lead_nowhere(
+    here: Replica, operator: Operator, path: str
+) -> None:
     await here.request(Device.new().asks())
     for headers in (BEARER, {}):
         reply = await operator.call("GET", path, headers=headers)
@@ -103,7 +105,9 @@ class TestMethods:
     @pytest.mark.parametrize(
         "name", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"]
     )
-    async def test_override_is_ignored(self, here: Replica, operator: Operator, name: str) -> None:
+    async def test_a_method_override_header_is_ignored(
+        self, here: Replica, operator: Operator, name: str
+    ) -> None:
         device = Device.new()
         await here.pair(device)
         path = f"/v1/devices/{device.device_id}"
@@ -127,7 +131,7 @@ class TestMethods:
             ("TRACE", "/v1/audit", "GET, HEAD"),
         ],
     )
-    async def test_what_is_not_served(
+    async def test_methods_that_are_not_served_are_refused(
         self, operator: Operator, method: str, path: str, allow: str
     ) -> None:
         reply = await operator.call(method, path)

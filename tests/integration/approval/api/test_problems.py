@@ -35,7 +35,7 @@ class TestBodies:
             *(b'{"__proto__":{"label":"a"}}', b'{"Label":"a"}', b'{"label":"a","label ":"b"}'),
         ],
     )
-    async def test_malformed(self, operator: Operator, body: bytes) -> None:
+    async def test_a_malformed_body_is_refused(self, operator: Operator, body: bytes) -> None:
         reply = await operator.call("PATCH", RENAME, data=body, headers=JSON)
         assert reply.problem(400, "malformed") == {"deviceId": DEVICE}
         assert len(reply.body["detail"]) <= 300
@@ -61,13 +61,17 @@ class TestBodies:
     @pytest.mark.parametrize(
         "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""]
     )
-    async def test_not_json(self, operator: Operator, kind: str) -> None:
+    async def test_a_body_of_another_content_type_is_refused(
+        self, operator: Operator, kind: str
+    ) -> None:
         headers = {**BEARER, "Content-Type": kind}
         reply = await operator.call("PATCH", RENAME, data=b'{"label":"a"}', headers=headers)
         assert reply.problem(415, "media-type") == {"deviceId": DEVICE}
 
     @pytest.mark.parametrize("chunked", [True, False])
-    async def test_too_large(self, operator: Operator, *, chunked: bool) -> None:
+    async def test_a_body_that_is_too_large_is_refused(
+        self, operator: Operator, *, chunked: bool
+    ) -> None:
         async def chunks(size: int) -> AsyncIterator[bytes]:
             for _ in range(size // 1024):
                 yield b" " * 1024
@@ -144,7 +148,9 @@ class TestUnavailable:
         ("POST", f"{RENAME}/tokens/node/revoke", {}),
     )
 
-    async def test_gone(self, operator: Operator, redis_server: RedisServer) -> None:
+    async def test_calls_are_unavailable_when_redis_is_gone(
+        self, operator: Operator, redis_server: RedisServer
+    ) -> None:
         redis_server.kill9()
         with capture_logs() as lines:
             for method, path, body in self.CALLS:
@@ -159,7 +165,7 @@ class TestUnavailable:
         redis_server.start()
         (await operator.get("/v1/requests")).ok()
 
-    async def test_hanging(
+    async def test_a_call_during_a_hang_of_redis_has_an_unknown_outcome(
         self, here: Replica, operator: Operator, redis_server: RedisServer
     ) -> None:
         """A hanging Redis may still commit: the outcome is unknown, and a retry shows it."""

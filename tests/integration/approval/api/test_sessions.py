@@ -58,7 +58,9 @@ def attributes(reply: Any) -> set[str]:
 
 
 class TestSigningIn:
-    async def test_the_cookie(self, operator: Operator, here: Replica) -> None:
+    async def test_signing_in_sets_a_restricted_cookie(
+        self, operator: Operator, here: Replica
+    ) -> None:
         entry = Browser(operator)
         reply = await entry.sign_in()
         assert reply.ok() == {"expiresAtMs": here.store.now_ms() + LIFE_MS}
@@ -89,7 +91,9 @@ class TestSigningIn:
             reply.ok()
             assert ("Secure" in attributes(reply)) is secure
 
-    async def test_where_devices_connect(self, redis_server: RedisServer) -> None:
+    async def test_a_session_names_the_address_that_devices_connect_to(
+        self, redis_server: RedisServer
+    ) -> None:
         url = redis_server.approval_url
         async with (
             replica(url, GATEWAY_PUBLIC_URL="wss://gw.example/") as server,
@@ -157,7 +161,9 @@ class TestSigningIn:
 
 
 class TestEnd:
-    async def test_at_its_time(self, browser: Browser, clock: FakeClock, here: Replica) -> None:
+    async def test_a_session_ends_at_its_time(
+        self, browser: Browser, clock: FakeClock, here: Replica
+    ) -> None:
         clock.advance(LIFE_MS / 1000 - 1)
         (await browser.call("GET", "/v1/requests")).ok()
         clock.advance(1)
@@ -186,7 +192,7 @@ class TestEnd:
         (await other.call("GET", "/v1/requests")).ok()
         assert (await browser.operator.call("DELETE", "/v1/session")).ok() == {"ended": False}
 
-    async def test_with_its_admin_token(self, redis_server: RedisServer) -> None:
+    async def test_a_session_ends_with_its_admin_token(self, redis_server: RedisServer) -> None:
         url = redis_server.approval_url
         new = "a-newer-admin-token-0123456789-0123456789"
         both = f"{new},{ADMIN_TOKEN}"
@@ -199,7 +205,7 @@ class TestEnd:
             (await old.at(operator).call("GET", "/v1/requests")).problem(401, "unauthorized")
             (await young.at(operator).call("GET", "/v1/requests")).ok()
 
-    async def test_when_redis_lost_everything(
+    async def test_a_session_ends_when_redis_lost_everything(
         self, browser: Browser, redis_server: RedisServer
     ) -> None:
         redis_server.call("FLUSHALL")
@@ -228,7 +234,7 @@ class TestCrossSiteRequests:
     """A call made by another site carries the cookie and has no effect."""
 
     @pytest.mark.parametrize("but", FORGED.values(), ids=FORGED.keys())
-    async def test_approves_nothing(
+    async def test_a_cross_site_request_approves_nothing(
         self, browser: Browser, here: Replica, but: dict[str, str | None]
     ) -> None:
         waiting = await here.request(Device.new().asks())

@@ -34,10 +34,12 @@ async def where(operator: Operator, device: Device) -> list[str]:
 
 
 class TestConnected:
-    async def test_nowhere(self, operator: Operator, device: Device) -> None:
+    async def test_a_device_without_connections_is_connected_nowhere(
+        self, operator: Operator, device: Device
+    ) -> None:
         assert await where(operator, device) == []
 
-    async def test_here_and_there(
+    async def test_a_device_is_shown_at_each_gateway_it_is_connected_to(
         self, operator: Operator, device: Device, east: Gateway, west: Gateway
     ) -> None:
         number = await east.admits(device)
@@ -59,7 +61,7 @@ class TestConnected:
         await east.loses(second)
         assert await where(operator, device) == []
 
-    async def test_each_device_by_itself(
+    async def test_each_device_is_shown_at_its_own_gateway(
         self, here: Replica, operator: Operator, device: Device, east: Gateway, west: Gateway
     ) -> None:
         other = Device.new()
@@ -90,7 +92,9 @@ class TestConnected:
         await west.beat()
         assert await here.redis.zrange(GATEWAYS, 0, -1) == [b"west"]
 
-    async def test_a_heartbeat_keeps_it(self, here: Replica, device: Device, east: Gateway) -> None:
+    async def test_a_heartbeat_keeps_a_connection_listed(
+        self, here: Replica, device: Device, east: Gateway
+    ) -> None:
         await east.admits(device)
         await here.redis.pexpire(presence_key("east"), 1_000)
         await east.beat()
@@ -100,13 +104,15 @@ class TestConnected:
 class TestR13:
     """A delta is applied only on top of the heartbeat it builds on, and only forward."""
 
-    async def test_not_on_another(self, operator: Operator, device: Device, east: Gateway) -> None:
+    async def test_a_change_does_not_build_on_another_presence(
+        self, operator: Operator, device: Device, east: Gateway
+    ) -> None:
         number = await east.admits(device)
         answer = await east.beat(builds_on=7, left=[number])
         assert answer.presence_at == 1
         assert await where(operator, device) == ["east"]
 
-    async def test_not_twice(
+    async def test_a_heartbeat_that_arrives_twice_counts_once(
         self, here: Replica, operator: Operator, device: Device, east: Gateway
     ) -> None:
         joined = [Present(1, device.device_id, "operator", 5)]
@@ -131,12 +137,14 @@ class TestR13:
 
 
 class TestSeen:
-    async def test_never(self, operator: Operator, device: Device) -> None:
+    async def test_a_device_that_never_connected_has_no_last_seen_time(
+        self, operator: Operator, device: Device
+    ) -> None:
         entry = await shown(operator, device)
         assert not {"lastSeenAtMs", "lastSeenReason"} & entry.keys()
         assert "lastUsedAtMs" not in entry["tokens"][0]
 
-    async def test_with_the_gateway_token(
+    async def test_an_admission_with_the_gateway_token_is_recorded(
         self, here: Replica, operator: Operator, device: Device, east: Gateway
     ) -> None:
         before = await redis_ms(here)
@@ -146,7 +154,7 @@ class TestSeen:
         assert (entry["lastSeenReason"], entry["remoteIp"]) == ("connect", "192.0.2.7")
         assert "lastUsedAtMs" not in entry["tokens"][0]
 
-    async def test_with_a_device_token(
+    async def test_an_admission_with_a_device_token_is_recorded(
         self, operator: Operator, device: Device, east: Gateway
     ) -> None:
         await east.beat(seen=[Seen(device.device_id, "operator", "device-token", "::1", 0)])
@@ -177,7 +185,9 @@ class TestSeen:
         await west.beat(seen=[late, late])
         assert await shown(operator, device) == first
 
-    async def test_many_at_once(self, here: Replica, operator: Operator, east: Gateway) -> None:
+    async def test_one_heartbeat_records_many_devices(
+        self, here: Replica, operator: Operator, east: Gateway
+    ) -> None:
         devices = [Device.new() for _ in range(5)]
         for device in devices:
             await here.pair(device)
@@ -242,7 +252,9 @@ class TestSeen:
         await here.registry.approve(OPERATOR, asked.request_id)
         assert (await shown(operator, device))["displayName"] == "New"
 
-    async def test_is_no_change(self, here: Replica, device: Device, east: Gateway) -> None:
+    async def test_being_seen_is_not_a_change(
+        self, here: Replica, device: Device, east: Gateway
+    ) -> None:
         before, _held = await here.store.load([])
         await east.beat(seen=[Seen(device.device_id, "operator", "token", "192.0.2.7", 0)])
         assert (await here.store.load([]))[0] == before

@@ -127,7 +127,7 @@ class TestBounds:
         )
         assert await here.redis.hlen(REFUSED_ROWS) == REPORTS_LIMIT
 
-    async def test_everything_expires(self, here: Replica, paired: str) -> None:
+    async def test_all_keys_about_refusals_expire(self, here: Replica, paired: str) -> None:
         await tell(here, report(paired), report(""))
         for key in (refused_key(paired), REFUSED, REFUSED_ADDRESSES, REFUSED_ROWS):
             assert KEPT_MS - 60_000 < await here.redis.pttl(key) <= KEPT_MS

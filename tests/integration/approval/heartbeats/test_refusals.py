@@ -70,7 +70,9 @@ class TestWhatIsShown:
             "displayName": "<b>Kitchen</b>",
         }
 
-    async def test_a_device_that_waits(self, here: Replica, operator: Operator) -> None:
+    async def test_a_waiting_request_shows_its_last_refusal(
+        self, here: Replica, operator: Operator
+    ) -> None:
         asked = await here.request(Device.new().asks())
         (request,) = (await operator.get("/v1/requests")).ok()["pending"]
         assert "lastRefusal" not in request
@@ -214,7 +216,9 @@ class TestWhatIsShown:
             with pytest.raises(NotAllowed):
                 await reading
 
-    async def test_it_is_no_change(self, here: Replica, operator: Operator, paired: str) -> None:
+    async def test_a_refusal_is_not_a_change(
+        self, here: Replica, operator: Operator, paired: str
+    ) -> None:
         head = await here.registry.head()
         before = (await operator.get("/v1/replicas")).ok()["refusalsVersion"]
         await tell(here, report(paired), report(""))

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 
 class TestReplicas:
-    async def test_nobody(self, operator: Operator) -> None:
+    async def test_no_replicas_are_listed_before_the_first_reports(
+        self, operator: Operator
+    ) -> None:
         nobody = {"gateways": [], "approvals": [], "presenceVersion": 0, "refusalsVersion": 0}
         assert (await operator.get("/v1/replicas")).ok() == nobody
 
@@ -54,7 +56,7 @@ class TestReplicas:
         await east.beat()
         assert await version() == came
 
-    async def test_gateways_the_fullest_first(
+    async def test_gateways_are_listed_with_the_fullest_first(
         self, here: Replica, operator: Operator, device: Device, east: Gateway, west: Gateway
     ) -> None:
         head, _held = await here.store.load([])
@@ -110,7 +112,9 @@ class TestReplicas:
         assert older.keys() == {"bootId", "lastAliveAgoMs"}
         assert 0 < await here.redis.pttl(approval_key("first")) <= ALIVE_KEPT_MS
 
-    async def test_approvals(self, here: Replica, there: Replica, operator: Operator) -> None:
+    async def test_live_approvals_are_listed(
+        self, here: Replica, there: Replica, operator: Operator
+    ) -> None:
         await here.store.liveness.write_alive("first")
         await there.store.liveness.write_alive("second")
         await there.store.liveness.write_alive("second")

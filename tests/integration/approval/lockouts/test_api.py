@@ -173,7 +173,7 @@ class TestLift:
     @pytest.mark.parametrize(
         "wrong", [path("password"), path(SHARED_SECRET, "%20"), path(SHARED_SECRET, "a/b")]
     )
-    async def test_a_malformed_path(self, operator: Operator, wrong: str) -> None:
+    async def test_a_malformed_path_lifts_nothing(self, operator: Operator, wrong: str) -> None:
         reply = await operator.call("DELETE", wrong)
         assert reply.status in {400, 404}
         assert reply.body["type"].endswith((":malformed", ":not-found"))

@@ -56,7 +56,9 @@ class TestOnce:
         assert there.published == []
 
     @pytest.mark.parametrize("method", CHANGING)
-    async def test_two_tries_at_once(self, here: Replica, there: Replica, method: str) -> None:
+    async def test_two_attempts_at_once_have_one_effect(
+        self, here: Replica, there: Replica, method: str
+    ) -> None:
         for _ in range(5):
             caller, target = await here.paired(ADMIN), await here.paired(*MAY)
             params = await params_for(here, method, target)

@@ -93,7 +93,7 @@ class TestDeviceTokensReachOnlyTheirDevice:
             with pytest.raises(NotAllowed):
                 await call
 
-    async def test_its_own(self, here: Replica) -> None:
+    async def test_a_device_token_reaches_its_own_device(self, here: Replica) -> None:
         own = await here.paired(*READ, PAIRING)
         caller, door = await here.socket(own, *READ), here.registry
         assert await door.rename(caller, own.device_id, "mine") == "mine"
@@ -142,7 +142,7 @@ class TestSharedSecret:
             assert await door.reject(shared_secret(), asked.request_id) == device.device_id
         assert (await door.audit(OPERATOR, asked.change.number, 10))[-1] == last
 
-    async def test_what_is_unknown(self, here: Replica) -> None:
+    async def test_an_unknown_device_is_reported_as_unknown(self, here: Replica) -> None:
         door = here.registry
         with pytest.raises(NotAllowed):
             await door.approve(shared_secret(), "unknown")

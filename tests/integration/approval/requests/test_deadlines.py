@@ -161,7 +161,7 @@ def late(here: Replica) -> float:
 
 @pytest.mark.parametrize("prepare", WRITING)
 class TestEveryQuestionThatWrites:
-    async def test_in_time_it_writes(
+    async def test_a_question_in_time_is_carried_out(
         self,
         here: Replica,
         redis_server: RedisServer,

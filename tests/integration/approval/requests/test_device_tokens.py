@@ -54,7 +54,9 @@ class TestTokens:
         fresh = await here.admit(device.asks())
         assert fresh.device_token not in {old, ""}
 
-    async def test_rotating_into_other_scopes(self, here: Replica, operator: Operator) -> None:
+    async def test_rotation_may_choose_other_approved_scopes(
+        self, here: Replica, operator: Operator
+    ) -> None:
         device = Device.new()
         await here.pair(device, "operator.admin")
         rotate = path_of(device, "tokens/operator/rotate")

@@ -21,7 +21,7 @@ UNKNOWN = "0" * 64
 
 
 class TestListing:
-    async def test_nothing_is_paired(self, operator: Operator) -> None:
+    async def test_the_list_is_empty_before_the_first_pairing(self, operator: Operator) -> None:
         assert (await operator.get("/v1/devices")).ok() == {"devices": [], "total": 0}
 
     async def test_a_device_object_is_as_documented(
@@ -119,7 +119,9 @@ class TestRenaming:
             *({}, [], "label", {"label": "a", "labels": "b"}),
         ],
     )
-    async def test_what_is_no_label(self, here: Replica, operator: Operator, body: Any) -> None:
+    async def test_an_invalid_label_is_refused(
+        self, here: Replica, operator: Operator, body: Any
+    ) -> None:
         device = Device.new()
         await here.pair(device)
         reply = await operator.call("PATCH", path_of(device), json=body)
@@ -142,7 +144,7 @@ class TestRenaming:
 
 
 class TestRemoving:
-    async def test_it_is_gone(
+    async def test_a_removed_device_is_gone(
         self, here: Replica, operator: Operator, redis_server: RedisServer
     ) -> None:
         device = await here.paired()
@@ -168,7 +170,7 @@ class TestRemoving:
 
 
 class TestUnknown:
-    async def test_no_such_device(self, operator: Operator) -> None:
+    async def test_calls_about_an_unknown_device_are_not_found(self, operator: Operator) -> None:
         unknown = f"/v1/devices/{UNKNOWN}"
         for reply in (
             await operator.get(unknown),

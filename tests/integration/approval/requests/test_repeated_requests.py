@@ -79,7 +79,7 @@ class TestRequestChangedWhileShown:
 class TestRepeatedRequestsStayOne:
     """A device that asks every five seconds keeps one request, and writes next to nothing."""
 
-    async def test_one_request_stays(
+    async def test_asking_again_keeps_the_same_request(
         self, here: Replica, operator: Operator, clock: FakeClock
     ) -> None:
         device = Device.new()

@@ -18,7 +18,7 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 
 class TestListing:
-    async def test_nothing_waits(self, operator: Operator) -> None:
+    async def test_the_list_is_empty_before_the_first_request(self, operator: Operator) -> None:
         assert (await operator.get("/v1/requests")).ok() == {"pending": [], "total": 0}
 
     async def test_a_request_object_is_as_documented(
@@ -114,11 +114,13 @@ class TestApproving:
         assert len(here.published) == count
         assert [entry["action"] for entry in await operator.audit()] == ["requested", "approved"]
 
-    async def test_unknown(self, operator: Operator) -> None:
+    async def test_an_unknown_request_cannot_be_approved(self, operator: Operator) -> None:
         reply = await operator.approve(UNKNOWN)
         assert reply.problem(404, "unknown-request") == {"requestId": UNKNOWN}
 
-    async def test_after_a_rejection(self, here: Replica, operator: Operator) -> None:
+    async def test_a_rejected_request_cannot_be_approved(
+        self, here: Replica, operator: Operator
+    ) -> None:
         asked = await here.request(Device.new().asks())
         (await operator.post(f"/v1/requests/{asked.request_id}/reject")).ok()
         reply = await operator.approve(asked.request_id)
@@ -136,7 +138,7 @@ class TestApproving:
         assert isinstance(await here.answer(device.asks()), NeedsPairing)
 
     @pytest.mark.parametrize("lazily", [True, False])
-    async def test_expired(
+    async def test_an_expired_request_cannot_be_approved(
         self, here: Replica, operator: Operator, clock: FakeClock, *, lazily: bool
     ) -> None:
         asked = await here.request(Device.new().asks())
@@ -191,7 +193,9 @@ class TestApproving:
 
 
 class TestRejecting:
-    async def test_again_is_the_same(self, here: Replica, operator: Operator) -> None:
+    async def test_rejecting_twice_gives_the_same_answer(
+        self, here: Replica, operator: Operator
+    ) -> None:
         device = Device.new()
         asked = await here.request(device.asks())
         for _ in range(2):
@@ -199,7 +203,9 @@ class TestRejecting:
             assert reply.ok() == {"requestId": asked.request_id, "deviceId": device.device_id}
         assert [entry["action"] for entry in await operator.audit()] == ["requested", "rejected"]
 
-    async def test_of_what_was_approved(self, here: Replica, operator: Operator) -> None:
+    async def test_an_approved_request_cannot_be_rejected(
+        self, here: Replica, operator: Operator
+    ) -> None:
         device = Device.new()
         asked = await here.request(device.asks())
         (await operator.approve(asked.request_id)).ok()
@@ -207,7 +213,7 @@ class TestRejecting:
         assert reply.problem(409, "request-approved") == {"requestId": asked.request_id}
         await here.admit(device.asks())
 
-    async def test_unknown(self, operator: Operator) -> None:
+    async def test_an_unknown_request_cannot_be_rejected(self, operator: Operator) -> None:
         reply = await operator.post(f"/v1/requests/{UNKNOWN}/reject")
         assert reply.problem(404, "unknown-request") == {"requestId": UNKNOWN}
 

@@ -38,7 +38,7 @@ async def at_once(*calls: Any) -> list[Reply]:
     return list(await asyncio.gather(*calls))
 
 
-async def test_both_approve(
+async def test_two_approvals_at_once_have_one_effect(
     here: Replica, there: Replica, operator: Operator, other: Operator
 ) -> None:
     for _ in ROUNDS:
@@ -90,7 +90,7 @@ async def test_one_approves_while_the_device_asks_for_more(
         assert new.request_id in await operator.pending_ids()
 
 
-async def test_everybody_does_everything(
+async def test_all_actions_at_once_leave_one_consistent_history(
     here: Replica, there: Replica, operator: Operator, other: Operator
 ) -> None:
     """Nothing fails, numbers have no gap, and the stored data is consistent."""

@@ -19,11 +19,11 @@ FORGED = 'x"}\n{"action":"approved","actor":"operator"}\r\n\u2028\u202e\x1b[31m<
 
 
 class TestReading:
-    async def test_nothing_happened(self, operator: Operator) -> None:
+    async def test_the_log_is_empty_before_the_first_entry(self, operator: Operator) -> None:
         assert (await operator.get("/v1/audit")).ok() == {"entries": [], "next": 0}
         assert (await operator.get("/v1/audit?after=7")).ok() == {"entries": [], "next": 7}
 
-    async def test_who_did_what_when(
+    async def test_entries_say_who_did_what_and_when(
         self, here: Replica, operator: Operator, clock: FakeClock
     ) -> None:
         device = Device.new()
@@ -70,7 +70,9 @@ class TestReading:
             *("renamed", "rotated", "revoked", "removed"),
         ]
 
-    async def test_page_by_page(self, here: Replica, operator: Operator) -> None:
+    async def test_the_log_can_be_read_page_by_page(
+        self, here: Replica, operator: Operator
+    ) -> None:
         for _ in range(5):
             await here.request(Device.new().asks())
         after, pages = 0, []
@@ -94,10 +96,10 @@ class TestReading:
             "until=5",
         ],
     )
-    async def test_a_malformed_query(self, operator: Operator, query: str) -> None:
+    async def test_a_malformed_query_is_refused(self, operator: Operator, query: str) -> None:
         assert (await operator.get(f"/v1/audit?{query}")).problem(400, "malformed") == {}
 
-    async def test_the_highest_number(self, operator: Operator) -> None:
+    async def test_the_highest_number_is_a_valid_start(self, operator: Operator) -> None:
         last = 2**53 - 1
         reply = await operator.get(f"/v1/audit?after={last}&limit=1000")
         assert reply.ok() == {"entries": [], "next": last}
@@ -106,7 +108,7 @@ class TestReading:
 class TestHostileNames:
     """Hostile names are data: they are returned as sent, and become part of no key."""
 
-    async def test_a_name(
+    async def test_a_hostile_name_is_stored_and_shown_as_text(
         self, here: Replica, operator: Operator, redis_server: RedisServer
     ) -> None:
         device = Device.new()
@@ -119,7 +121,9 @@ class TestHostileNames:
         keys = (await everything(redis_server.admin_url)).keys()
         assert all(re.fullmatch(r"latchkey:[a-z0-9:-]+", key) for key in keys), keys
 
-    async def test_a_label(self, here: Replica, operator: Operator) -> None:
+    async def test_a_hostile_label_is_stored_and_shown_as_text(
+        self, here: Replica, operator: Operator
+    ) -> None:
         device = Device.new()
         await here.pair(device)
         label = '</script>\u202e\x1b[2J"\n{}'
@@ -133,7 +137,9 @@ class TestHostileNames:
 class TestLineBreaksInNames:
     """A line break in a name forges no line of the audit log."""
 
-    async def test_one_line_an_entry(self, here: Replica, operator: Operator) -> None:
+    async def test_line_breaks_in_names_add_no_log_lines(
+        self, here: Replica, operator: Operator
+    ) -> None:
         device = Device.new()
         await here.pair(device, name=FORGED)
         body = {"label": 'a"}\n{"action":"approved"'}

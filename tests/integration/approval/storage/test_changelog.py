@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TestNumbers:
-    async def test_before_the_first(self, store: Store) -> None:
+    async def test_the_position_before_the_first_change_is_zero(self, store: Store) -> None:
         assert await store.load([]) == (Position(), [])
         committed = await run(store, plan(0))
         assert (committed.outcome, committed.change) == ("done", Position())
@@ -58,7 +58,9 @@ class TestNumbers:
         assert [item.id for item in await store.audit_log.read(1, 10)] == [2]
         assert [item.id for item in await store.audit_log.read(0, 1)] == [1]
 
-    async def test_many_at_once(self, here: Replica, store: Store) -> None:
+    async def test_many_commits_at_once_are_numbered_without_gaps(
+        self, here: Replica, store: Store
+    ) -> None:
         await asyncio.gather(*(run(store, plan(count % 3)) for count in range(60)))
         log = await here.redis.xrange(CHANGES)
         assert [entry_id for entry_id, _ in log] == [b"%d-0" % n for n in range(1, 61)]

@@ -54,7 +54,9 @@ class TestExpects:
         assert await version(here, RECORD) != first
 
     @pytest.mark.parametrize("expected", ["", "0" * VERSION_CHARACTERS])
-    async def test_conflict(self, store: Store, redis_server: RedisServer, expected: str) -> None:
+    async def test_an_unexpected_version_is_a_conflict(
+        self, store: Store, redis_server: RedisServer, expected: str
+    ) -> None:
         attempt = plan()
         attempt.put(RECORD, b"one")
         head = (await run(store, attempt)).change
@@ -90,7 +92,7 @@ class TestExpects:
 
 class TestCalls:
     @pytest.mark.parametrize("answer", [b"", b"yes", b"\n7:tag\n\x00\xff", b"x" * 10_000])
-    async def test_seen(
+    async def test_a_repeated_call_gets_the_first_answer(
         self, here: Replica, store: Store, redis_server: RedisServer, answer: bytes
     ) -> None:
         attempt = plan(2)
@@ -118,7 +120,7 @@ class TestCalls:
 
 
 class TestDeadline:
-    async def test_late(
+    async def test_a_commit_past_its_deadline_writes_nothing(
         self, here: Replica, store: Store, clock: FakeClock, redis_server: RedisServer
     ) -> None:
         """Redis's clock decides, which `now_ms` follows once it was read, not our own."""
@@ -139,7 +141,9 @@ class TestLimits:
     async def fill(self, here: Replica, count: int) -> None:
         await here.redis.zadd(INDEX, {f"member {number}": number for number in range(count)})
 
-    async def test_full(self, here: Replica, store: Store, redis_server: RedisServer) -> None:
+    async def test_a_full_index_refuses_another_member(
+        self, here: Replica, store: Store, redis_server: RedisServer
+    ) -> None:
         await self.fill(here, 3)
         attempt = plan()
         attempt.limit(INDEX, 3, "newcomer")
@@ -147,7 +151,7 @@ class TestLimits:
         attempt.once(CALL, b"answer")
         await refused(store, attempt, "full", redis_server)
 
-    async def test_room_for_one(self, here: Replica, store: Store) -> None:
+    async def test_the_last_free_place_is_given_once(self, here: Replica, store: Store) -> None:
         await self.fill(here, 2)
         attempt = plan()
         attempt.limit(INDEX, 3, "newcomer")

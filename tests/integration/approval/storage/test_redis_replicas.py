@@ -82,7 +82,7 @@ class TestCalls:
 
 
 class TestOperators:
-    async def test_approved_before(
+    async def test_an_unconfirmed_approval_is_unknown_until_it_is_confirmed(
         self, here: Replica, operator: Operator, copy: RedisServer
     ) -> None:
         asked_for = await here.request(Device.new().asks(READ))
@@ -93,7 +93,7 @@ class TestOperators:
         for _ in range(2):
             (await operator.approve(asked_for.request_id)).ok()
 
-    async def test_rejected_before(
+    async def test_an_unconfirmed_rejection_is_unknown_until_it_is_confirmed(
         self, here: Replica, operator: Operator, copy: RedisServer
     ) -> None:
         asked_for = await here.request(Device.new().asks(READ))
@@ -104,7 +104,7 @@ class TestOperators:
         copy.resume()
         (await operator.post(path)).ok()
 
-    async def test_removed_before(
+    async def test_an_unconfirmed_removal_is_unknown_until_it_is_confirmed(
         self, here: Replica, operator: Operator, copy: RedisServer
     ) -> None:
         path = path_of(await here.paired())
@@ -114,7 +114,7 @@ class TestOperators:
         copy.resume()
         (await operator.call("DELETE", path)).problem(404, "unknown-device")
 
-    async def test_revoked_before(
+    async def test_an_unconfirmed_revocation_is_unknown_until_it_is_confirmed(
         self, here: Replica, operator: Operator, copy: RedisServer
     ) -> None:
         path = path_of(await here.paired(), "tokens", "operator", "revoke")

@@ -88,7 +88,7 @@ class TestUnauthenticatedSockets:
 
 
 class TestConnectionLimit:
-    async def test_all_sockets_together(self) -> None:
+    async def test_the_limit_counts_all_sockets_together(self) -> None:
         async with GatewayHarness(connection_limit=3) as harness:
             for number in range(3):
                 raw = await harness.raw(source=f"127.0.0.{number + 1}")
@@ -127,7 +127,9 @@ class TestFramesAheadOfHello:
         assert all(answer["ok"] for answer in answers)
 
     @pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["protocol 4", "protocol 3"])
-    async def test_16_are_too_many(self, harness: GatewayHarness, profile: Profile) -> None:
+    async def test_sixteen_frames_ahead_of_hello_are_too_many(
+        self, harness: GatewayHarness, profile: Profile
+    ) -> None:
         raw = await connect_with(harness, profile, QUEUED_FRAMES_LIMIT + 1)
         assert await raw.closed() == (1008, "too many pending handshake frames")
         assert harness.connections.admitted == 0

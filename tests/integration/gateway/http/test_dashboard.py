@@ -138,7 +138,9 @@ class TestFiles:
             ),
         ],
     )
-    async def test_as_they_are(self, served: Served, path: str, kind: str, cache: str) -> None:
+    async def test_files_are_served_as_they_are(
+        self, served: Served, path: str, kind: str, cache: str
+    ) -> None:
         reply = await served.get(path)
         assert (reply.status, reply.body) == (200, (served.ui / path[1:]).read_bytes())
         assert reply.headers["content-type"] == kind
@@ -251,7 +253,7 @@ class TestNothing:
         assert changed_files() == [str(served.ui / "assets" / "late-AAAAAAAA.js")]
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
-    async def test_nothing_is_written(self, served: Served, method: str) -> None:
+    async def test_other_methods_are_not_found(self, served: Served, method: str) -> None:
         for target in ("/", "/chat", "/sw.js", CONFIG):
             assert (await ask(served.gateway.port, target, method)).status == 404
 
@@ -289,7 +291,7 @@ class TestConfiguration:
             assert reply.json["basePath"] == ""
             assert reply.json["terminalEnabled"] is False
 
-    async def test_protocol_3_brings_none(self, served: Served) -> None:
+    async def test_dashboards_of_protocol_3_have_a_path_of_their_own(self, served: Served) -> None:
         reply = await served.get("/__openclaw/control-ui-config.json")
         assert reply.status == 200
         assert reply.json["assistantAgentId"] == "main"
@@ -299,7 +301,7 @@ class TestConfiguration:
         assert GATEWAY_TOKEN.encode() not in reply.body
         assert str(served.ui).encode() not in reply.body
 
-    async def test_nobody_has_a_picture(self, served: Served) -> None:
+    async def test_nobody_has_an_avatar(self, served: Served) -> None:
         assert (await served.get("/avatar/main?meta=1")).json == {"avatarUrl": None}
         assert (await served.get("/avatar/main")).status == 404
 

@@ -43,7 +43,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 class TestPages:
     @pytest.mark.parametrize("path", ["/health", "/healthz", "/livez"])
-    async def test_live(
+    async def test_livez_answers_while_the_process_runs(
         self, harness: GatewayHarness, http: aiohttp.ClientSession, path: str
     ) -> None:
         async with http.get(harness.url + path) as answer:
@@ -63,7 +63,7 @@ class TestPages:
 
     @pytest.mark.parametrize("path", PAGES)
     @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-    async def test_other_methods_are_405(
+    async def test_other_methods_are_answered_with_405(
         self, harness: GatewayHarness, http: aiohttp.ClientSession, path: str, method: str
     ) -> None:
         async with http.request(method, harness.url + path) as answer:
@@ -72,7 +72,7 @@ class TestPages:
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
     @pytest.mark.parametrize("path", ["/nothing", "/v1/devices", "/healthz/", "/metrics/x"])
-    async def test_anything_else_is_404(
+    async def test_other_paths_are_answered_with_404(
         self, harness: GatewayHarness, http: aiohttp.ClientSession, path: str, method: str
     ) -> None:
         async with http.request(method, harness.url + path) as answer:

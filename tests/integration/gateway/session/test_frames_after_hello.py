@@ -186,7 +186,9 @@ class TestUnknownMethod:
     @pytest.mark.parametrize(
         "profile", [LIMITED, PAIRING, NOTHING], ids=["read", "pairing", "none"]
     )
-    async def test_needs_admin(self, harness: GatewayHarness, profile: Profile) -> None:
+    async def test_an_unknown_method_is_unauthorized_without_admin(
+        self, harness: GatewayHarness, profile: Profile
+    ) -> None:
         raw, _ = await harness.admitted(profile)
         assert await said_to(raw, request("nope.method")) == {
             "type": "res",
@@ -223,7 +225,9 @@ class TestMissingScope:
         monkeypatch.setitem(cast("dict[str, Method]", METHODS), "test.node", method)
 
     @pytest.mark.parametrize("profile", [LIMITED, NOTHING], ids=["read", "none"])
-    async def test_is_forbidden(self, harness: GatewayHarness, profile: Profile) -> None:
+    async def test_a_method_without_its_scope_is_forbidden(
+        self, harness: GatewayHarness, profile: Profile
+    ) -> None:
         raw, _ = await harness.admitted(profile)
         answer = await said_to(raw, request("device.pair.list"))
         assert answer["error"] == {
@@ -250,7 +254,9 @@ class TestMissingScope:
         assert (answer["ok"], answer["payload"]) == (True, {"done": True})
 
     @both
-    async def test_a_method_of_nodes(self, harness: GatewayHarness, profile: Profile) -> None:
+    async def test_an_operator_may_not_call_a_method_of_nodes(
+        self, harness: GatewayHarness, profile: Profile
+    ) -> None:
         raw, _ = await harness.admitted(profile)
         expected = invalid("unauthorized role: operator")
         assert await said_to(raw, request("test.node")) == expected

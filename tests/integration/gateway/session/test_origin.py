@@ -123,7 +123,7 @@ class TestPagesOfOtherOrigins:
 class TestAllowed:
     @pytest.mark.parametrize("profile", [CONTROL_UI, CONTROL_UI_3, CLI])
     @pytest.mark.parametrize("origin", [ALLOWED, "https://OK.example", "https://ok.example:443"])
-    async def test_by_the_setting(
+    async def test_an_origin_named_in_the_setting_is_allowed(
         self, harness: GatewayHarness, profile: Profile, origin: str
     ) -> None:
         assert (await answer_to(harness, profile, ("Origin", origin)))["ok"]

@@ -68,18 +68,18 @@ class TestMethods:
             assert error.value.scope == PAIRING
 
     @pytest.mark.parametrize("scope", [PAIRING, ADMIN])
-    def test_which_admin_covers(self, scope: str) -> None:
+    def test_each_scope_that_covers_pairing_is_enough(self, scope: str) -> None:
         authorization.require_pairing(Caller("shared-secret", "x", (scope,)))
 
 
 class TestLists:
-    def test_own(self) -> None:
+    def test_everybody_sees_their_own_device(self) -> None:
         seen = {
             name for name, item in CALLERS.items() if authorization.can_see(item, OWN.device_id)
         }
         assert seen == EVERYBODY
 
-    def test_others(self) -> None:
+    def test_only_unconfined_callers_see_other_devices(self) -> None:
         seen = {
             name for name, item in CALLERS.items() if authorization.can_see(item, OTHER.device_id)
         }
@@ -101,7 +101,7 @@ class TestApprove:
             (OTHER, ("node", "operator"), [READ], ADMINS),
         ],
     )
-    def test_who(
+    def test_only_callers_with_the_rights_may_approve(
         self, device: Device, roles: tuple[str, ...], to_hold: list[str], who: set[str]
     ) -> None:
         request = replace(pending(*roles), scopes=tuple(to_hold))
@@ -127,7 +127,9 @@ class TestRemoveAndRename:
             (OTHER, ("node",), NOT_CONFINED),
         ],
     )
-    def test_who(self, device: Device, roles: tuple[str, ...], who: set[str]) -> None:
+    def test_only_callers_with_the_rights_may_remove_and_rename(
+        self, device: Device, roles: tuple[str, ...], who: set[str]
+    ) -> None:
         known = pairing(*roles)
         assert who == allowed(
             lambda item: authorization.require_manage(item, device.device_id, known)
@@ -154,7 +156,7 @@ class TestRotateAndRevoke:
             (OTHER, "node", ["node.run"], [], ADMINS),
         ],
     )
-    def test_who(
+    def test_only_callers_with_the_rights_may_rotate_and_revoke(
         self, device: Device, role: str, held: list[str], wanted: list[str], who: set[str]
     ) -> None:
         assert who == allowed(

@@ -44,7 +44,7 @@ class TestPositions:
         assert read_position(write_position(position)) == position
 
     @pytest.mark.parametrize("text", ["", ".", "5", "5.", ".a", "x.a", "-5.a", "\u0665.a"])
-    def test_anything_else_is_none(self, text: str) -> None:
+    def test_a_malformed_position_is_refused(self, text: str) -> None:
         with pytest.raises(ValueError, match="position"):
             read_position(text)
 

@@ -80,7 +80,7 @@ class TestFailureCounts:
         assert held.locked_ms([SHARED_SECRET], NOW + passed) == LOCK_MS - passed
 
     @pytest.mark.parametrize("passed", [LOCK_MS, LOCK_MS + 1, 10 * LOCK_MS])
-    def test_and_ends(self, passed: int) -> None:
+    def test_a_lock_out_ends_at_its_time(self, passed: int) -> None:
         held = guard(shared_secret=(0, NOW, NOW + LOCK_MS))
         assert held.locked_ms([SHARED_SECRET], NOW + passed) == 0
 
@@ -88,7 +88,7 @@ class TestFailureCounts:
         held = guard(shared_secret=(0, NOW, NOW + LOCK_MS))
         assert held.locked_ms([SHARED_SECRET], NOW - 70) == LOCK_MS
 
-    def test_classes_are_separate(self) -> None:
+    def test_classes_of_secrets_are_counted_separately(self) -> None:
         held = guard(shared_secret=(0, NOW, NOW + LOCK_MS))
         assert held.locked_ms([DEVICE_TOKEN], NOW) == 0
         assert held.locked_ms([BOOTSTRAP_TOKEN], NOW) == 0

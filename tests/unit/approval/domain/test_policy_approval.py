@@ -22,7 +22,7 @@ class TestApprovalDecisions:
         assert case.pairing.tokens["operator"].scopes == (ADMIN, READ, WRITE)
         assert case.pairing.scopes == (READ, PAIRING, ADMIN)
 
-    def test_first(self, case: PolicyCase) -> None:
+    def test_a_first_approval_creates_the_pairing(self, case: PolicyCase) -> None:
         case.ask(WRITE, PAIRING, name="Kitchen", address="203.0.113.9")
         case.now_ms += 5
         case.approve()
@@ -37,7 +37,7 @@ class TestApprovalDecisions:
         assert (token.rotated_at_ms, token.revoked_at_ms) == (0, 0)
         assert case.pending is None
 
-    def test_again(self, case: PolicyCase) -> None:
+    def test_another_approval_keeps_what_operators_set(self, case: PolicyCase) -> None:
         first = case.pair(READ)
         assert case.record is not None
         labelled = replace(case.pairing, operator_label="Kitchen")
@@ -71,7 +71,7 @@ class TestApprovalDecisions:
         case.approve()
         assert case.pairing.tokens["operator"] == first
 
-    def test_it_undoes_a_revocation(self, case: PolicyCase) -> None:
+    def test_an_approval_undoes_a_revocation(self, case: PolicyCase) -> None:
         case.pair(READ)
         old = case.token()
         case.revoke()
@@ -167,7 +167,7 @@ class TestDeviceTokens:
         assert case.record == before
 
     @pytest.mark.parametrize("wrong", ["x", "", "t1", "é" * 43, "\x00"])
-    def test_a_wrong_one(self, case: PolicyCase, wrong: str) -> None:
+    def test_a_wrong_device_token_is_denied(self, case: PolicyCase, wrong: str) -> None:
         case.pair(READ)
         question = replace(case.device.asks((READ,)), method="device-token", token_candidate=wrong)
         verdict = policy.authorize(

@@ -20,10 +20,10 @@ READ, WRITE, ADMIN, PAIRING, TALK = (
 
 
 class TestWhenPairingIsEvaluated:
-    def test_not_paired(self, case: PolicyCase) -> None:
+    def test_a_new_device_is_not_paired(self, case: PolicyCase) -> None:
         assert case.ask(READ).reason == "not-paired"
 
-    def test_all_is_well(self, case: PolicyCase) -> None:
+    def test_an_approved_device_is_admitted(self, case: PolicyCase) -> None:
         case.pair(READ)
         admitted = case.admit(READ)
         assert admitted.changed is None
@@ -31,12 +31,12 @@ class TestWhenPairingIsEvaluated:
     @pytest.mark.parametrize(
         "asked", [{"platform": "darwin"}, {"family": "Mac"}, {"platform": ""}, {"family": ""}]
     )
-    def test_metadata_upgrade(self, case: PolicyCase, asked: dict[str, Any]) -> None:
+    def test_changed_metadata_needs_approval(self, case: PolicyCase, asked: dict[str, Any]) -> None:
         case.pair(READ)
         assert case.ask(READ, **asked).reason == "metadata-upgrade"
 
     @pytest.mark.parametrize("platform", ["LINUX", " linux ", "Linux\n"])
-    def test_metadata_written_otherwise(self, case: PolicyCase, platform: str) -> None:
+    def test_metadata_spelled_otherwise_is_the_same(self, case: PolicyCase, platform: str) -> None:
         case.pair(READ)
         case.admit(READ, platform=platform)
         assert case.pairing.metadata.platform == "linux"
@@ -51,7 +51,7 @@ class TestWhenPairingIsEvaluated:
         case.revoke()
         assert case.ask(READ).reason == "role-upgrade"
 
-    def test_role_upgrade(self, case: PolicyCase) -> None:
+    def test_another_role_needs_approval(self, case: PolicyCase) -> None:
         case.pair(READ)
         assert case.ask(role="node").reason == "role-upgrade"
 
@@ -69,7 +69,7 @@ class TestWhenPairingIsEvaluated:
             ((READ, PAIRING), (PAIRING, READ), True),
         ],
     )
-    def test_scope_upgrade(
+    def test_scopes_beyond_those_approved_need_approval(
         self,
         case: PolicyCase,
         approved: tuple[str, ...],
@@ -82,14 +82,16 @@ class TestWhenPairingIsEvaluated:
         assert isinstance(verdict, policy.Admit) == is_covered
         assert is_covered or getattr(verdict, "reason", "") == "scope-upgrade"
 
-    def test_the_order_of_reasons(self, case: PolicyCase) -> None:
+    def test_reasons_for_pairing_have_a_fixed_order(self, case: PolicyCase) -> None:
         case.pair(READ)
         case.revoke()
         assert case.ask(ADMIN, platform="mac").reason == "metadata-upgrade"
         assert case.ask(ADMIN).reason == "role-upgrade"
 
     @pytest.mark.parametrize("paired", [True, False])
-    def test_another_key(self, case: PolicyCase, *, paired: bool) -> None:
+    def test_another_key_is_denied_and_changes_nothing(
+        self, case: PolicyCase, *, paired: bool
+    ) -> None:
         if paired:
             case.pair(READ)
         else:

@@ -95,7 +95,9 @@ def test_what_waited_is_not_approved_along_with_it() -> None:
     ],
     ids=["a node", "a scope of nodes", "a scope with blanks"],
 )
-def test_a_person_decides(scopes: tuple[str, ...], asks: dict[str, Any]) -> None:
+def test_other_requests_are_decided_by_a_person(
+    scopes: tuple[str, ...], asks: dict[str, Any]
+) -> None:
     assert isinstance(judged(PolicyCase(), *scopes, **asks), policy.Ask)
 
 

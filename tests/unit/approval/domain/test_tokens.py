@@ -26,11 +26,11 @@ class TestDeriving:
         assert token == "LiPGNzMyPvcuxxEX2it3JqXyxPvXzT9oBJ3bhjDmxfQ"
 
     @given(parts=st.lists(st.sampled_from(PARTS), min_size=3, max_size=3))
-    def test_differs_with_each_part(self, parts: list[str]) -> None:
+    def test_a_token_differs_with_each_part(self, parts: list[str]) -> None:
         keys = TokenKeys(Secrets([OLD]))
         assert (keys.derive(*parts) == keys.derive(*PARTS)) == (tuple(parts) == PARTS)
 
-    def test_differs_with_the_secret(self) -> None:
+    def test_a_token_differs_with_the_secret(self) -> None:
         derived = {TokenKeys(Secrets([secret])).derive(*PARTS) for secret in (OLD, NEW)}
         assert len(derived) == 2
 
@@ -53,16 +53,16 @@ class TestVerifying:
         assert not keys.verify(change(token), *PARTS)
 
     @given(candidate=st.text(st.characters(codec="utf-8"), max_size=60))
-    def test_nothing_else(self, candidate: str) -> None:
+    def test_any_other_text_is_refused(self, candidate: str) -> None:
         assert not TokenKeys(Secrets([OLD, NEW])).verify(candidate, *PARTS)
 
 
 class TestDrawing:
-    def test_128_bits(self) -> None:
+    def test_drawn_ids_have_128_bits(self) -> None:
         assert re.fullmatch(r"[0-9a-f]{32}", draw_token_id())
         assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", draw_request_id())
 
     @pytest.mark.parametrize("draw", [draw_token_id, draw_request_id])
-    def test_never_the_same(self, draw: object) -> None:
+    def test_drawn_ids_never_repeat(self, draw: object) -> None:
         assert callable(draw)
         assert len({draw() for _ in range(1000)}) == 1000

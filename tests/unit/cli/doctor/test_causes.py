@@ -58,7 +58,7 @@ def test_what_only_shows_a_request_is_not_recommended_as_an_approval() -> None:
         assert "devices approve --latest" not in cause.cure
 
 
-def test_what_they_name_exists() -> None:
+def test_commands_and_settings_in_causes_exist() -> None:
     for cause in causes.ALL:
         for name in re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", cause.cure.replace("RAILWAY_", "")):
             known = name in SETTINGS or name in _OF_OTHERS

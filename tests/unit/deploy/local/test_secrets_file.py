@@ -50,7 +50,7 @@ class TestFirstStart:
 
 
 class TestLaterStarts:
-    def test_values_stay(self, path: Path) -> None:
+    def test_a_later_start_keeps_the_values(self, path: Path) -> None:
         made = load_secrets(path, {}, ["A", "B"])
         text = path.read_text()
         assert load_secrets(path, {}, ["A", "B"]) == made

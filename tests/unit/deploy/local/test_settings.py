@@ -24,7 +24,7 @@ def test_empty_counts_as_not_set() -> None:
     assert read_settings(dict.fromkeys(names, " ")) == read_settings({})
 
 
-def test_everything_set(tmp_path: Path) -> None:
+def test_every_setting_is_read(tmp_path: Path) -> None:
     settings = read_settings(
         {
             "GATEWAY_PORT": "0",

@@ -136,7 +136,7 @@ class TestCalled:
 class TestApplied:
     """A call's change is applied and broadcast before its outcome is sent."""
 
-    def test_the_event_arrives_later(self) -> None:
+    def test_a_result_waits_for_an_event_that_arrives_later(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = ScriptedCase(clock)
             await case.first_beat()

@@ -82,7 +82,7 @@ class TestListing:
 
 
 class TestReading:
-    def test_by_pieces(self, ui: Path) -> None:
+    def test_files_are_read_by_pieces(self, ui: Path) -> None:
         stored = list_files(ui)["/assets/a.js"].plain
         assert stored.size == len(TEXT)
         assert read_piece(stored, 3, 5) == b"34567"
@@ -123,7 +123,7 @@ class TestReading:
 
 
 class TestCompressing:
-    async def test_once_for_all_callers(self, ui: Path) -> None:
+    async def test_a_file_is_compressed_once_for_all_callers(self, ui: Path) -> None:
         stored = list_files(ui)["/assets/a.js"].plain
         compressed = Compressed()
         first, *others = await asyncio.gather(

@@ -42,7 +42,7 @@ def test_the_best_form_that_the_client_takes(
         ("a", False),
     ],
 )
-def test_who_holds_it_already(header: str, held: bool) -> None:  # noqa: FBT001
+def test_a_client_that_holds_the_file_gets_304(header: str, held: bool) -> None:  # noqa: FBT001
     assert is_held('"a"', header) is held
 
 

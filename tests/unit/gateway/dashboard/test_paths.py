@@ -112,7 +112,7 @@ class TestPlaces:
             *("", "*", "sw.js", "http://other/sw.js"),
         ],
     )
-    def test_all_else_is_nothing(self, path: str) -> None:
+    def test_other_paths_lead_to_nothing(self, path: str) -> None:
         assert place_of(path, FILES) == NOWHERE
 
     @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ class TestPlaces:
             ("/avatar/main", Kind.AVATAR),
         ],
     )
-    def test_the_documents(self, path: str, kind: Kind) -> None:
+    def test_paths_lead_to_their_documents(self, path: str, kind: Kind) -> None:
         assert place_of(path, FILES).kind is kind
 
     @given(st.text(st.characters(codec="ascii"), max_size=40).map(lambda text: f"/{text}"))
@@ -177,7 +177,7 @@ class TestFiles:
             ("/a.js/b", "application/octet-stream"),
         ],
     )
-    def test_types(self, path: str, expected: str) -> None:
+    def test_files_have_their_content_types(self, path: str, expected: str) -> None:
         assert content_type(path) == expected
 
     def test_pictures_and_fonts_are_not_compressed_again(self) -> None:

@@ -71,7 +71,9 @@ class TestGatewayToken:
         ],
         ids=["cli", "local cli", "local cli in protocol 3", "others"],
     )
-    def test_wrong_token_no_device(self, profile: Profile, peer: RequestInfo, hint: str) -> None:
+    def test_a_wrong_token_without_a_device_is_refused(
+        self, profile: Profile, peer: RequestInfo, hint: str
+    ) -> None:
         frame = connect(profile, key=None, token="wrong")
         assert client_view(refusal_of_wrong_secret(frame, peer)) == mismatch(
             hint, with_device=False
@@ -101,7 +103,7 @@ class TestGatewayToken:
         assert client_view(refusal) == mismatch(hint, with_device=True)
 
     @pytest.mark.parametrize("key", [KEY, None], ids=["device", "no device"])
-    def test_wrong_password_field(self, key: Any) -> None:
+    def test_a_wrong_password_is_refused(self, key: Any) -> None:
         frame = connect(key=key, token=None, password="wrong")
         assert client_view(refusal_of_wrong_secret(frame)) == mismatch(
             HINT_CLI_REMOTE, with_device=False
@@ -126,7 +128,7 @@ class TestGatewayToken:
         ids=["cli", "local cli", "page", "others"],
     )
     @pytest.mark.parametrize("token", [None, ""], ids=["no auth", "empty token"])
-    def test_no_auth_with_device(
+    def test_a_device_without_any_secret_is_refused(
         self, profile: Profile, peer: RequestInfo, hint: str, token: str | None
     ) -> None:
         assert client_view(refusal_of(connect(profile, token=token), peer)) == missing(hint)
@@ -138,14 +140,14 @@ class TestGatewayToken:
 
 class TestWithoutDevice:
     @pytest.mark.parametrize("profile", [CLI, REFERENCE], ids=["cli", "backend"])
-    def test_no_auth(self, profile: Profile) -> None:
+    def test_a_client_without_device_and_secret_is_refused(self, profile: Profile) -> None:
         assert client_view(refusal_of(connect(profile, key=None, token=None))) == DEVICE_REQUIRED
 
     def test_device_token_proves_nothing_without_its_device(self) -> None:
         frame = connect(key=None, token=None, device_token="d")
         assert client_view(refusal_of(frame)) == DEVICE_REQUIRED
 
-    def test_node(self) -> None:
+    def test_a_node_without_a_device_is_refused(self) -> None:
         assert client_view(refusal_of(connect(NODE_HOST, key=None, token=None))) == DEVICE_REQUIRED
 
     def test_node_with_a_right_token(self) -> None:
@@ -156,7 +158,9 @@ class TestWithoutDevice:
 
     @pytest.mark.parametrize("profile", [CONTROL_UI, TUI], ids=["page", "tui"])
     @pytest.mark.parametrize("token", [TOKEN, "wrong", None], ids=["right", "wrong", "none"])
-    def test_control_ui(self, profile: Profile, token: str | None) -> None:
+    def test_a_control_ui_without_a_device_is_refused(
+        self, profile: Profile, token: str | None
+    ) -> None:
         assert client_view(refusal_of(connect(profile, key=None, token=token), BROWSER)) == row(
             "control ui requires device identity (use HTTPS or localhost secure context)",
             {"code": "CONTROL_UI_DEVICE_IDENTITY_REQUIRED"},
@@ -164,7 +168,7 @@ class TestWithoutDevice:
 
 
 class TestDeviceToken:
-    def test_bad_device_token(self) -> None:
+    def test_a_wrong_device_token_is_refused_by_approval(self) -> None:
         frame = connect(token=None, device_token="old")
         question = question_of(frame)
         assert (question.method, question.token_candidate) == ("device-token", "old")
@@ -196,7 +200,7 @@ class TestDeviceToken:
             "review_auth_configuration",
         )
 
-    def test_bad_bootstrap_token(self) -> None:
+    def test_a_bootstrap_token_is_refused(self) -> None:
         frame = connect(token=None, bootstrap_token="b")
         assert client_view(
             refusal_of_wrong_secret(frame, classes=(BOOTSTRAP_TOKEN,))
@@ -263,7 +267,7 @@ class TestGuesses:
         found = report_of(connect(token="wrong", bootstrap_token="b")).guesses
         assert found == [*self.shared("wrong"), Guess(BOOTSTRAP_TOKEN, DIGESTS.of("b"))]
 
-    def test_beside_a_device_token(self) -> None:
+    def test_wrong_tokens_beside_a_device_token_are_guesses(self) -> None:
         question = question_of(connect(token="wrong", device_token="d", password="other"))
         assert question.guesses == [DIGESTS.of("wrong"), DIGESTS.of("other")]
         assert (question.wrong_gateway_token, question.candidate_offered) == (True, False)

@@ -77,24 +77,24 @@ class TestDeviceProof:
         )
 
     @pytest.mark.parametrize("skew_ms", [-120_000, 0, 120_000])
-    def test_two_minutes_are_allowed(self, skew_ms: int) -> None:
+    def test_a_clock_may_be_wrong_by_two_minutes(self, skew_ms: int) -> None:
         assert question_of(connect(), now_ms=NOW_MS + skew_ms).device_id == KEY.device_id
 
     @pytest.mark.parametrize("nonce", [" ", "\t\n", "\u00a0"])
-    def test_blank_nonce(self, nonce: str) -> None:
+    def test_a_blank_nonce_is_refused(self, nonce: str) -> None:
         frame = alter(connect(), lambda params: params["device"].update(nonce=nonce))
         assert client_view(refusal_of(frame)) == device_row(
             "device nonce required", "DEVICE_AUTH_NONCE_REQUIRED", "device-nonce-missing"
         )
 
-    def test_other_nonce(self) -> None:
+    def test_another_nonce_is_refused(self) -> None:
         frame = alter(connect(), lambda params: params["device"].update(nonce="other"))
         assert client_view(refusal_of(frame)) == device_row(
             "device nonce mismatch", "DEVICE_AUTH_NONCE_MISMATCH", "device-nonce-mismatch"
         )
 
     @pytest.mark.parametrize("signature", ["garbage", "A" * 86, "!", "AAAA", "é"])
-    def test_wrong_signature(self, signature: str) -> None:
+    def test_a_wrong_signature_is_refused(self, signature: str) -> None:
         frame = alter(connect(), lambda params: params["device"].update(signature=signature))
         assert client_view(refusal_of(frame)) == device_row(
             "device signature invalid", "DEVICE_AUTH_SIGNATURE_INVALID", "device-signature"

@@ -53,14 +53,16 @@ class TestParams:
         text = "; ".join(f"at /client: must have required property '{name}'" for name in names)
         assert client_view(refusal_of(frame)) == row(f"invalid connect params: {text}")
 
-    def test_no_params_at_all(self) -> None:
+    def test_a_connect_without_params_is_refused(self) -> None:
         frame = {"type": "req", "id": "1:x", "method": "connect"}
         assert client_view(refusal_of(frame)) == row(
             "invalid connect params: must have required property 'minProtocol'"
         )
 
     @pytest.mark.parametrize(("minimum", "maximum"), [(5, 5), (1, 2), (4, 3), (6, 10**30)])
-    def test_no_common_protocol(self, minimum: int, maximum: int) -> None:
+    def test_a_connect_without_a_common_protocol_is_refused(
+        self, minimum: int, maximum: int
+    ) -> None:
         frame = connect(replace(CLI, min_protocol=minimum, max_protocol=maximum))
         assert client_view(refusal_of(frame)) == row(
             "protocol mismatch",
@@ -75,13 +77,13 @@ class TestParams:
         )
 
     @pytest.mark.parametrize("role", ["admin", "Operator", " operator", "operator\x00"])
-    def test_unknown_role(self, role: str) -> None:
+    def test_an_unknown_role_is_refused(self, role: str) -> None:
         assert client_view(refusal_of(connect(replace(CLI, role=role)))) == row("invalid role")
 
 
 class TestFirstFrame:
     @pytest.mark.parametrize("method", ["health", "Connect", "device.pair.list"])
-    def test_other_method(self, method: str) -> None:
+    def test_another_method_is_refused_as_the_first_frame(self, method: str) -> None:
         frame = {"type": "req", "id": "1:x", "method": method, "params": {}}
         assert client_view(refusal_of(frame)) == row(
             "invalid handshake: first request must be connect"

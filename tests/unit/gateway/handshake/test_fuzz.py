@@ -233,14 +233,14 @@ def meets_a_documented_answer(
 
 
 @given(first_frames, peers, answers, counted)
-def test_any_bytes(
+def test_any_bytes_get_a_documented_answer(
     text: bytes, peer: RequestInfo, answer: Answer, count: SecretAccepted | LockedOut
 ) -> None:
     meets_a_documented_answer(text, peer, answer, count)
 
 
 @given(signed_frames(), peers, answers, counted)
-def test_any_signed_connect(
+def test_any_signed_connect_gets_a_documented_answer(
     frame: Any, peer: RequestInfo, answer: Answer, count: SecretAccepted | LockedOut
 ) -> None:
     meets_a_documented_answer(json.dumps(frame).encode(), peer, answer, count)

@@ -46,7 +46,7 @@ class TestTooManyFailures:
         ],
         ids=["right token", "wrong token", "device token", "node", "protocol 3"],
     )
-    def test_with_device(self, frame: Any) -> None:
+    def test_a_locked_out_device_is_refused(self, frame: Any) -> None:
         assert client_view(refusal_after(frame, self.LOCKED)) == self.row()
 
     @pytest.mark.parametrize(
@@ -72,7 +72,9 @@ class TestTooManyFailures:
             "wrong token beside a bootstrap token",
         ],
     )
-    def test_secret_reports(self, frame: Any, classes: tuple[str, ...], *, right: bool) -> None:
+    def test_a_locked_out_secret_report_is_refused(
+        self, frame: Any, classes: tuple[str, ...], *, right: bool
+    ) -> None:
         outcome = after_report(frame, REMOTE, self.LOCKED, classes=classes, right=right)
         assert isinstance(outcome, Refusal)
         assert client_view(outcome) == self.row()

@@ -70,10 +70,10 @@ class TestUnknownFields:
             lambda params: params.update(computerUse=7, workerRuns={}),
         ],
     )
-    def test_change_nothing(self, change: Any) -> None:
+    def test_unknown_fields_change_nothing(self, change: Any) -> None:
         assert question_of(alter(connect(), change)) == question_of(connect())
 
-    def test_beside_the_params_too(self) -> None:
+    def test_unknown_fields_beside_the_params_change_nothing(self) -> None:
         assert question_of({**connect(), "bogus": 1}) == question_of(connect())
 
 
@@ -96,7 +96,7 @@ class TestProtocols:
         assert welcome.protocol == answered_in
 
     @pytest.mark.parametrize("mode", ["probe", "test", "cli"])
-    def test_whatever_the_mode(self, mode: str) -> None:
+    def test_protocol_3_is_chosen_whatever_the_mode(self, mode: str) -> None:
         assert question_of(connect(replace(CLI_3, mode=mode))).protocol == 3
 
 
@@ -168,7 +168,9 @@ class TestOrder:
             "nonce before signature",
         ],
     )
-    def test_first_come(self, frame: Any, peer: RequestInfo, first: str) -> None:
+    def test_the_first_problem_in_order_is_reported(
+        self, frame: Any, peer: RequestInfo, first: str
+    ) -> None:
         assert detail_code(refusal_of(frame, peer)) == first
 
 
@@ -264,7 +266,7 @@ class TestYes:
             issued_at_ms=9,
         )
 
-    def test_by_device_token(self) -> None:
+    def test_a_device_token_admits_without_a_gateway_token(self) -> None:
         welcome = outcome_after(connect(token=None, device_token="d"), YES)
         assert isinstance(welcome, Accepted)
         assert welcome.grant.method == "device-token"
@@ -283,7 +285,7 @@ class TestYes:
 
 
 class TestState:
-    def test_moves_down_only(self) -> None:
+    def test_the_state_only_moves_forward(self) -> None:
         handshake = new_handshake()
         assert handshake.state is State.CHALLENGED
         handshake.on_frame(to_bytes(connect()), now_ms=NOW_MS)

@@ -22,7 +22,7 @@ def origin_row(reason: str) -> tuple[dict[str, Any], int, str]:
 
 
 class TestOrigin:
-    def test_not_allowed(self) -> None:
+    def test_another_origin_is_refused(self) -> None:
         page = replace(REMOTE, origin="https://evil.example")
         for profile in (CONTROL_UI, CLI, NODE_HOST):
             assert client_view(refusal_of(connect(profile), page)) == origin_row(
@@ -32,14 +32,14 @@ class TestOrigin:
     @pytest.mark.parametrize(
         "client_id", ["openclaw-control-ui", "openclaw-browser-copilot", "webchat", "webchat-ui"]
     )
-    def test_missing_from_a_browser(self, client_id: str) -> None:
+    def test_a_browser_without_an_origin_is_refused(self, client_id: str) -> None:
         frame = connect(replace(CONTROL_UI, client_id=client_id))
         assert client_view(refusal_of(frame)) == origin_row("origin missing or invalid")
 
     @pytest.mark.parametrize("origin", ["null", "", "ok.example", "file://", "https://"])
-    def test_unparsable(self, origin: str) -> None:
+    def test_an_unparsable_origin_is_refused(self, origin: str) -> None:
         refusal = refusal_of(connect(CONTROL_UI), replace(REMOTE, origin=origin))
         assert client_view(refusal) == origin_row("origin missing or invalid")
 
-    def test_allowed(self) -> None:
+    def test_an_allowed_origin_is_accepted(self) -> None:
         assert question_of(connect(CONTROL_UI), BROWSER).client.id == "openclaw-control-ui"

@@ -62,7 +62,7 @@ REQUEST_ID = "220dd984-79b3-4860-a084-c16f321f9dec"
 
 class TestPairing:
     @pytest.mark.parametrize("reason", PAIRING_TEXTS)
-    def test_each_reason(self, reason: str) -> None:
+    def test_each_reason_for_pairing_has_its_text(self, reason: str) -> None:
         label, hint = PAIRING_TEXTS[reason]
         message = f"pairing required: {label}"
         needs = NeedsPairing(NOW, reason, REQUEST_ID)
@@ -130,7 +130,7 @@ class TestPairing:
     @pytest.mark.parametrize(
         "profile", [CLI, NODE_HOST, REFERENCE, replace(CONTROL_UI, role="node")]
     )
-    def test_nobody_else_is(self, profile: Profile) -> None:
+    def test_other_clients_are_not_advised_to_wait(self, profile: Profile) -> None:
         error, *_ = client_view(
             refusal_after(connect(profile), NeedsPairing(NOW, "not-paired", "r"), BROWSER)
         )
@@ -153,7 +153,7 @@ class TestPairing:
 class TestUnavailable:
     """While the outcome is unknown, the client is asked to retry and not to pair."""
 
-    def test_no_answer(self) -> None:
+    def test_no_answer_from_approval_is_unavailable(self) -> None:
         handshake = new_handshake()
         refusal = handshake.on_unavailable("no answer", "approval", retry_after_ms=1234)
         assert client_view(refusal) == row(

@@ -55,7 +55,7 @@ def test_one_is_known_by_its_header(named: str) -> None:
     "headers",
     [{}, {"Upgrade": "h2c"}, {"Connection": "Upgrade"}, {"Upgrade": "webSoc\u212aet"}],
 )
-def test_others_are_none(headers: dict[str, str]) -> None:
+def test_other_requests_are_no_upgrade(headers: dict[str, str]) -> None:
     assert not wants_upgrade(CIMultiDict(headers))
 
 
@@ -111,6 +111,6 @@ def test_the_option_may_be_one_of_several(value: str) -> None:
 
 
 @pytest.mark.parametrize("header", SOUND)
-def test_nothing_may_be_missing(header: str) -> None:
+def test_an_upgrade_needs_all_its_headers(header: str) -> None:
     headers = CIMultiDict((name, value) for name, value in SOUND.items() if name != header)
     assert not wants_upgrade(headers) or upgrade_problem(Request(headers))

@@ -57,19 +57,19 @@ def refusal(done: Reply) -> str:
 
 
 class TestSound:
-    def test_all_are_known_here(self) -> None:
+    def test_every_device_method_is_known(self) -> None:
         assert SOUND.keys() == METHODS.keys() - {"health"}
 
     @pytest.mark.parametrize("method", SOUND)
-    def test_is_passed_on(self, method: str) -> None:
+    def test_a_valid_call_is_passed_on(self, method: str) -> None:
         done = turn(method, json.dumps(SOUND[method]).encode())
         assert done == Reply(call=MethodCall("1", method, SOUND[method]))
 
     @pytest.mark.parametrize("method", [LIST, "status", "system-presence", "node.list"])
-    def test_left_out_is_empty(self, method: str) -> None:
+    def test_params_left_out_are_empty(self, method: str) -> None:
         assert turn(method) == Reply(call=MethodCall("1", method, {}))
 
-    def test_scopes_of_a_rotation(self) -> None:
+    def test_scopes_of_a_rotation_are_passed_on(self) -> None:
         params = {**SOUND[ROTATE], "scopes": ["operator.read"]}
         assert turn(ROTATE, json.dumps(params).encode()).call == MethodCall("1", ROTATE, params)
 
@@ -77,7 +77,7 @@ class TestSound:
         done = turn(APPROVE, b'{"requestId":"shown","requestId":"meant"}')
         assert done.call == MethodCall("1", APPROVE, {"requestId": "meant"})
 
-    def test_health_looks_at_none(self) -> None:
+    def test_health_ignores_its_params(self) -> None:
         done = turn("health", b'{"anything":[1e999]}')
         assert done.frame is not None
         assert json.loads(done.frame)["ok"]
@@ -142,7 +142,7 @@ class TestParams:
         sent = None if params is None else json.dumps(params).encode()
         assert refusal(turn(method, sent)) == f"invalid {method} params: {problem}"
 
-    def test_null(self) -> None:
+    def test_params_of_null_are_refused(self) -> None:
         assert refusal(turn(LIST, b"null")) == f"invalid {LIST} params: must be object"
 
     @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ class TestParams:
 
 
 class TestProtocol3:
-    def test_has_no_rename(self) -> None:
+    def test_protocol_3_has_no_rename(self) -> None:
         sound = json.dumps(SOUND[RENAME]).encode()
         done = turn(RENAME, sound, session(ADMIN, protocol=3))
         assert refusal(done) == f"unknown method: {RENAME}"

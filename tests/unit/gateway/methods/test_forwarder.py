@@ -94,7 +94,7 @@ async def case() -> AsyncIterator[ForwarderCase]:
 
 
 class TestAsked:
-    async def test_the_report_to_approval(self, case: ForwarderCase) -> None:
+    async def test_a_call_names_its_caller_to_approval(self, case: ForwarderCase) -> None:
         connection = case.sessions.enter(PAIRING, protocol=3, method="device-token")
         await case.start(connection, requestId="r")
         await case.start(connection)
@@ -118,7 +118,7 @@ class TestAsked:
 
 
 class TestAnswered:
-    async def test_in_any_order(self, case: ForwarderCase) -> None:
+    async def test_answers_may_arrive_in_any_order(self, case: ForwarderCase) -> None:
         connection = case.sessions.enter(PAIRING)
         for frame_id in ("a", "b", "c"):
             await case.start(connection, frame_id)
@@ -130,13 +130,13 @@ class TestAnswered:
         ]
         assert case.counted("returned") == 3
 
-    async def test_packed(self, case: ForwarderCase) -> None:
+    async def test_a_packed_result_is_unpacked(self, case: ForwarderCase) -> None:
         connection = case.sessions.enter(PAIRING)
         await case.start(connection)
         await case.end(0, Result(Position(), zlib.compress(b'["long"]'), packed=True))
         assert texts(connection)[0]["payload"] == ["long"]
 
-    async def test_failed(self, case: ForwarderCase) -> None:
+    async def test_a_failed_call_returns_the_error(self, case: ForwarderCase) -> None:
         connection = case.sessions.enter(PAIRING)
         await case.start(connection)
         await case.start(connection)

@@ -81,7 +81,7 @@ def versions(connection: Connection) -> list[int]:
 
 
 class TestTold:
-    def test_each_new_version_once(self) -> None:
+    def test_each_new_version_is_sent_once(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = FeedCase(clock)
             one, other = case.reader(), case.sessions.enter("operator.pairing")

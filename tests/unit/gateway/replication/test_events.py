@@ -36,10 +36,10 @@ def resolved(request_id: str, decision: str) -> tuple[str, Any]:
 @pytest.mark.parametrize("protocol", [4, 3])
 class TestBothProtocols:
     @pytest.mark.parametrize("kind", ["approved", "rejected"])
-    def test_a_decision(self, protocol: int, kind: str) -> None:
+    def test_a_decision_is_sent_in_both_protocols(self, protocol: int, kind: str) -> None:
         assert events_for(changed(kind, request_id="r1"), protocol) == [resolved("r1", kind)]
 
-    def test_a_request(self, protocol: int) -> None:
+    def test_a_request_is_sent_in_both_protocols(self, protocol: int) -> None:
         change = changed("requested", request_id="r2", request=REQUEST)
         assert events_for(change, protocol) == [("device.pair.requested", json.loads(REQUEST))]
 
@@ -50,7 +50,7 @@ class TestBothProtocols:
             *("token-issued", "name-changed", "of a later release"),
         ],
     )
-    def test_what_tells_nothing(self, protocol: int, kind: str) -> None:
+    def test_other_changes_send_no_event(self, protocol: int, kind: str) -> None:
         change = changed(kind, request_id="r1", closes=["*"], call_id="c")
         assert events_for(change, protocol) == []
 
@@ -79,14 +79,14 @@ class TestSuperseded:
 
 
 class TestRenamed:
-    def test_something_changed(self) -> None:
+    def test_a_rename_sends_a_changed_event(self) -> None:
         assert events_for(changed("renamed"), 4) == [("device.pair.changed", {})]
 
-    def test_not_in_protocol_3(self) -> None:
+    def test_a_rename_sends_nothing_in_protocol_3(self) -> None:
         assert events_for(changed("renamed"), 3) == []
 
 
-def test_the_frame() -> None:
+def test_an_event_has_the_frame_of_the_protocol() -> None:
     (broadcast,) = broadcasts(changed("approved", request_id="r1"))
     assert json.loads(numbered(broadcast.head(), 4)) == {
         "type": "event",

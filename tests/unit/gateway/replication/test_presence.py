@@ -187,7 +187,7 @@ class TestOneHeartbeat:
         lost = gateway.beat()
         assert gateway.exchange(held)[1:] == lost[1:]
 
-    def test_parts(self) -> None:
+    def test_a_long_presence_is_sent_in_parts(self) -> None:
         gateway, held = Gateway(part=3), Held()
         gateway.join(7)
         received = []

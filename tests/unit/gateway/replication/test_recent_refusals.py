@@ -215,7 +215,7 @@ class TestReasons:
         report = met(connect(CONTROL_UI), peer=replace(REMOTE, origin=origin))
         assert (report.reason, report.detail) == ("origin", detail)
 
-    def test_facts_that_help(self) -> None:
+    def test_a_report_contains_the_fact_that_helps(self) -> None:
         frame = alter(connect(), lambda params: params.update(minProtocol=9, maxProtocol=11))
         assert met(frame).detail == "9 to 11"
         answer = NeedsPairing(NOW, "not-paired", "request-1")

@@ -72,7 +72,7 @@ class TestReporting:
         (report,) = recent.report(2, 0.0)
         assert (report.reason, report.confirmed) == ("device-signature", 0)
 
-    def test_each_address_in_turn(self) -> None:
+    def test_addresses_are_reported_in_turn(self) -> None:
         recent = RecentRefusals(per_beat=4)
         for number in range(10):
             note(recent, Attempt(device(number)), address="192.0.2.1")

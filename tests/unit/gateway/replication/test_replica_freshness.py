@@ -36,7 +36,7 @@ class TestR6:
         case.beat.on_event(change(6, "e"))
         assert case.standing(6) is Freshness.CURRENT
 
-    def test_decided_in_another_history(self, case: Case) -> None:
+    def test_an_answer_of_another_history_is_stale(self, case: Case) -> None:
         case.beat.on_event(change(6, "e"))
         assert case.standing(6, history="b") is Freshness.STALE
         assert case.standing(5, history="b") is Freshness.STALE

@@ -69,12 +69,12 @@ class TestR5:
 class TestApplied:
     """A call counts as applied once its change is applied, in the change's own history."""
 
-    def test_what_is_applied(self, case: Case) -> None:
+    def test_changes_brought_by_events_count_as_applied(self, case: Case) -> None:
         case.beat.on_event(change(6))
         assert case.beat.has_applied(at(5))
         assert case.beat.has_applied(at(6))
 
-    def test_known_but_unapplied_changes(self, case: Case) -> None:
+    def test_known_but_unapplied_changes_do_not_count(self, case: Case) -> None:
         case.beat.on_event(change(7))
         assert not case.beat.has_applied(at(6))
         assert not case.beat.has_applied(at(7))
@@ -151,11 +151,13 @@ class TestR9:
     """A change either closes its device's connections in those roles, or does not concern them."""
 
     @pytest.mark.parametrize("closes", [("*",), ("operator",), ("node", "operator")])
-    def test_one_that_closes(self, case: Case, closes: tuple[str, ...]) -> None:
+    def test_a_change_that_closes_is_carried_out(
+        self, case: Case, closes: tuple[str, ...]
+    ) -> None:
         news = change(6, closes=closes)
         assert case.beat.on_event(news) == [CloseDevice(news), AnnounceChange(news), PROGRESSED]
 
-    def test_one_that_closes_nothing(self, case: Case) -> None:
+    def test_a_change_that_closes_nothing_is_only_announced(self, case: Case) -> None:
         news = change(6, closes=())
         assert case.beat.on_event(news) == [AnnounceChange(news), PROGRESSED]
 
@@ -173,7 +175,7 @@ class TestR9:
 class TestR10:
     """An event above the head in the answer to a later heartbeat belongs to a forgotten history."""
 
-    def test_it_is_dropped(self, case: Case) -> None:
+    def test_an_event_above_the_head_is_dropped(self, case: Case) -> None:
         case.beat.on_event(change(9))
         assert case.standing(5) is Freshness.STALE
         case.exchange(5)

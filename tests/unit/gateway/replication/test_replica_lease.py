@@ -100,7 +100,7 @@ class TestR1:
 class TestR4:
     """An answer renews the lease only if applied then equals its head."""
 
-    def test_a_part_of_what_is_missing_does_not(self, case: Case) -> None:
+    def test_an_answer_with_a_part_does_not_renew_it(self, case: Case) -> None:
         case.clock.advance(2)
         part = [change(6, closes=()), change(7, closes=())]
         assert case.exchange(8, *part) == [*map(AnnounceChange, part), PROGRESSED, SYNC_NOW]
@@ -108,7 +108,7 @@ class TestR4:
         assert case.beat.behind == 1
         assert case.beat.lease_left == LEASE - 2
 
-    def test_the_rest_does(self, case: Case) -> None:
+    def test_an_answer_with_the_rest_renews_it(self, case: Case) -> None:
         case.clock.advance(2)
         case.exchange(8, change(6), change(7))
         rest = change(8, closes=())

@@ -131,7 +131,7 @@ class TestMessages:
         assert peer.messages == [(CLOSE, payload)]
         assert peer.broken == []
 
-    def test_up_to_the_limit(self) -> None:
+    def test_messages_may_be_as_large_as_the_limit(self) -> None:
         peer = fed([frame_bytes(b"x" * 300), frame_bytes(b"x" * 300)], limit=300)
         assert [len(payload) for _, payload in peer.messages] == [300, 300]
         pieces = [frame_bytes(b"x" * 100, fin=False), frame_bytes(b"x" * 200, CONTINUATION)]

@@ -44,7 +44,7 @@ def said(**fields: object) -> bytes:
     return json.dumps({"bootId": "b1"} | fields).encode()
 
 
-def test_ready() -> None:
+def test_a_ready_service_is_read_as_ready() -> None:
     with answering((200, said(ready=True))) as port:
         assert ask_ready(port) == [ReadyAnswer(ready=True, boot_id="b1", reason="")]
 
@@ -120,6 +120,6 @@ class TestSeveralProcessesBehindOnePort:
             assert processes.trouble() == "not ready"
             assert processes.trouble() == "1 of 2 answered"
 
-    def test_nobody_there(self) -> None:
+    def test_unanswered_probes_are_counted(self) -> None:
         with Reservation() as reserved:
             assert ReadyProcesses(reserved.port, 2).trouble() == "0 of 2 answered"

@@ -59,7 +59,9 @@ class TestFinding:
     @pytest.mark.parametrize(
         ("version", "found"), [("6.2.0", (6, 2)), ("7.0.15", (7, 0)), ("8.10.1", (8, 10))]
     )
-    def test_the_one_on_path(self, tmp_path: Path, version: str, found: tuple[int, int]) -> None:
+    def test_a_server_on_the_path_is_found(
+        self, tmp_path: Path, version: str, found: tuple[int, int]
+    ) -> None:
         binary = find_redis(on_path(tmp_path, version), Wheel(directory=tmp_path / "bin"))
         assert binary is not None
         assert (binary.path, binary.version) == (tmp_path / "redis-server", found)
@@ -68,7 +70,7 @@ class TestFinding:
     def test_one_that_is_too_old_is_passed_over(self, tmp_path: Path, version: str) -> None:
         assert find_redis(on_path(tmp_path, version), Wheel(directory=tmp_path / "bin")) is None
 
-    def test_none(self, tmp_path: Path) -> None:
+    def test_without_any_server_none_is_found(self, tmp_path: Path) -> None:
         assert find_redis({}, Wheel(directory=tmp_path)) is None
 
     def test_the_fetched_one_serves_where_path_has_none(self, tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from deploy.local.ports import HOST
 from deploy.local.redis.named import require_answer
 
 
-def test_somebody_answers() -> None:
+def test_a_redis_that_accepts_connections_is_reachable() -> None:
     with socket.create_server((HOST, 0)) as server:
         require_answer(f"redis://user:secret@127.0.0.1:{server.getsockname()[1]}/0")
 
 
-def test_nobody_answers(unused_tcp_port: int) -> None:
+def test_an_unreachable_redis_is_reported_without_its_password(unused_tcp_port: int) -> None:
     with pytest.raises(RedisSilent) as caught:
         require_answer(f"redis://user:secret@127.0.0.1:{unused_tcp_port}/0")
     said = str(caught.value)

@@ -58,7 +58,7 @@ def test_it_is_brought_back_whatever_a_test_did(redis_server: RedisServer, harm:
     assert redis_server.call("DBSIZE") == "0"
 
 
-def test_nothing_is_left(tmp_path: Path) -> None:
+def test_nothing_is_left_of_a_redis_that_ended(tmp_path: Path) -> None:
     before = descendants(os.getpid())
     with RedisServer(tmp_path) as server:
         assert server.running

@@ -95,7 +95,7 @@ def require_refused_from_seven(server: RedisServer, url: str, command: str) -> N
 
 
 class TestGatewayUser:
-    async def test_it_asks_approval(
+    async def test_the_gateway_user_may_ask_approval(
         self, gateway: redis.asyncio.Redis, approval: redis.asyncio.Redis
     ) -> None:
         assert await gateway.ping()
@@ -134,7 +134,9 @@ class TestGatewayUser:
 
 
 class TestApprovalUser:
-    async def test_it_keeps_the_records(self, approval: redis.asyncio.Redis) -> None:
+    async def test_the_approval_user_may_keep_the_records(
+        self, approval: redis.asyncio.Redis
+    ) -> None:
         async with approval.pipeline(transaction=True) as pipeline:
             pipeline.set("latchkey:device:a", b"1", px=60_000)
             pipeline.mget("latchkey:device:a", "latchkey:device:b")
@@ -177,16 +179,18 @@ class TestApprovalUser:
             *("RENAME latchkey:head latchkey:h", "COPY latchkey:head latchkey:h"),
         ],
     )
-    async def test_it_has_nothing_else(self, approval: redis.asyncio.Redis, command: str) -> None:
+    async def test_the_approval_user_has_no_other_rights(
+        self, approval: redis.asyncio.Redis, command: str
+    ) -> None:
         await require_refused(approval, command)
 
 
 class TestEverybodyElse:
-    def test_nobody_is_anonymous(self, redis_server: RedisServer) -> None:
+    def test_anonymous_connections_may_do_nothing(self, redis_server: RedisServer) -> None:
         with pytest.raises(RedisCallError, match="WRONGPASS"):
             call_redis(redis_server.port, "default", "", "PING")
 
-    def test_a_wrong_password(self, redis_server: RedisServer) -> None:
+    def test_a_wrong_password_is_refused(self, redis_server: RedisServer) -> None:
         with pytest.raises(RedisCallError, match="WRONGPASS"):
             call_redis(redis_server.port, "gateway", "wrong", "PING")
 
@@ -201,7 +205,7 @@ class TestDurability:
             kept = await client.mget([f"latchkey:{number}" for number in range(100)])
         assert kept == [str(number).encode() for number in range(100)]
 
-    async def test_the_configuration(self, redis_server: RedisServer) -> None:
+    async def test_the_configuration_is_durable(self, redis_server: RedisServer) -> None:
         async with redis.asyncio.from_url(redis_server.admin_url, decode_responses=True) as client:
             wanted = {
                 "appendonly": "yes",

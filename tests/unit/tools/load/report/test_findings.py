@@ -19,7 +19,7 @@ def removed(slot: int, code: int = 4001) -> Ended:
 
 
 class TestChurn:
-    def test_all_fine(self) -> None:
+    def test_a_churn_as_expected_has_no_findings(self) -> None:
         assert findings(CLOSED, churned(ADMITTED, ADMITTED)) == []
         assert findings(REFUSALS, churned(Outcome(Kind.REFUSED))) == []
 
@@ -41,7 +41,7 @@ class TestChurn:
 
 
 class TestHolding:
-    def test_all_fine(self) -> None:
+    def test_holding_as_expected_has_no_findings(self) -> None:
         assert findings(*held(Scenario.IDLE, 10)) == []
 
     def test_connections_that_did_not_open_fail_the_run(self) -> None:
