@@ -151,9 +151,7 @@ class TestR9:
     """A change either closes its device's connections in those roles, or does not concern them."""
 
     @pytest.mark.parametrize("closes", [("*",), ("operator",), ("node", "operator")])
-    def test_a_change_that_closes_is_carried_out(
-        self, case: Case, closes: tuple[str, ...]
-    ) -> None:
+    def test_a_change_that_closes_is_carried_out(self, case: Case, closes: tuple[str, ...]) -> None:
         news = change(6, closes=closes)
         assert case.beat.on_event(news) == [CloseDevice(news), AnnounceChange(news), PROGRESSED]
 
