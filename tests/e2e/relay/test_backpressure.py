@@ -1,0 +1,91 @@
+"""A client is not read while its upstream does not read, so that nothing piles up in between."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from shared.upstream import header_names
+from tests.e2e.relay.devices import new_device
+from tests.e2e.relay.upstream import SECRET
+from tools.support.stub_openclaw import stub_openclaw
+from tools.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import StartStack
+    from tools.support.actors import Operator
+    from tools.support.processes.service import ServiceProcess
+    from tools.support.processes.stack import Stack
+    from tools.support.stub_openclaw import StubOpenClaw
+
+CALL: Final = '{"type":"req","id":"%d","method":"chat.send","params":{"text":"%s"}}'
+TEXT: Final = "a" * 64_000
+FRAMES: Final = 2_000
+"""128 MB: far more than the buffers of four sockets hold."""
+GROWTH_LIMIT_BYTES: Final = 16 * 1024 * 1024
+STILL_SECONDS: Final = 1.5
+"""A sender that sends nothing for this long is stopped."""
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[StubOpenClaw]:
+    """Start an upstream that can stop reading."""
+    with stub_openclaw(header_names(SECRET).user) as stub:
+        yield stub
+
+
+@pytest.fixture(scope="module")
+def stack(start_stack: StartStack, upstream: StubOpenClaw) -> Stack:
+    """Start a gateway with the upstream, which trusts the client address in X-Forwarded-For."""
+    return start_stack(
+        gateways=1,
+        env={"TRUSTED_PROXIES": "127.0.0.0/8"},
+        gateway_env={"UPSTREAM_URL": upstream.url, "UPSTREAM_SECRET": SECRET},
+    )
+
+
+async def test_memory_does_not_grow_and_no_frame_is_lost(
+    stack: Stack, operator: Operator, upstream: StubOpenClaw
+) -> None:
+    gateway, device = stack.gateways[0], new_device(stack)
+    (await operator.approve(await device.request_pairing(gateway))).ok()
+    client, _admitted = await device.connect_when_ready(gateway)
+    session = [item for item in upstream.clients if item.params.get("device")][-1]
+    upstream.reads.clear()
+    before, sent = resident_bytes(gateway), 0
+
+    async def send() -> None:
+        nonlocal sent
+        for number in range(FRAMES):
+            await client.send_text(CALL % (number, TEXT))
+            sent += 1
+
+    sender = asyncio.create_task(send())
+    try:
+        while True:
+            already = sent
+            await asyncio.sleep(STILL_SECONDS)
+            if sent == already > 0:
+                break
+        assert sent < FRAMES
+        assert resident_bytes(gateway) - before < GROWTH_LIMIT_BYTES
+    finally:
+        upstream.reads.set()
+        sender.cancel()
+        await asyncio.gather(sender, return_exceptions=True)
+    await until(lambda: len(session.frames) >= sent, "the frames that were sent arrive")
+    assert [frame[:30] for frame in session.frames[:sent]] == [
+        (CALL % (number, TEXT))[:30] for number in range(sent)
+    ]
+    await client.close()
+
+
+def resident_bytes(service: ServiceProcess) -> int:
+    """Return the resident memory of a service."""
+    status = Path(f"/proc/{service.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS:"))
