@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from shared.device.handshake import Admitted, Challenge, Refused, connect_request
+from shared.observability.ops import METRICS_SECONDS
 from shared.upstream import CLIENT_USER, RELAY_USER, header_names
 from tests.e2e.metrics import metric
 from tests.e2e.relay.devices import CLIENTS, RelayedDevice, new_device
@@ -203,6 +204,7 @@ class TestFrames:
             frames, sizes = (f"latchkey_gateway_upstream_{kind}_total" for kind in FRAMES_AND_BYTES)
             names = [f'{name}{{direction="{way}"}}' for name in (frames, sizes) for way in WAYS]
             joins = "latchkey_gateway_upstream_seconds_count"
+            await asyncio.sleep(METRICS_SECONDS)  # an earlier rendering may be served until then
             return [await metric(gateway, name) for name in (*names, joins)]
 
         before = await counts()
