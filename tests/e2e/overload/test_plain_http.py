@@ -37,6 +37,8 @@ ANSWER_SECONDS: Final = 2.0
 """Limit for each answer while this machine also runs the flood."""
 PROBE_SECONDS: Final = 0.1
 DEVICES: Final = 3
+MANY_ADDRESSES: Final = ("--addresses", "64", "--sockets", "40")
+"""A gateway accepts 40 sockets of each address."""
 FILE: Final = "/assets/app.js"
 FILE_BYTES: Final = 300_000
 
@@ -99,14 +101,14 @@ class Watched:
 
     sessions: list[DeviceClient]
     health: dict[str, Probe]
-    operator: Probe
+    others: dict[str, Probe]
     leases_lost_before: int
 
     def check(self, stack: Stack) -> None:
         """Check that nobody was affected."""
         assert [client.is_open for client in self.sessions] == [True] * len(self.sessions)
         assert leases_lost(stack) == self.leases_lost_before
-        for name, probe in {**self.health, "operator": self.operator}.items():
+        for name, probe in {**self.health, **self.others}.items():
             assert probe.statuses == {200}, name
             assert max(probe.seconds) < ANSWER_SECONDS, name
 
@@ -117,10 +119,11 @@ def leases_lost(stack: Stack) -> int:
 
 
 @asynccontextmanager
-async def watching(stack: Stack, flooded: ServiceProcess) -> AsyncIterator[Watched]:
-    """Hold sessions, check health, and make an operator's calls."""
+async def watching(stack: Stack, flooded: ServiceProcess, page: str = "") -> AsyncIterator[Watched]:
+    """Hold sessions, check health, make an operator's calls and read a page of the service."""
     bearer = {"Authorization": f"Bearer {stack.admin_token}"}
-    watched = Watched([], {"livez": Probe(), "readyz": Probe()}, Probe(), leases_lost(stack))
+    health = {"livez": Probe(), "readyz": Probe()}
+    watched = Watched([], health, {"operator": Probe()}, leases_lost(stack))
     async with AsyncExitStack() as contexts:
         for _ in range(DEVICES):
             device = await pair(stack)
@@ -128,7 +131,11 @@ async def watching(stack: Stack, flooded: ServiceProcess) -> AsyncIterator[Watch
             contexts.push_async_callback(client.close)
             watched.sessions.append(client)
         runs = [probe.run(f"{flooded.url}/{name}") for name, probe in watched.health.items()]
-        runs.append(watched.operator.run(f"{stack.approvals[0].url}/v1/devices", bearer))
+        operator = watched.others["operator"]
+        runs.append(operator.run(f"{stack.approvals[0].url}/v1/devices", bearer))
+        if page:
+            watched.others["page"] = Probe()
+            runs.append(watched.others["page"].run(flooded.url + page))
         tasks = [asyncio.create_task(run) for run in runs]
         try:
             yield watched
@@ -191,8 +198,8 @@ class TestGateway:
     @pytest.mark.parametrize("target", ["/metrics", "/", FILE])
     async def test_sessions_outlast_a_flood(self, stack: Stack, target: str) -> None:
         gateway = stack.gateways[0]
-        async with watching(stack, gateway):
-            await flood(gateway, "--target", target)
+        async with watching(stack, gateway, target):
+            await flood(gateway, *MANY_ADDRESSES, "--target", target)
 
     @pytest.mark.parametrize(
         "options", [(), ("--body-bytes", "65536", "--withhold-body")], ids=["requests", "bodies"]
@@ -201,8 +208,8 @@ class TestGateway:
         self, stack: Stack, options: tuple[str, ...]
     ) -> None:
         gateway = stack.gateways[1]
-        async with watching(stack, gateway):
-            await flood(gateway, "--target", "/chat", *options)
+        async with watching(stack, gateway, "/chat"):
+            await flood(gateway, *MANY_ADDRESSES, "--target", "/chat", *options)
 
 
 async def test_those_who_never_read_are_dropped(stack: Stack) -> None:

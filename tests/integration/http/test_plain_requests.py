@@ -55,6 +55,7 @@ class Server:
         )
         self.parsed_ahead = 0
         self.served: list[str] = []
+        self.body_bytes = 0
         self.go_on = asyncio.Event()
         self.go_on.set()
         self._handlers: list[TrackedRequestHandler] = []
@@ -65,6 +66,12 @@ class Server:
         app.router.add_post("/body", self._body)
         self._runner = web.AppRunner(app, access_log=None)
         self._port = 0
+
+    @property
+    def write_buffer_limits(self) -> list[tuple[int, int]]:
+        """The limits of each transport, from which on a response counts as unread."""
+        transports = [handler.transport for handler in self._handlers]
+        return [found.get_write_buffer_limits() for found in transports if found is not None]
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a connection."""
@@ -90,7 +97,10 @@ class Server:
 
     async def _body(self, request: web.Request) -> web.Response:
         self.served.append("body")
-        return web.Response(text=str(len(await request.read())))
+        self.body_bytes = 0
+        async for chunk in request.content.iter_any():
+            self.body_bytes += len(chunk)
+        return web.Response(text=str(self.body_bytes))
 
     def _look(self) -> None:
         queued = [len(handler._messages) for handler in self._handlers]
@@ -156,13 +166,15 @@ async def test_a_request_behind_a_body_is_served(server: Server) -> None:
     writer.close()
 
 
-async def test_a_chunked_body_in_parts_and_what_follows(server: Server) -> None:
+async def test_requests_behind_the_end_of_a_chunked_body_are_served(server: Server) -> None:
     reader, writer = await server.open()
     writer.write(
         b"POST /body HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
     )
-    await until(lambda: server.served == ["body"], "the body is awaited")
-    writer.write(b"2\r\nde\r\n0\r\n\r\n" + get("/number/1") + get("/number/2"))
+    await until(lambda: server.body_bytes == 3, "a part of the body is read")
+    writer.write(b"2\r\nde\r\n")
+    await until(lambda: server.body_bytes == 5, "the whole body is read, but not its end")
+    writer.write(b"0\r\n\r\n" + get("/number/1") + get("/number/2"))
     async with asyncio.timeout(10):
         assert [(await response(reader))[1] for _ in range(3)] == [b"5", b"1", b"2"]
     writer.close()
@@ -183,6 +195,7 @@ async def test_a_response_that_is_not_read_is_broken_off(server: Server) -> None
     _reader._limit = 0  # type: ignore[attr-defined]
     writer.write(get("/large"))
     await until(lambda: server.requests.unread_bytes > 0, "something is unread")
+    assert server.write_buffer_limits == [(0, 0)]
     await until(lambda: server.dropped == {"unread": 1}, "it is broken off")
     await until(lambda: server.requests.in_progress == 0, "its place is free")
     assert server.requests.unread_bytes == 0
