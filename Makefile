@@ -10,6 +10,7 @@ CLIENTS := tools/interop tools/interop/openclaw-3
 CLIENTS_INSTALLED := $(CLIENTS:%=%/node_modules/.installed)
 AXE_INSTALLED := tests/browser/node_modules/.installed
 OPENCLAW := .data/openclaw-package/node_modules/.installed
+RUNS_OPENCLAW := $(if $(UPSTREAM_URL),,$(filter openclaw,$(UPSTREAM)))
 RAILWAY_INSTALLED := .railway/node_modules/.installed
 # Additional arguments for a target's tool: make test ARGS="-k heartbeat -x"
 ARGS ?=
@@ -23,7 +24,8 @@ help: ## Print this help
 	  if (length($$2) > 62) sub(/ \(/, sprintf("\n%17s(", ""), $$2); \
 	  printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(RUN) $(if $(UPSTREAM_URL),,$(if $(filter openclaw,$(UPSTREAM)),$(OPENCLAW))) ## Start Redis, one approval and two gateways locally (UPSTREAM=openclaw: chat, too)
+run: $(RUN) ## Start Redis, one approval and two gateways locally (UPSTREAM=openclaw: chat, too)
+	$(if $(RUNS_OPENCLAW),@$(PY) -m deploy.local --check && $(MAKE) --no-print-directory $(OPENCLAW))
 	@$(PY) -m deploy.local
 
 dashboard: $(RUN) ## Fetch OpenClaw's dashboard for make run; requires npm

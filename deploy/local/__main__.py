@@ -1,4 +1,7 @@
-"""`make run`: Latchkey on this machine, until Ctrl-C."""
+"""`make run`: Latchkey on this machine, until Ctrl-C.
+
+With `--check`, only what can be wrong before anything is installed or started is checked.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import signal
 import sys
 
 from deploy.local.errors import FilesUnusable, RunError
-from deploy.local.run import run
+from deploy.local.run import check, run
 from deploy.local.settings import read_settings
 
 
@@ -17,7 +20,11 @@ def main() -> int:
         signal.signal(number, signal.default_int_handler)  # until the programs have started
     try:
         try:
-            run(read_settings(os.environ), os.environ, _say)
+            settings = read_settings(os.environ)
+            if sys.argv[1:] == ["--check"]:
+                check(settings)
+            else:
+                run(settings, os.environ, _say)
         except OSError as error:
             raise FilesUnusable(error) from error
     except RunError as error:

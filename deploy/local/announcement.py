@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from typing import TYPE_CHECKING, Final
 
-from deploy.local.places import shown
+from deploy.local.dashboard_package import Package
+from deploy.local.places import OPENCLAW_PACKAGE, shown
 from deploy.local.ports import HOST
 from deploy.local.programs.services import ADMIN_TOKEN, GATEWAY_TOKEN
 
@@ -82,7 +84,7 @@ Connect a device: this example, or any OpenClaw client with the gateway token:
   .venv/bin/python -m shared.device{where}
 
   export OPENCLAW_GATEWAY_TOKEN="{gateway_token}"
-  openclaw node run --host {HOST} --port {gateway_port}
+  {_openclaw(environ)} node run --host {HOST} --port {gateway_port}
 {dashboard}{local}
 A device gets "pairing required" until you approve it at
 
@@ -99,6 +101,16 @@ or in a terminal, where the command finds the token by itself:
 
 Press Ctrl-C to stop everything.
 """
+
+
+def _openclaw(environ: Mapping[str, str]) -> str:
+    """Return how to call `openclaw` here: from PATH, as `make` installed it, or with npx."""
+    if shutil.which("openclaw", path=environ.get("PATH", "")):
+        return "openclaw"
+    programs = OPENCLAW_PACKAGE / "node_modules" / ".bin"
+    if (programs / "openclaw").exists():
+        return f'PATH={shlex.quote(shown(programs))}:"$PATH" openclaw'
+    return f"npx --yes {Package().specification}"
 
 
 def _where(settings: RunSettings) -> str:

@@ -36,20 +36,17 @@ POLL_SECONDS: Final = 0.1
 STOPPING: Final = "\nStopping. Press Ctrl-C again to stop without closing connections cleanly."
 
 
+def check(settings: RunSettings) -> None:
+    """Check settings, ports and Redis, as `run` will do, and start nothing. Raises RunError."""
+    with _reserved(settings):
+        pass
+
+
 def run(settings: RunSettings, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
     """Start everything, print the addresses, and wait until stopped. Raises RunError."""
-    if settings.redis_url is not None:
-        require_answer(settings.redis_url)
-    with (
-        _only_run_on(settings.data_dir),
-        Reservation(settings.gateway_port, setting="GATEWAY_PORT", shared=SHARES_PORTS) as gateway,
-        Reservation(settings.approval_port, setting="APPROVAL_PORT") as approval,
-        Reservation(setting="a port for Redis") as redis,
-        Reservation(setting="a port for OpenClaw") as openclaw,
-    ):
+    with _reserved(settings) as ports:
         for log in settings.logs.glob("*.log"):
             log.unlink()
-        ports = Ports(gateway.port, approval.port, redis.port, openclaw.port)
         plan = _plan(settings, environ, say, ports)
 
         def announce(supervisor: Supervisor) -> None:
@@ -70,6 +67,21 @@ class Ports(NamedTuple):
     approval: int
     redis: int
     openclaw: int
+
+
+@contextmanager
+def _reserved(settings: RunSettings) -> Iterator[Ports]:
+    """Reserve the data directory and the ports of a run. Raises RunError."""
+    if settings.redis_url is not None:
+        require_answer(settings.redis_url)
+    with (
+        _only_run_on(settings.data_dir),
+        Reservation(settings.gateway_port, setting="GATEWAY_PORT", shared=SHARES_PORTS) as gateway,
+        Reservation(settings.approval_port, setting="APPROVAL_PORT") as approval,
+        Reservation(setting="a port for Redis") as redis,
+        Reservation(setting="a port for OpenClaw") as openclaw,
+    ):
+        yield Ports(gateway.port, approval.port, redis.port, openclaw.port)
 
 
 @dataclass(slots=True)

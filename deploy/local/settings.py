@@ -73,6 +73,10 @@ def read_settings(environ: Mapping[str, str]) -> RunSettings:
         data_dir=Path(data_dir).absolute() if data_dir else DEFAULT_DATA_DIR,
         runs_openclaw=_runs_openclaw(environ, problems),
     )
+    if settings.gateway_port == settings.approval_port != 0:
+        problems.append(
+            f"GATEWAY_PORT and APPROVAL_PORT are both {settings.gateway_port}: choose two ports."
+        )
     if problems:
         raise BadSetting(problems)
     return settings

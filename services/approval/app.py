@@ -106,12 +106,16 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         if liveness.fresh:
             responder.deliver(message)
 
+    def on_connected() -> None:
+        liveness.announce_now()
+
     store = Store(client, clock, reads.mget, lease)
     envelope = Envelope(tuple(common.bus_secrets), boot_id)
     bus = RedisBus(
         common.redis_url,
         envelope,
-        on_subscribed=lambda: None,
+        on_subscribed=on_connected,
+        on_publishing=on_connected,
         on_rejected=counts.rejected,
         clock=clock,
         log=structlog.get_logger("bus"),

@@ -93,7 +93,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
 
     counts = BusCounts(metrics.bus)
 
-    def on_subscribed() -> None:
+    def on_connected() -> None:
         heartbeat.sync_now()
 
     envelope = Envelope(tuple(common.bus_secrets), boot_id)
@@ -101,7 +101,8 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     bus = RedisBus(
         common.redis_url,
         envelope,
-        on_subscribed=on_subscribed,
+        on_subscribed=on_connected,
+        on_publishing=on_connected,
         on_rejected=counts.rejected,
         clock=clock,
         log=structlog.get_logger("bus"),
@@ -145,6 +146,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
             settings.trusts_local,
             common.approval_public_url,
             names_device_in_tokens=relay is not None,
+            operators_need_protocol_4=relay is not None,
         ),
         approvals=approvals,
         connections=connections,

@@ -63,6 +63,15 @@ UPSTREAM_BACK: Final = LogEvent(
     "upstream.back",
     "The upstream can be reached again; with the length of the outage.",
 )
+UPSTREAM_CLOCK_DIFFERS: Final = LogEvent(
+    "upstream.clock_differs",
+    "The upstream's clock differs so much that no signature is valid by both clocks, and devices"
+    " cannot be connected to it; with the seconds. Once, until the clocks agree.",
+)
+UPSTREAM_CLOCK_AGREES: Final = LogEvent(
+    "upstream.clock_agrees",
+    "The upstream's clock agrees again.",
+)
 UPSTREAM_REFUSED: Final = LogEvent(
     "upstream.refused",
     "The upstream refused a client that is admitted here; with its error. Check the upstream's"
@@ -100,6 +109,8 @@ ALL: Final = (
     DASHBOARD_CHANGED,
     UPSTREAM_LOST,
     UPSTREAM_BACK,
+    UPSTREAM_CLOCK_DIFFERS,
+    UPSTREAM_CLOCK_AGREES,
     UPSTREAM_REFUSED,
     UPSTREAM_APPROVED,
     UPSTREAM_GRANTS_LESS,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from shared.clock import Clock
 
 BACKOFF_FIRST_SECONDS: Final = 0.05
-BACKOFF_LIMIT_SECONDS: Final = 1.0
+BACKOFF_LIMIT_SECONDS: Final = 0.5
 """The pause before reconnecting doubles up to this limit, with jitter."""
 
 _DOUBLINGS_LIMIT: Final = 10

@@ -58,6 +58,7 @@ class Publisher:
     While Redis is known to be unavailable, messages fail immediately; the connection is tried again
     after the pause that `monitor` says. While `subscription` works, messages to `own_channels` have
     to reach this process itself; if they do not, the two connections lead to different servers.
+    `on_connected` is called each time a new connection works after a failed one.
     """
 
     def __init__(
@@ -68,12 +69,14 @@ class Publisher:
         subscription: ConnectionMonitor,
         own_channels: AbstractSet[str],
         on_unheard: Callable[[], None],
+        on_connected: Callable[[], None] = lambda: None,
     ) -> None:
         self._connect = connect
         self._monitor = monitor
         self._subscription = subscription
         self._own_channels = own_channels
         self._on_unheard = on_unheard
+        self._on_connected = on_connected
         self._unheard = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[OutgoingMessage] = deque()
@@ -114,6 +117,14 @@ class Publisher:
         """Connect; messages wait until then."""
         loop = self._loop = asyncio.get_running_loop()
         self._connecting = loop.create_task(self._open_connection(), name="bus-publisher")
+
+    def connect_now(self) -> None:
+        """End a pause before connecting, because Redis was reached just now."""
+        loop, connect_at = self._loop, self._connect_at
+        if loop is None or connect_at is None or self._closed or loop.time() >= connect_at:
+            return
+        self._cancel_timer()
+        self._connect_again()
 
     async def stop(self) -> None:
         """Publish what waits within STOP_SECONDS, then disconnect."""
@@ -188,6 +199,7 @@ class Publisher:
         if self._connect_at is not None:
             self._connect_at = None
             self._monitor.works()
+            self._on_connected()
         if subscribed and not self._subscription.trouble:
             counts = zip(messages, call.replies, strict=False)
             reached = [count for message, count in counts if message.channel in self._own_channels]

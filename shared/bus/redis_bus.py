@@ -81,7 +81,8 @@ class RedisBus:
 
     Redis may be unavailable at the start or later: nothing here fails because of it.
     `on_subscribed` is called each time all channels are confirmed: messages published before may be
-    lost.
+    lost. `on_publishing` is called each time messages can be published again. As soon as one of the
+    two connections works, the other one is opened without waiting any longer.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class RedisBus:
         envelope: Envelope,
         *,
         on_subscribed: Callable[[], None],
+        on_publishing: Callable[[], None] = lambda: None,
         on_rejected: Callable[[Rejected], None],
         clock: Clock,
         log: FilteringBoundLogger | None = None,
@@ -110,6 +112,7 @@ class RedisBus:
         self._envelope = envelope
         self._handlers: dict[str, Callable[[Opened], None]] = {}
         self._on_subscribed = on_subscribed
+        self._on_publishing = on_publishing
         self._on_rejected = on_rejected
         self._log = log or structlog.get_logger(__name__)
         self._count = count
@@ -124,10 +127,13 @@ class RedisBus:
             subscription=self._subscription,
             own_channels=self._handlers.keys(),
             on_unheard=self._renew_unheard,
+            on_connected=self._publishes,
         )
         self.publish: Final = self._publisher.publish
         """Publish sealed data on a channel; see `Publisher.publish`."""
         self._listening: Connection | None = None
+        self._pausing: asyncio.Future[None] | None = None
+        """Ends the pause before the next subscription early."""
         self._renew_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
@@ -184,7 +190,17 @@ class RedisBus:
             try:
                 await self._listen()
             except Exception as error:  # noqa: BLE001  whatever it was, connect anew
-                await asyncio.sleep(self._subscription.failed(error))
+                await self._pause(self._subscription.failed(error))
+
+    async def _pause(self, seconds: float) -> None:
+        self._pausing = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._pausing], timeout=seconds)
+
+    def _publishes(self) -> None:
+        """Subscribe without waiting any longer, because Redis was reached just now."""
+        if self._pausing is not None and not self._pausing.done():
+            self._pausing.set_result(None)
+        self._call(self._on_publishing)
 
     async def _listen(self) -> NoReturn:
         """Deliver one connection's messages until it fails."""
@@ -218,9 +234,13 @@ class RedisBus:
 
     def _confirmed(self) -> None:
         self._subscription.connected()
+        self._publisher.connect_now()
+        self._call(self._on_subscribed)
+
+    def _call(self, callback: Callable[[], None]) -> None:
         try:
-            self._on_subscribed()
-        except Exception:  # noqa: BLE001  logged; the subscription is as good as before
+            callback()
+        except Exception:  # noqa: BLE001  logged; the connection is as good as before
             self._log.exception("bus_subscribed_failed")
 
     def _take(self, channel: str, handler: Callable[[Opened], None], data: bytes) -> None:

@@ -34,6 +34,8 @@ CLIENT_IDS: Final = (
     "openclaw-probe",
 )
 CLIENT_MODES: Final = ("webchat", "cli", "ui", "backend", "node", "worker", "probe", "test")
+DOCTOR_NAME: Final = "latchkey doctor"
+"""The display name of the checks of `latchkey doctor`."""
 BROWSER_CLIENT_IDS: Final = frozenset(
     {"openclaw-control-ui", "openclaw-browser-copilot", "webchat", "webchat-ui"}
 )

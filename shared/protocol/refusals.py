@@ -75,16 +75,29 @@ def invalid_params(problems: Sequence[str], protocol: int) -> Refusal:
 
 def protocol_mismatch(client_min: int, client_max: int) -> Refusal:
     """Refuse a client that supports neither protocol version."""
-    details = {
+    message = "protocol mismatch"
+    error = ErrorBody("INVALID_REQUEST", message, mismatch_details(client_min, client_max))
+    return Refusal("protocol-mismatch", CloseCode.PROTOCOL_MISMATCH, message, error)
+
+
+def mismatch_details(client_min: int, client_max: int) -> dict[str, Any]:
+    """Return the details of the error for a client whose protocol is not spoken here."""
+    return {
         "code": "PROTOCOL_MISMATCH",
         "clientMinProtocol": client_min,
         "clientMaxProtocol": client_max,
         "expectedProtocol": 4,
-        "minimumProbeProtocol": 3,
+        "minimumProbeProtocol": PROTOCOL_3,
     }
+
+
+def upstream_protocol(code: str, details: dict[str, Any], expected: int | None) -> Refusal:
+    """Refuse a client that does not speak the protocol of the OpenClaw behind the gateway."""
     message = "protocol mismatch"
-    error = ErrorBody("INVALID_REQUEST", message, details)
-    return Refusal("protocol-mismatch", CloseCode.PROTOCOL_MISMATCH, message, error)
+    if expected is not None:
+        message += f": the OpenClaw behind this gateway needs protocol {expected}"
+    error = ErrorBody(code, message, details)
+    return Refusal("upstream-protocol", CloseCode.PROTOCOL_MISMATCH, message, error)
 
 
 def origin_not_allowed(reason: str) -> Refusal:

@@ -326,11 +326,13 @@ class Requester:
         self, batch: Batch, attempt: int, responder: str, publishing: asyncio.Future[int]
     ) -> None:
         """Send what was submitted meanwhile; a message that reached nobody is tried again."""
-        if not publishing.cancelled() and (publishing.exception() or not publishing.result()):
-            self._tries.unheard(batch, attempt, responder, publishing.exception())
         if attempt == 0:
-            self._leaving -= 1
-            if self._raised:
+            self._leaving -= 1  # first: after an error below, questions have to be sent as well
+        try:
+            if not publishing.cancelled() and (publishing.exception() or not publishing.result()):
+                self._tries.unheard(batch, attempt, responder, publishing.exception())
+        finally:
+            if attempt == 0 and self._raised:
                 self._flush()
 
     def _drop(self, number: int, question: OpenQuestion | None) -> None:

@@ -70,6 +70,8 @@ class StubOpenClaw:
     refusal: dict[str, Any] | None = None
     """The error that every client gets instead of hello-ok."""
     clock_ahead_ms: int = 0
+    answered: int = 0
+    """How many requests were answered that open no WebSocket."""
     silent: bool = False
     """Whether no challenge is sent."""
     reads: threading.Event = field(default_factory=threading.Event)
@@ -113,6 +115,7 @@ class StubOpenClaw:
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Serve one request."""
         if request.headers.get("Upgrade", "").lower() != "websocket":
+            self.answered += 1
             return web.json_response({"ok": True, "status": "live"})
         socket = web.WebSocketResponse(max_msg_size=FRAME_LIMIT_BYTES + 1, compress=False)
         await socket.prepare(request)

@@ -29,6 +29,9 @@ _FIXED: Final = {
     "OPENCLAW_NO_RESPAWN": "1",  # so that it ends with the run
 }
 _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TERM", "TMPDIR", "SSL_CERT_FILE", "TZ")
+_EXTENDED: Final = frozenset({"allowedOrigins", "trustedProxies"})
+"""Lists that keep what the user added; all other settings of ours are replaced, as Latchkey would
+not work, or not be safe, with more headers or users than its own."""
 _KEYS: Final = "_API_KEY"
 """Suffix of the environment variables that hold model providers' keys."""
 
@@ -50,6 +53,8 @@ class OpenClaw:
     def configure(self, secret: str, origins: Sequence[str]) -> None:
         """Write the settings that Latchkey needs into openclaw.json, and keep all others.
 
+        Of what an earlier run added to lists, it removes what is no longer needed.
+
         Raises OpenClawUnusable.
         """
         if not _node().is_file():
@@ -64,8 +69,10 @@ class OpenClaw:
         ours = _wanted(secret, origins)
         if "password" in auth:
             del ours["gateway"]["auth"]["password"]
-        _merge(settings, ours)
+        added = self._directory / "added-by-make-run.json"
+        _merge(settings, ours, added_before=_read(added))
         _write_private(file, json.dumps(settings, indent=2) + "\n", 0o600)
+        _write_private(added, json.dumps(_lists(ours)) + "\n", 0o600)
         lines = [f"export {name}={shlex.quote(value)}" for name, value in self._own().items()]
         program = shlex.join([str(_node()), str(_script())])
         _write_private(
@@ -146,12 +153,29 @@ def _read(file: Path) -> dict[str, Any]:
     return settings
 
 
-def _merge(into: dict[str, Any], ours: Mapping[str, Any]) -> None:
-    """Set our values; tables are merged, and everything else is replaced."""
+def _lists(ours: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return those of our lists to which a user may add, by name."""
+    gateway = ours["gateway"]
+    return {
+        "allowedOrigins": gateway["controlUi"]["allowedOrigins"],
+        "trustedProxies": gateway["trustedProxies"],
+    }
+
+
+def _merge(
+    into: dict[str, Any], ours: Mapping[str, Any], *, added_before: Mapping[str, Any]
+) -> None:
+    """Set our values. Tables are merged, some lists keep the user's entries; the rest is replaced.
+
+    An entry of `added_before` is not the user's.
+    """
     for name, value in ours.items():
         held = into.get(name)
         if isinstance(value, dict) and isinstance(held, dict):
-            _merge(held, value)
+            _merge(held, value, added_before=added_before)
+        elif name in _EXTENDED and isinstance(held, list):
+            others = [*value, *added_before.get(name, ())]
+            into[name] = [*value, *(entry for entry in held if entry not in others)]
         else:
             into[name] = value
 

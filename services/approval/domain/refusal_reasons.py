@@ -155,6 +155,12 @@ _REASONS: Final = (
         "protocol-mismatch",
     ),
     Reason(
+        "upstream-protocol",
+        "it speaks protocol 3, and the OpenClaw behind the gateways needs protocol 4",
+        "Update the client.",
+        "protocol-mismatch",
+    ),
+    Reason(
         "invalid-role",
         "it asks for a role that does not exist",
         "Roles are operator and node: correct the client's settings, or update it.",

@@ -43,7 +43,8 @@ function upstreamWords(upstream) {
   }
   const version = upstream.version ? `OpenClaw ${printable(upstream.version)}` : "OpenClaw answers";
   const problems = (upstream.problems ?? []).map(printable);
-  return problems.length ? `${version}, set up wrong: ${problems.join(", ")}` : version;
+  const reason = upstream.reason ? `: ${printable(upstream.reason)}` : "";
+  return problems.length ? `${version}, set up wrong: ${problems.join(", ")}${reason}` : version;
 }
 
 function gatewayRow(first) {

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from shared.clock import Clock
 
 ALIVE_SECONDS: Final = 1.0
+EAGER_SECONDS: Final = 0.25
+"""Interval of announcements for ALIVE_SECONDS after Redis was reached again.
+
+Gateways reconnect at about the same time, and miss what is announced before.
+"""
 SILENCE_SECONDS: Final = 3.0
 """After this time without a successful write, this replica accepts no requests."""
 LOOK_SECONDS: Final = 5.0
@@ -54,6 +59,8 @@ class LivenessPublisher:
         self._trouble = "nothing has been written yet"
         self._failing = False
         self._leaving = False
+        self._announce = asyncio.Event()
+        self._eager_until = float("-inf")
         self._started_at = clock.monotonic()
         self._warnings: tuple[str, ...] = ()
         self.milliseconds = 0.0
@@ -88,6 +95,11 @@ class LivenessPublisher:
         if self.fresh and not was_fresh and not self._leaving:
             self._tell(Alive(self._boot_id, ready=True))
 
+    def announce_now(self) -> None:
+        """Announce at once, because the bus works again: gateways' leases are running out."""
+        self._eager_until = self._clock.monotonic() + ALIVE_SECONDS
+        self._announce.set()
+
     async def leave(self) -> None:
         """Announce that this replica accepts no more requests, and wait until gateways know.
 
@@ -119,8 +131,11 @@ class LivenessPublisher:
                 self._failed(str(error))
             except Exception:  # noqa: BLE001 (the next round tries again)
                 self._log.exception("announcement failed")
-            due = max(due + ALIVE_SECONDS, self._clock.monotonic())
-            await asyncio.sleep(due - self._clock.monotonic())
+            now = self._clock.monotonic()
+            interval = EAGER_SECONDS if now < self._eager_until else ALIVE_SECONDS
+            due = max(due + interval, now)
+            if await self._is_called(due - now):
+                due = self._clock.monotonic()
 
     async def watch(self) -> None:
         """Check Redis until cancelled. Failures are not logged here: `run` logs an outage."""
@@ -133,6 +148,15 @@ class LivenessPublisher:
             except Exception:  # noqa: BLE001 (the next check tries again)
                 self._log.exception("check of Redis failed")
             await asyncio.sleep(seconds)
+
+    async def _is_called(self, seconds: float) -> bool:
+        """Wait; return True as soon as `announce_now` is called."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._announce.wait()
+        called = self._announce.is_set()
+        self._announce.clear()
+        return called
 
     async def _round(self) -> None:
         uptime_s = int(self._clock.monotonic() - self._started_at)

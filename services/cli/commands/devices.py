@@ -71,6 +71,8 @@ async def list_devices(context: Context) -> None:
         )
     else:
         output.line("No devices are paired.")
+    if any(map(rows.needs_care, listed.pending)) or any(map(rows.needs_care, listed.devices)):
+        output.line(rows.MARKED, "dim")
     if listed.unreadable:
         output.line()
         output.table(

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from services.cli.doctor.product import UNKNOWN, Kind
 from services.cli.invocation import command_name
 from shared.device.identity import DeviceKey
+from shared.protocol.connect import DOCTOR_NAME
 
 if TYPE_CHECKING:
     import ssl
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from shared.device.opening import Timeouts
     from shared.device.state import DeviceState
 
-NAME: Final = "latchkey doctor"
+NAME: Final = DOCTOR_NAME
 """The display name of the doctor's own connections."""
 
 

@@ -107,8 +107,8 @@ PREAUTH_LIMIT: Final = Cause(
 CLOCK: Final = Cause(
     known.CLOCK,
     "admitted clients are told to retry, close code 1013 `gateway starting`",
-    "The clocks of OpenClaw and a gateway differ by more than two minutes, so that no client's"
-    " signature would be valid at both.",
+    "The clocks of OpenClaw and a gateway differ by more than two minutes, so that no device's"
+    " signature would be valid at both: {reason}. Command lines without a device connect.",
     "Synchronize both machines with NTP, and restart OpenClaw if its machine was suspended.",
 )
 REFUSES: Final = Cause(

@@ -55,7 +55,7 @@ def request_rows(
         yield "paired as", f"{name_of(known)}, {words.ago(known.approved_at_ms, now_ms)}"
     yield "role", ", ".join(_NODE if role == "node" else role for role in request.roles)
     yield "scopes", "\n".join(_scope_line(scope, held) for scope in request.scopes) or "none"
-    yield "fingerprint", words.fingerprint(request.device_id)
+    yield "fingerprint", f"{words.fingerprint(request.device_id)} (how its device id begins)"
     yield "device", words.safe(request.device_id)
 
 
@@ -67,9 +67,9 @@ def _held(device: PairedDevice) -> set[str]:
     return {scope for scopes in live for scope in scopes}
 
 
-def needs_care(request: WaitingRequest) -> bool:
-    """Return whether a request has a marked scope."""
-    return any(map(words.is_powerful, request.scopes))
+def needs_care(about: WaitingRequest | PairedDevice) -> bool:
+    """Return whether a request or a device has a marked scope."""
+    return any(map(words.is_powerful, about.scopes))
 
 
 def gives_admin(request: WaitingRequest) -> bool:
@@ -84,6 +84,7 @@ def pending_row(request: WaitingRequest, now_ms: int) -> list[str]:
         "\n".join(
             [
                 name_of(request) + (" (already paired)" if request.is_repair else ""),
+                words.beginning(request.device_id, ID_CHARACTERS),
                 *(f"also {name_of(other)}" for other in _others(request)),
             ]
         ),

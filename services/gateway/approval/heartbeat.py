@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 EXTRA_BEAT_SECONDS: Final = 0.05
 """The minimum interval between extra heartbeats."""
+OVERDUE_BEATS: Final = 1.5
+"""An answer is overdue if the newest answered heartbeat was sent this many intervals ago."""
 
 
 class Heartbeat:
@@ -101,8 +103,12 @@ class Heartbeat:
             self._extra = loop.call_later(EXTRA_BEAT_SECONDS, self._send_extra)
 
     def on_approval_alive(self) -> None:
-        """Send a heartbeat soon if there is no lease: this approval replica can renew it."""
-        if not self._replica.leased:
+        """Send a heartbeat soon if an answer is overdue: this approval replica can give it.
+
+        The lease has been running out since heartbeats went unanswered, so the regular one would
+        use up more of what is left.
+        """
+        if self._replica.lease_age > OVERDUE_BEATS * self._interval_seconds:
             self.sync_now()
 
     def on_event(self, event: Changed) -> None:

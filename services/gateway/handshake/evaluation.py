@@ -87,6 +87,14 @@ class Evaluation:
             return refusals.WORKER
         if version is None:
             return refusals.protocol_mismatch(params.min_protocol, params.max_protocol)
+        if (
+            self._rules.operators_need_protocol_4
+            and version == refusals.PROTOCOL_3
+            and not _may_speak_protocol_3_upstream(client.mode, role)
+        ):
+            # Said before anybody is asked to approve a device that could not be connected then.
+            details = refusals.mismatch_details(params.min_protocol, params.max_protocol)
+            return refusals.upstream_protocol("INVALID_REQUEST", details, PROTOCOLS[0])
         self.protocol = version
         if role not in _ROLES:
             return refusals.INVALID_ROLE
@@ -273,6 +281,11 @@ def is_worker(client_id: object, mode: object, role: object, version: int | None
     if role == "worker":
         return version != refusals.PROTOCOL_3
     return mode == "worker" or client_id == "openclaw-worker"
+
+
+def _may_speak_protocol_3_upstream(mode: str, role: str) -> bool:
+    """Return whether OpenClaw accepts protocol 3 from such a client."""
+    return mode == "probe" or (mode == "node" and role == "node")
 
 
 def common_version(minimum: object, maximum: object) -> int | None:

@@ -45,6 +45,8 @@ class AuthConfig:
     """The approval service's public URL, for clients that need pairing; "" if not configured."""
     names_device_in_tokens: bool = False
     """Whether device tokens carry the device id in front, for use over HTTP."""
+    operators_need_protocol_4: bool = False
+    """Whether the OpenClaw behind the gateway speaks protocol 3 with nodes and probes only."""
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):

@@ -7,17 +7,18 @@ challenge, are judged by it, and have to come back once they are admitted.
 
 from __future__ import annotations
 
-from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from services.gateway import log_events
+from services.gateway.relay.joining import JOIN_SECONDS, JOINS, Stage, Step, next_step
+from services.gateway.relay.link import UpstreamLink
 from services.gateway.relay.opening import OPEN_SECONDS
 from services.gateway.relay.passing import DownwardPasser, UpwardPasser
 from services.gateway.relay.relay import RETRY_AWAY_MS
 from services.gateway.relay.rules import rewriting
-from services.gateway.relay.rules.connect_response import Refused, is_covered, read_connect_response
+from services.gateway.relay.rules.connect_response import Refused
 from services.gateway.relay.rules.headers import CLIENT_USER, COMMAND_USER
 from services.gateway.relay.rules.rewriting import Route
 from services.gateway.session.handler import SessionHandler
@@ -33,40 +34,16 @@ if TYPE_CHECKING:
     from services.gateway.connections.connection import Connection
     from services.gateway.handshake.handshake import Handshake
     from services.gateway.handshake.outcome import Accepted, RequestInfo, Session
-    from services.gateway.relay.opening import Ticket
     from services.gateway.relay.relay import Relay
     from services.gateway.relay.rules.headers import ForwardedClient
+    from services.gateway.relay.rules.rewriting import Joined
     from services.gateway.relay.upstream.socket import UpstreamSocket
     from services.gateway.session.context import SessionContext
     from services.gateway.websocket.protocol import SocketProtocol
     from shared.bus.errors import Unavailable
     from shared.rpc.messages import Answer
 
-JOIN_SECONDS: Final = 5.0
-"""How long the upstream may take from `connect` to hello-ok."""
 _CHALLENGE_MARK: Final = f'"{CHALLENGE}"'.encode()
-
-
-class Stage(Enum):
-    """Stages of a relayed connection, in order."""
-
-    OPENING = auto()
-    """The upstream's challenge is waited for; the client has none yet."""
-    CHALLENGED = auto()
-    """The client has a challenge: the upstream's, while there is a socket to it."""
-    OPENING_AS_COMMAND = auto()
-    """Admitted without a device; a socket as that upstream user is being opened."""
-    JOINING = auto()
-    """Admitted; `connect` went upstream, and no client frame does before its hello-ok."""
-    PAIRING = auto()
-    """Admitted here; the device is being approved upstream, and then has to retry."""
-    JOINED = auto()
-    """Frames pass."""
-    ENDED = auto()
-
-
-_JOINS: Final = frozenset({Stage.OPENING_AS_COMMAND, Stage.JOINING, Stage.PAIRING})
-"""The stages of a client that is admitted here and not upstream."""
 _BROKEN: Final = ErrorBody("INVALID_REQUEST", "invalid request frame: not readable JSON")
 
 
@@ -75,13 +52,11 @@ class RelayHandler(SessionHandler):
 
     __slots__ = (
         "_asked_at",
-        "_client",
         "_connect",
         "_is_delayed",
+        "_link",
         "_relay",
         "_stage",
-        "_ticket",
-        "_upstream",
         "_welcome",
         "socket",
     )
@@ -98,12 +73,10 @@ class RelayHandler(SessionHandler):
     ) -> None:
         super().__init__(host, connection, handshake, peer)
         self._relay = relay
-        self._client = client
+        self._link = UpstreamLink(relay, self, client, limit_key=connection.limit_key)
         self._stage = Stage.CHALLENGED
         self._is_delayed = False
         """Whether the challenge had to wait: the client may connect without one meanwhile."""
-        self._upstream: UpstreamSocket | None = None
-        self._ticket: Ticket | None = None
         self._connect = b""
         """The client's first frame, which is forwarded once it is admitted."""
         self._welcome: Accepted | None = None
@@ -121,7 +94,7 @@ class RelayHandler(SessionHandler):
             self._connection.transport.write(upgraded)
             self._stage = Stage.OPENING
             self._is_delayed = True
-            if self._ask_for_socket(OPEN_SECONDS, self._open_as_client):
+            if self._link.open(CLIENT_USER, OPEN_SECONDS):
                 return
             upgraded = b""
         self._stage = Stage.CHALLENGED
@@ -138,18 +111,18 @@ class RelayHandler(SessionHandler):
 
     def ping(self) -> None:
         """Ping the upstream on this connection's behalf."""
-        if self._upstream is not None:
-            self._upstream.ping()
+        if self._link.socket is not None:
+            self._link.socket.ping()
 
     def pause_writing(self) -> None:
         """Stop reading from the upstream, because the client does not read."""
-        if self._upstream is not None:
-            self._upstream.pause_reading()
+        if self._link.socket is not None:
+            self._link.socket.pause_reading()
 
     def resume_writing(self) -> None:
         """Resume reading from the upstream."""
-        if self._upstream is not None:
-            self._upstream.resume_reading()
+        if self._link.socket is not None:
+            self._link.socket.resume_reading()
 
     def _on_first_frame(self, handshake: Handshake, opcode: int, payload: bytes) -> None:
         self._connect = payload
@@ -171,31 +144,28 @@ class RelayHandler(SessionHandler):
         welcome = self._accepted(handshake, result)
         if welcome is None:
             return
-        relay = self._relay
+        relay, link = self._relay, self._link
         relay.learn([self._connection.limit_key])
-        if welcome.device_id and self._upstream is None:
+        if welcome.device_id and link.socket is None:
             self._come_back()
             return
         self._context.connections.admit(
             self._connection, handshake.session(welcome), welcome.client, backend=self
         )
         self._welcome = welcome
-        if welcome.device_id and self._upstream is not None:
-            self._stage = Stage.JOINING
-            relay.wait(self, JOIN_SECONDS)
-            self._give_back_ticket()
-            self._asked_at = relay.clock.monotonic()
-            self._upstream.send_text(rewriting.upstream_connect(self._connect))
+        if welcome.device_id and link.socket is not None:
+            link.wait(JOIN_SECONDS)
+            self._join(link.socket, rewriting.upstream_connect(self._connect))
             return
-        self._drop_upstream()
+        link.drop()
         self._stage = Stage.OPENING_AS_COMMAND
-        if not self._ask_for_socket(JOIN_SECONDS, self._open_as_command):
+        if not link.open(COMMAND_USER, JOIN_SECONDS, welcome.grant.scopes):
             self._come_back()
 
     def _serve(self, session: Session, opcode: int, payload: bytes) -> None:
         """Forward a frame of an admitted client, or serve it here."""
         connections, connection = self._context.connections, self._connection
-        upstream = self._upstream
+        upstream = self._link.socket
         if opcode == BINARY:
             connections.close(connection, CloseCode.UNSUPPORTED, "")
         elif self._stage is not Stage.JOINED or upstream is None:
@@ -228,15 +198,15 @@ class RelayHandler(SessionHandler):
 
     def on_end(self, code: int | None, reason: str) -> None:
         """Close the client as the upstream closed; before hello-ok, tell it to retry."""
-        stage, self._upstream = self._stage, None
-        self._give_back_ticket()
+        stage = self._stage
+        self._link.ended()
         if stage is Stage.OPENING:
             self._challenge_ourselves()
         elif stage is Stage.JOINED:
             self._ended()
             ours, why = rewriting.code_for_client(code)
             self._context.connections.close(self._connection, ours, reason if why is None else why)
-        elif stage in _JOINS:
+        elif stage in JOINS:
             self._come_back()
 
     def on_full(self) -> None:
@@ -251,66 +221,70 @@ class RelayHandler(SessionHandler):
 
     def on_timeout(self) -> None:
         """Continue without the upstream, which took too long."""
-        if self._stage in _JOINS:
+        if self._stage in JOINS:
             self._relay.upstream.failed("no hello-ok in time")
         self._do_without_upstream()
 
     def _do_without_upstream(self) -> None:
         """Send the gateway's own challenge; a client that is already admitted is told to retry."""
         stage = self._stage
-        self._drop_upstream()
+        self._link.drop()
         if stage is Stage.OPENING:
             self._challenge_ourselves()
-        elif stage in _JOINS:
+        elif stage in JOINS:
             self._come_back()
 
     def _on_challenge(self, payload: bytes) -> None:
-        upstream, handshake = self._upstream, self._handshake
-        if upstream is None or handshake is None:
+        link, upstream, handshake = self._link, self._relay.upstream, self._handshake
+        if link.socket is None or handshake is None:
             return
-        if self._ticket is not None:
-            self._relay.openings.opened(self._ticket)
+        link.opened()
         try:
             asked = rewriting.read_challenge(payload)
         except msgspec.MsgspecError:
-            self._relay.upstream.failed("its challenge is not readable")
+            upstream.failed("its challenge is not readable")
             self._do_without_upstream()
             return
-        if problem := self._relay.upstream.clock_problem(asked.ts):
-            self._relay.upstream.failed(problem)
+        upstream.reached()
+        agrees = upstream.note_clock(asked.ts)
+        if self._stage is Stage.OPENING_AS_COMMAND:  # it signs nothing, so no clock matters to it
+            self._join(link.socket, rewriting.deviceless_connect(self._connect))
+        elif self._stage is Stage.OPENING and not agrees:
             self._do_without_upstream()
-            return
-        self._relay.upstream.reached()
-        if self._stage is Stage.OPENING_AS_COMMAND:
-            self._stage = Stage.JOINING
-            self._give_back_ticket()
-            self._asked_at = self._relay.clock.monotonic()
-            upstream.send_text(rewriting.deviceless_connect(self._connect))
         elif self._stage is Stage.OPENING:
             self._relay.stop_waiting(self)
             handshake.nonce = asked.nonce
             self._stage = Stage.CHALLENGED
             self._connection.send(payload)
 
+    def _join(self, upstream: UpstreamSocket, connect: bytes) -> None:
+        """Send the `connect` of an admitted client."""
+        self._stage = Stage.JOINING
+        self._link.admitted()
+        self._asked_at = self._relay.clock.monotonic()
+        upstream.send_text(connect)
+
     def _on_response(self, payload: bytes) -> None:
         """Handle the upstream's response to `connect`."""
         handshake, welcome, session = self._handshake, self._welcome, self._connection.session
         if handshake is None or welcome is None or session is None:
             return
-        joined = read_connect_response(payload, welcome)
-        if joined is None:
-            return
-        if isinstance(joined, Refused):
-            self._on_refusal(joined, welcome)
-            return
-        device_id, pairing = welcome.device_id, self._relay.pairing
-        if joined.missing_scopes and device_id and not pairing.is_granted_less(device_id):
-            self._wait_for_pairing()
-            if not pairing.approve_pending(
-                device_id, lambda request: is_covered(request, welcome), self._come_back
-            ):
-                self._come_back()
-            return
+        step = next_step(payload, welcome, self._relay.pairing, retry=self._come_back)
+        if step is Step.PAIR:
+            self._stage = Stage.PAIRING
+            self._link.drop()
+            self._link.wait(JOIN_SECONDS)
+        elif step is Step.RETRY:
+            self._come_back()
+        elif isinstance(step, Refused):
+            self._on_refusal(step, welcome)
+        elif step is not None:
+            self._on_joined(step, handshake, welcome, session)
+
+    def _on_joined(
+        self, joined: Joined, handshake: Handshake, welcome: Accepted, session: Session
+    ) -> None:
+        """Send the client its hello-ok, and serve the frames that came early."""
         self._relay.stop_waiting(self)
         self._relay.upstream.reached(joined.version)
         self._relay.joined += 1
@@ -326,9 +300,6 @@ class RelayHandler(SessionHandler):
             self._serve(session, opcode, frame)
 
     def _on_refusal(self, refused: Refused, welcome: Accepted) -> None:
-        if refused.pairing_request is not None:
-            self._approve_upstream(refused.pairing_request, welcome)
-            return
         self._context.metrics.upstream_refusals.labels(refused.label).inc()
         self._context.log.warning(
             log_events.UPSTREAM_REFUSED.name,
@@ -337,26 +308,11 @@ class RelayHandler(SessionHandler):
             error=refused.code,
             message=refused.message,
         )
-        if refused.mismatch:
-            body = ErrorBody(refused.error_code, refused.mismatch, refused.details)
-            self._end_handshake(
-                refusals.Refusal("protocol", CloseCode.PROTOCOL_MISMATCH, refused.mismatch, body)
-            )
-            return
-        self._come_back()
-
-    def _approve_upstream(self, request_id: str, welcome: Accepted) -> None:
-        """Pair the device at the upstream; the client is told to retry when that is done."""
-        self._wait_for_pairing()
-        if not request_id or not self._relay.pairing.approve(
-            welcome.device_id, request_id, self._come_back
-        ):
+        refusal = refused.refusal
+        if refusal is None:
             self._come_back()
-
-    def _wait_for_pairing(self) -> None:
-        self._stage = Stage.PAIRING
-        self._drop_upstream()
-        self._relay.wait(self, JOIN_SECONDS)
+        else:
+            self._end_handshake(refusal)
 
     def _pass_down(self, payload: bytes) -> None:
         connection = self._connection
@@ -373,30 +329,13 @@ class RelayHandler(SessionHandler):
 
     def _pass_frames(self) -> None:
         """Let frames that are not changed pass without being taken apart."""
-        socket, upstream, hub = self.socket, self._upstream, self._context.connections
+        socket, upstream, hub = self.socket, self._link.socket, self._context.connections
         if socket is not None and upstream is not None:
             both = self._connection, hub, upstream, self._relay.counts
             socket.pass_to(UpwardPasser(*both))
             upstream.pass_to(DownwardPasser(*both))
 
     # Both.
-
-    def _ask_for_socket(self, seconds: float, start: Any) -> bool:
-        """Queue for an upstream socket; False if the queue is full."""
-        self._relay.wait(self, seconds)
-        ticket = self._relay.openings.ask(self._connection.limit_key, start)
-        if ticket is None:
-            self._relay.stop_waiting(self)
-            return False
-        self._ticket = ticket
-        return True
-
-    def _open_as_client(self) -> None:
-        self._upstream = self._relay.upstream.open(CLIENT_USER, self._client, self)
-
-    def _open_as_command(self) -> None:
-        scopes = self._welcome.grant.scopes if self._welcome else ()
-        self._upstream = self._relay.upstream.open(COMMAND_USER, self._client, self, scopes=scopes)
 
     def _challenge_ourselves(self) -> None:
         self._relay.stop_waiting(self)
@@ -408,7 +347,7 @@ class RelayHandler(SessionHandler):
         """Tell an admitted client to retry: the upstream will be ready for it then."""
         relay = self._relay
         self._end_handshake(
-            refusals.starting(relay.retry_after_ms, routine=not relay.upstream.trouble)
+            refusals.starting(relay.retry_after_ms, routine=not relay.upstream.refuses_devices)
         )
 
     def _end_handshake(self, refusal: refusals.Refusal) -> None:
@@ -419,22 +358,8 @@ class RelayHandler(SessionHandler):
 
     def _leave(self, code: int) -> None:
         """Close the upstream's side and release this connection's share of the relay."""
-        if self._upstream is not None:
-            self._upstream.close(code)
-        self._drop_upstream()
+        self._link.drop(code)
         self._ended()
-
-    def _drop_upstream(self) -> None:
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.close(CloseCode.NORMAL)
-        self._give_back_ticket()
-        self._relay.stop_waiting(self)
-
-    def _give_back_ticket(self) -> None:
-        ticket, self._ticket = self._ticket, None
-        if ticket is not None:
-            self._relay.openings.release(ticket)
 
     def _ended(self) -> None:
         if self._stage is Stage.JOINED:
@@ -456,7 +381,7 @@ class RelayHandler(SessionHandler):
         )
 
     def _pass_up(self, payload: bytes) -> None:
-        upstream = self._upstream
+        upstream = self._link.socket
         if (
             self._stage is Stage.JOINED
             and upstream is not None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RETRY_KNOWN_MS: Final = 100
 """Retry delay once the address is known: by then, the upstream's challenge has arrived."""
 RETRY_AWAY_MS: Final = 2_000
-"""Retry delay while the upstream is unreachable; clients limit the delay to this value."""
+"""Retry delay while devices cannot be connected to the upstream; clients clamp longer ones."""
 
 
 class Waiting(Protocol):
@@ -61,7 +61,7 @@ class Relay:
     @property
     def retry_after_ms(self) -> int:
         """Return the delay after which a client should retry."""
-        return RETRY_AWAY_MS if self.upstream.trouble else RETRY_KNOWN_MS
+        return RETRY_AWAY_MS if self.upstream.refuses_devices else RETRY_KNOWN_MS
 
     def knows(self, limit_key: str, *, direct_loopback: bool) -> bool:
         """Return whether a client of this address gets an upstream socket before it is admitted."""

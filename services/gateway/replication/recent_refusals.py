@@ -14,6 +14,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
 from shared.addresses.client import limit_key
+from shared.protocol.connect import DOCTOR_NAME
 from shared.protocol.refusals import JOINING
 from shared.rpc.reports import RefusalReport
 
@@ -37,6 +38,10 @@ NAME_LIMIT_CHARACTERS: Final = 64
 
 UNDECIDED: Final = frozenset({"unavailable", "upstream"})
 """Outcomes that say nothing about the device."""
+_WITHOUT_SECRET: Final = frozenset(
+    {"token-missing", "device-required", "control-ui-device-required"}
+)
+"""Outcomes of clients that present nothing that could be right or wrong."""
 _DEVICE_ID: Final = re.compile(r"[0-9a-f]{64}")
 _ORIGIN: Final = re.compile(r"null|[a-z][a-z0-9+.-]*://[A-Za-z0-9.:\[\]-]+")
 _Key = tuple[str, bool | None]
@@ -126,6 +131,8 @@ class RecentRefusals:
         """Record that a client was refused; `at` is in monotonic seconds."""
         if refusal.outcome == JOINING:
             return  # it is admitted, and will be connected at its next attempt
+        if _is_check(handshake, refusal):
+            return
         device_id = handshake.device_id
         if device_id and not _DEVICE_ID.fullmatch(device_id):
             device_id = ""
@@ -212,6 +219,19 @@ class RecentRefusals:
             self._holders[len(held)][address] = None
         else:
             del self._entries[address]
+
+
+def _is_check(handshake: Handshake, refusal: Refusal) -> bool:
+    """Return whether `latchkey doctor` makes this attempt to be refused.
+
+    Anybody may take that name, so a wrong secret or proof is recorded nevertheless.
+    """
+    client = handshake.client
+    return (
+        client is not None
+        and client.display_name == DOCTOR_NAME
+        and refusal.outcome in _WITHOUT_SECRET
+    )
 
 
 def _reason(refusal: Refusal, peer: RequestInfo, *, proven: bool) -> tuple[str, str]:

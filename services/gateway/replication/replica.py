@@ -124,6 +124,11 @@ class Replica:
         return self._leased_from + self._lease_seconds - self._clock.monotonic()
 
     @property
+    def lease_age(self) -> float:
+        """Seconds since the heartbeat was sent from which the lease runs."""
+        return self._clock.monotonic() - self._leased_from
+
+    @property
     def behind(self) -> int:
         """The number of changes that are seen but not applied."""
         return self.head_seen - self.applied.number

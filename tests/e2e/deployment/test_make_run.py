@@ -365,6 +365,37 @@ class TestObstacles:
                 assert f"{setting}=<port>" in run.output
                 assert "Traceback" not in run.output
 
+    def test_ports_are_checked_before_openclaw_is_installed(self, tmp_path: Path) -> None:
+        npm = tmp_path / "npm"
+        npm.write_text("#!/bin/sh\nexit 1\n")
+        npm.chmod(0o700)
+
+        def make(port: int) -> str:
+            done = subprocess.run(
+                [
+                    *("make", "-o", ".venv/.installed", "run", "UPSTREAM=openclaw"),
+                    *(f"PY={sys.executable}", f"OPENCLAW={tmp_path / 'not-installed'}"),
+                ],
+                cwd=ROOT,
+                env={
+                    "PATH": f"{tmp_path}:{os.environ['PATH']}",
+                    "GATEWAY_PORT": str(port),
+                    "APPROVAL_PORT": "0",
+                    "DATA_DIR": str(tmp_path / "data"),
+                },
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode != 0
+            return done.stdout + done.stderr
+
+        with socket.create_server((HOST, 0)) as other:
+            said = make(other.getsockname()[1])
+        assert "cannot be used (already in use)" in said
+        assert "npm" not in said
+        assert "no working npm was found" in make(0), "with a free port, it is installed next"
+
     def test_a_second_run_on_the_same_port_is_refused_although_gateways_share_it(
         self, tmp_path: Path
     ) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +19,12 @@ from aiohttp.test_utils import TestServer
 
 from deploy.local.ports import Reservation
 from services.cli.doctor import causes
+from services.cli.doctor.journey import NAME
+from shared.device.client import DeviceClient
+from shared.device.profile import CLI
 from tests.e2e.doctor.conftest import WRONG
-from tools.support.waiting import until
+from tools.support.actors import Operator
+from tools.support.waiting import WAIT_SECONDS, until
 from tools.support.walking import findings_of, stopped_by, warned_of
 
 if TYPE_CHECKING:
@@ -50,6 +56,22 @@ class TestApproval:
             there = {"APPROVAL_URL": str(server.make_url("")), "APPROVAL_ADMIN_TOKEN": ""}
             found = await stopped_by(url, causes.APPROVAL_NOT_READY, env=env | there)
             assert "store" in found.meaning
+
+    async def test_its_own_checks_are_not_listed_as_refused(
+        self, url: str, env: dict[str, str], stack: Stack
+    ) -> None:
+        await findings_of(url, env=env)
+        await findings_of(url, env=env | {"OPENCLAW_GATEWAY_TOKEN": ""})
+        other = replace(CLI, display_name="Not the doctor")
+        async with DeviceClient(url, None, other) as client:
+            await client.connect()
+        listed: list[tuple[str, str]] = []
+        async with Operator(stack, stack.approvals[0]) as operator, asyncio.timeout(WAIT_SECONDS):
+            while ("Not the doctor", "device-required") not in listed:
+                refused = (await operator.call("GET", "refusals")).ok()["refusals"]
+                listed = [(one.get("displayName", ""), one["reason"]) for one in refused]
+        without_secret = {"token-missing", "device-required", "control-ui-device-required"}
+        assert not {reason for name, reason in listed if name == NAME} & without_secret
 
     async def test_warnings_about_redis_are_reported(
         self, url: str, env: dict[str, str], stack: Stack

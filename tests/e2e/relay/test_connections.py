@@ -6,24 +6,26 @@ import asyncio
 import json
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Challenge, Refused, connect_request
+from shared.device.profile import CLI_3
 from shared.observability.ops import METRICS_SECONDS
-from shared.upstream import CLIENT_USER, RELAY_USER, header_names
+from shared.upstream import CLIENT_USER, COMMAND_USER, RELAY_USER, header_names
+from tests.e2e.command.terminal import Terminal
 from tests.e2e.metrics import metric
 from tests.e2e.relay.devices import CLIENTS, RelayedDevice, new_device
 from tests.e2e.relay.upstream import SECRET
-from tools.support.actors import Operator
+from tools.support.actors import Operator, wait_for_log
 from tools.support.stub_openclaw import FRAME_LIMIT_BYTES, METHODS, VERSION, stub_openclaw
 from tools.support.waiting import WAIT_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from shared.device.client import DeviceClient
     from tests.conftest import StartStack
     from tools.support.processes.stack import Stack
     from tools.support.stub_openclaw import Session, StubOpenClaw
@@ -142,6 +144,20 @@ class TestConnecting:
         assert refused.close is not None
         assert refused.close.code == 1013
         assert "AUTH_" not in json.dumps(refused.details)
+
+    async def test_an_operator_of_protocol_3_hears_that_before_it_is_asked_to_pair(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
+    ) -> None:
+        device = new_device(stack)
+        device.profile = CLI_3
+        before = len(upstream.clients)
+        refused = await device.expect_refusal(stack.gateways[0])
+        assert refused.detail_code == "PROTOCOL_MISMATCH"
+        assert refused.close is not None
+        assert refused.close.code == 1002
+        pending = [one["deviceId"] for one in await operator.pending()]
+        assert device.device_id not in pending
+        assert len(upstream.clients) == before
 
     async def test_a_protocol_that_the_upstream_does_not_speak_is_named(
         self, stack: Stack, operator: Operator, upstream: StubOpenClaw
@@ -384,7 +400,7 @@ class TestOutage:
         assert isinstance(refused, Refused)
         assert (refused.code, refused.details["reason"]) == ("UNAVAILABLE", "startup-sidecars")
 
-    async def test_a_clock_that_is_wrong_is_reported_and_refuses_nobody(
+    async def test_a_clock_that_is_wrong_is_a_steady_state_and_refuses_nobody(
         self, start_stack: StartStack
     ) -> None:
         with stub_openclaw(NAMES.user) as upstream:
@@ -399,15 +415,45 @@ class TestOutage:
             async with Operator(stack, stack.approvals[0]) as operator:
                 (await operator.approve(await device.request_pairing(gateway))).ok()
                 for _ in range(2):
-                    assert (await device.expect_refusal(gateway)).code == "UNAVAILABLE"
-                problems: list[str] = []
+                    refused = await device.expect_refusal(gateway)
+                    assert (refused.code, refused.retry_after_ms) == ("UNAVAILABLE", 2_000)
+                    answered = upstream.answered
+                    await until(lambda: upstream.answered > answered, "the gateway probes")  # noqa: B023
+                found: dict[str, Any] = {}
                 async with asyncio.timeout(WAIT_SECONDS):
-                    while "upstream-clock" not in problems:
+                    while "upstream-clock" not in found.get("problems", ()):
                         (seen,) = (await operator.call("GET", "replicas")).ok()["gateways"]
-                        problems = seen["upstream"].get("problems", [])
+                        found = seen["upstream"]
+            assert found["reachable"]
+            assert found["reason"].startswith("its clock differs by ")
+            said = await Terminal(stack).run("upstream", "check")
+            assert "upstream-clock" in said.out
+            assert "its clock differs by " in said.out
             upstream.clock_ahead_ms = 0
             client, _admitted = await device.connect_when_ready(gateway)
             await client.close()
+        await wait_for_log(gateway, "upstream.clock_agrees")
+        events = [line["event"] for line in gateway.logs()]
+        assert events.count("upstream.clock_differs") == 1
+        assert not {"upstream.lost", "upstream.back"} & set(events)
+
+    async def test_command_lines_without_a_device_are_connected_by_any_clock(
+        self, start_stack: StartStack
+    ) -> None:
+        """They sign nothing, so the time in the upstream's challenge does not matter to them."""
+        with stub_openclaw(NAMES.user) as upstream:
+            upstream.clock_ahead_ms = -300_000
+            stack = start_stack(
+                gateways=1,
+                gateway_env={"UPSTREAM_URL": upstream.url, "UPSTREAM_SECRET": SECRET},
+            )
+            gateway = stack.gateways[0]
+            command = DeviceClient(gateway.ws_url, None, token=stack.gateway_token)
+            CLIENTS.append(command)
+            assert isinstance(await command.connect(), Admitted)
+            (session,) = (one for one in upstream.sessions if one.user == COMMAND_USER)
+            assert "device" not in session.params
+            await wait_for_log(gateway, "upstream.clock_differs", upstream_is="behind")
 
     async def test_without_an_upstream_admitted_devices_are_asked_to_retry(
         self, start_stack: StartStack

@@ -51,12 +51,14 @@ class Member:
         self.messages: list[tuple[str, bytes]] = []
         self.rejected: list[str] = []
         self.subscribed = 0
+        self.publishing = 0
         self.count = Counts()
         self.counts = self.count.of
         self.bus = RedisBus(
             url,
             self.envelope,
             on_subscribed=self.on_subscribed,
+            on_publishing=self.on_publishing,
             on_rejected=self.on_rejected,
             clock=SystemClock(),
             count=self.count,
@@ -74,6 +76,9 @@ class Member:
 
     def on_subscribed(self) -> None:
         self.subscribed += 1
+
+    def on_publishing(self) -> None:
+        self.publishing += 1
 
     def on_rejected(self, rejected: Rejected) -> None:
         self.rejected.append(rejected.why)

@@ -37,7 +37,7 @@ class TestLostConnections:
                 assert peer.subscribed == 0
                 redis_server.start()
                 await until(lambda: peer.ok, "found by itself, with nothing to publish")
-                assert peer.subscribed == 1
+                assert (peer.subscribed, peer.publishing) == (1, 1)
                 await until_heard(peer, b"there")
         events = [(log["event"], log["link"]) for log in logs]
         assert sorted(events) == sorted(
@@ -123,6 +123,32 @@ class TestLostConnections:
                 with pytest.raises(Unavailable) as caught:
                     await peer.publish(EVENTS, b"")
         assert password not in f"{logs} {caught.value} {peer.bus.status()}"
+
+    @pytest.mark.parametrize("link", ["subscription", "publisher"])
+    async def test_when_one_connection_works_again_the_other_waits_no_longer(
+        self, redis_server: RedisServer, link: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Otherwise each would probe by itself, and the later one would decide."""
+        async with member(redis_server.member_url) as peer:
+            monitors = {
+                "subscription": peer.bus._subscription,
+                "publisher": peer.bus._publishing,
+            }
+            slow = monitors[link]
+            failed = slow.failed
+
+            def pause_for_ever(error: Exception) -> float:
+                failed(error)
+                return 3600.0
+
+            monkeypatch.setattr(slow, "failed", pause_for_ever)
+            redis_server.stop()
+            with pytest.raises(Unavailable):
+                await peer.publish(EVENTS, b"")  # only then does an idle publisher notice
+            await until(lambda: all(one.trouble for one in monitors.values()), "both are lost")
+            redis_server.start()
+            await until(lambda: peer.ok, "both work")
+            await until_heard(peer, b"there")
 
 
 class TestSilence:

@@ -11,7 +11,13 @@ from structlog.testing import capture_logs
 from services.approval import log_events
 from services.approval.domain.errors import StoreUnavailable
 from services.approval.metrics import Metrics
-from services.approval.requests.liveness import ALIVE_SECONDS, LEAVE_SECONDS, LivenessPublisher
+from services.approval.requests.liveness import (
+    ALIVE_SECONDS,
+    EAGER_SECONDS,
+    LEAVE_SECONDS,
+    SILENCE_SECONDS,
+    LivenessPublisher,
+)
 from tests.support.clock import FakeClock, run_virtual
 
 if TYPE_CHECKING:
@@ -121,6 +127,53 @@ class TestLeaving:
         assert [item.ready for item in after] == [False] * 3
         assert fresh, "requests are still answered"
         assert took == LEAVE_SECONDS
+
+
+class TestAnnouncingNow:
+    def announced(self, *writes: bool, called_at: float) -> list[tuple[float, bool]]:
+        """Return when what was announced, by seconds, where `announce_now` is called once.
+
+        Each announcement comes back over the bus at once.
+        """
+
+        async def scenario(clock: FakeClock) -> list[tuple[float, bool]]:
+            received: list[tuple[float, bool]] = []
+            began = clock.monotonic()
+            loop = asyncio.get_running_loop()
+
+            def tell(alive: Alive) -> None:
+                received.append((round(clock.monotonic() - began, 3), alive.ready))
+                loop.call_soon(announcer.on_own_event)
+
+            announcer = LivenessPublisher(
+                boot_id="here",
+                store=Store(writes),  # type: ignore[arg-type]  # only the part that is used
+                tell=tell,
+                metrics=Metrics(),
+                clock=clock,
+            )
+            running = asyncio.create_task(announcer.run())
+            await asyncio.sleep(called_at)
+            announcer.announce_now()
+            await asyncio.sleep(2.9 * ALIVE_SECONDS)
+            await announcer.stop(running)
+            return received
+
+        return run_virtual(scenario)
+
+    def test_it_is_done_at_once_and_soon_again_for_a_while(self) -> None:
+        begin = [(0, False), (0, True), (1, True)]
+        assert self.announced(*[True] * 9, called_at=1.3) == [
+            *begin,
+            *((round(1.3 + n * EAGER_SECONDS, 3), True) for n in range(5)),
+            (2.3 + ALIVE_SECONDS, True),
+        ]
+
+    def test_after_an_outage_it_is_ready_as_soon_as_its_own_event_comes_back(self) -> None:
+        outage = [False] * 4
+        called_at = SILENCE_SECONDS + 1.5
+        received = self.announced(True, *outage, *[True] * 9, called_at=called_at)
+        assert received[2:5] == [(called_at, False), (called_at, True), (called_at + 0.25, True)]
 
 
 class TestLooking:

@@ -70,6 +70,7 @@ class Case:
         self.opened: list[FakeConnection] = []
         self.unreachable = False
         self.unheard = 0
+        self.connected = 0
         self.monitor = ConnectionMonitor("publisher", clock, log, uncounted)
         self.subscription = ConnectionMonitor("subscription", clock, log, uncounted)
         self.publisher = Publisher(
@@ -78,6 +79,7 @@ class Case:
             subscription=self.subscription,
             own_channels=frozenset({OWN}),
             on_unheard=self._on_unheard,
+            on_connected=self._on_connected,
         )
 
     async def _connect(self) -> Any:
@@ -88,6 +90,9 @@ class Case:
 
     def _on_unheard(self) -> None:
         self.unheard += 1
+
+    def _on_connected(self) -> None:
+        self.connected += 1
 
     @property
     def connection(self) -> FakeConnection:
@@ -289,6 +294,84 @@ class TestFailures:
             case.connection.reply([1])
             assert await future == 1
             assert (len(case.opened), case.monitor.trouble) == (2, "")
+
+        run_virtual(scenario)
+
+
+class TestConnectNow:
+    """Once Redis was reached over another connection, waiting for the next attempt helps nobody."""
+
+    @staticmethod
+    async def paused(clock: FakeClock) -> Case:
+        """Return a publisher in a pause, whose Redis has just become reachable."""
+        case = Case(clock)
+        await case.start()
+        case.unreachable = True
+        case.connection.drop(ConnectionError("lost"))
+        with pytest.raises(Unavailable):
+            await case.publisher.publish("c", b"")
+        await asyncio.sleep(5.0)
+        case.unreachable = False
+        await turns()
+        assert len(case.opened) == 1
+        return case
+
+    def test_it_ends_the_pause(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = await self.paused(clock)
+            began = clock.monotonic()
+            case.publisher.connect_now()
+            case.publisher.connect_now()
+            await turns()
+            assert clock.monotonic() == began
+            assert (len(case.opened), case.connection.written) == (2, [pack("PING")])
+            assert case.connected == 1, "at the start"
+            case.connection.reply([b"PONG"])
+            await turns()
+            assert (case.connected, case.monitor.trouble) == (2, "")
+
+        run_virtual(scenario)
+
+    def test_what_is_published_then_waits_for_the_connection(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = await self.paused(clock)
+            for now in (False, True):  # with a round about to fail it, and without
+                if now:
+                    case.publisher.connect_now()
+                future = case.publisher.publish("c", b"")
+                if not now:
+                    case.publisher.connect_now()
+                await turns()
+                case.connection.reply([1])
+                assert await future == 1
+                if not now:
+                    case.unreachable = True
+                    case.connection.drop(ConnectionError("lost"))
+                    case.publisher.publish("c", b"").add_done_callback(lambda f: f.exception())
+                    await turns()
+                    case.unreachable = False
+            assert len(case.opened) == 3
+
+        run_virtual(scenario)
+
+    def test_otherwise_it_does_nothing(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            case.publisher.connect_now()
+            case.publisher.start()
+            case.publisher.connect_now()
+            await turns()
+            case.publisher.connect_now()
+            assert len(case.opened) == 1
+            began = clock.monotonic()
+            await asyncio.sleep(1.5 * PUBLISH_SECONDS)
+            assert case.opened[0].error is not None, "a first round without a reply ends as ever"
+            assert clock.monotonic() - began == 1.5 * PUBLISH_SECONDS
+            await case.publisher.stop()
+            opened = len(case.opened)
+            case.publisher.connect_now()
+            await turns()
+            assert len(case.opened) == opened
 
         run_virtual(scenario)
 

@@ -241,3 +241,32 @@ class TestLate:
             assert gateway.questions_published() == []
 
         run_virtual(scenario)
+
+
+class TestErrors:
+    def test_one_in_what_follows_a_failed_try_stops_no_later_question(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def scenario(clock: FakeClock) -> list[object]:
+            gateway = Gateway(clock)
+            errors: list[object] = []
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _loop, context: errors.append(context["exception"]))
+
+            def broken(_boot_id: str) -> None:
+                raise ZeroDivisionError
+
+            gateway.responders.seen("unreachable")
+            gateway.responders.choose()  # so that it is the next one
+            with monkeypatch.context() as patch:
+                patch.setattr(gateway.responders, "no_responders", broken)
+                first = asyncio.create_task(gateway.ask("first"))
+                await turns(2)
+                second = asyncio.create_task(gateway.ask("second"))
+                await turns()
+            assert second.result() == ["second", "approval-0"]
+            assert await gateway.ask("third")
+            assert await first == ["first", "approval-0"], "after the time of its first try"
+            return errors
+
+        assert [type(error) for error in run_virtual(scenario)] == [ZeroDivisionError]

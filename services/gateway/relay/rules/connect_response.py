@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from services.gateway.relay.rules import rewriting
+from shared.protocol import refusals
 from shared.protocol.methods import METHODS
 
 if TYPE_CHECKING:
     from services.gateway.handshake.outcome import Accepted
     from services.gateway.relay.rules.rewriting import Joined
+    from shared.protocol.refusals import Refusal
 
 _ERROR_CODE: Final = re.compile("[A-Z][A-Z_]{0,63}")
 """What may be a label: the upstream's words are not ours."""
@@ -34,14 +36,14 @@ class Refused(NamedTuple):
         return str(self.details.get("code") or self.error_code)
 
     @property
-    def mismatch(self) -> str:
-        """What to tell a client whose protocol the upstream does not speak; else empty."""
+    def refusal(self) -> Refusal | None:
+        """The refusal of a client whose protocol the upstream does not speak; else None."""
         if self.details.get("code") != "PROTOCOL_MISMATCH":
-            return ""
+            return None
         expected = self.details.get("expectedProtocol")
-        if not isinstance(expected, int):
-            return "protocol mismatch"
-        return f"protocol mismatch: the OpenClaw behind this gateway needs protocol {expected}"
+        return refusals.upstream_protocol(
+            self.error_code, self.details, expected if isinstance(expected, int) else None
+        )
 
     @property
     def label(self) -> str:

@@ -22,7 +22,7 @@ from services.gateway.relay.rules.headers import (
 from shared.protocol.events import CHALLENGE
 from shared.protocol.frames import encode
 from shared.protocol.limits import FRAME_LIMIT_BYTES
-from shared.upstream import CLOCK, NO_OPENCLAW, REFUSES, RELAY_RIGHTS, RELAY_SCOPES
+from shared.upstream import NO_OPENCLAW, REFUSES, RELAY_RIGHTS, RELAY_SCOPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,6 +75,7 @@ class Examiner:
     async def _asked(self, socket: aiohttp.ClientWebSocketResponse) -> Examined:
         events: list[dict[str, Any]] = []
         hello = await _call(socket, "connect", self._connect_params(), events)
+        self._note_clock(events)
         if hello is None:
             return Examined([NO_OPENCLAW])
         error = hello.get("error")
@@ -91,12 +92,13 @@ class Examiner:
         found = problems_of_config(
             _inner(config, "payload").get("config"), self._upstream.names, self._origins
         )
-        times = [
-            _inner(one, "payload").get("ts") for one in events if one.get("event") == CHALLENGE
-        ]
-        if any(isinstance(ts, int) and self._upstream.clock_problem(ts) for ts in times):
-            found.append(CLOCK)
         return Examined(found, version)
+
+    def _note_clock(self, events: Iterable[dict[str, Any]]) -> None:
+        for event in events:
+            ts = _inner(event, "payload").get("ts")
+            if event.get("event") == CHALLENGE and isinstance(ts, int):
+                self._upstream.note_clock(ts)
 
     def _connect_params(self) -> dict[str, Any]:
         return {

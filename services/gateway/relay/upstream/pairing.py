@@ -25,6 +25,8 @@ REMOVALS_LIMIT: Final = 10_000
 """How many removed devices wait until the upstream forgets them; the oldest is dropped first."""
 GRANTED_LESS_LIMIT: Final = 10_000
 """How many devices are remembered that the upstream grants less; the oldest is dropped first."""
+GRANTED_LESS_SECONDS: Final = 600.0
+"""How long each is remembered: after that, its next connect looks for a request again."""
 REMOVAL_SPREAD_SECONDS: Final = 2.0
 """Every replica removes a device upstream, within this time: most find that it is done."""
 
@@ -47,7 +49,8 @@ class UpstreamPairing:
         """By device: whom to call when its approval has ended."""
         self._queue: OrderedDict[str, Callable[[], None]] = OrderedDict()
         """Approvals that have not begun, by device."""
-        self._granted_less: OrderedDict[str, None] = OrderedDict()
+        self._granted_less: OrderedDict[str, float] = OrderedDict()
+        """Until when each device is remembered; the next one to be forgotten is first."""
         self._removals: OrderedDict[str, float] = OrderedDict()
         """Devices to remove, each with the time from which it is due."""
         self._calls: dict[UpstreamCall, float] = {}
@@ -66,8 +69,11 @@ class UpstreamPairing:
         return self._enqueue(device_id, then, lambda: self._look_up(device_id, may_approve))
 
     def is_granted_less(self, device_id: str) -> bool:
-        """Return whether the upstream grants a device less, and has no request to approve."""
-        return device_id in self._granted_less
+        """Return whether the upstream grants a device less, and has no request to approve.
+
+        What it was asked is used for a while only: somebody may change the device there.
+        """
+        return self._granted_less.get(device_id, 0.0) > self._clock.monotonic()
 
     def _enqueue(self, device_id: str, then: Callable[[], None], start: Callable[[], None]) -> bool:
         self._removals.pop(device_id, None)
@@ -93,6 +99,8 @@ class UpstreamPairing:
         """End calls that take too long, and start those that are due."""
         for call in [call for call, until in self._calls.items() if until <= now]:
             call.give_up()
+        while self._granted_less and next(iter(self._granted_less.values())) <= now:
+            self._granted_less.popitem(last=False)
         if not self._upstream.trouble:
             self._start_removals(now)
 
@@ -125,7 +133,8 @@ class UpstreamPairing:
                 self._approve(device_id, str(request["requestId"]))
                 return
             self._log.warning(log_events.UPSTREAM_GRANTS_LESS.name, device=device_id)
-            self._granted_less[device_id] = None
+            self._granted_less[device_id] = self._clock.monotonic() + GRANTED_LESS_SECONDS
+            self._granted_less.move_to_end(device_id)
             if len(self._granted_less) > GRANTED_LESS_LIMIT:
                 self._granted_less.popitem(last=False)
             self._finish(device_id)

@@ -12,7 +12,7 @@ import structlog
 from services.gateway import log_events
 from shared.observability.health import Health
 from shared.rpc.reports import UpstreamState
-from shared.upstream import NO_OPENCLAW, PREAUTH_LIMIT, UNREACHABLE
+from shared.upstream import CLOCK, NO_OPENCLAW, PREAUTH_LIMIT, UNREACHABLE
 
 if TYPE_CHECKING:
     import ssl
@@ -52,6 +52,8 @@ class Status:
         """The problems, as codes of shared.upstream.PROBLEMS."""
         found = [UNREACHABLE] if self._upstream.trouble and not self._problems else []
         found += self._problems
+        if self._upstream.clock_trouble and not self._upstream.trouble:
+            found.append(CLOCK)
         crowded_at = self._upstream.crowded_at
         crowded = crowded_at is not None and self._clock.monotonic() - crowded_at < CROWDED_SECONDS
         if crowded and PREAUTH_LIMIT not in found:
@@ -64,7 +66,7 @@ class Status:
         return UpstreamState(
             reachable=not upstream.trouble,
             version=upstream.version,
-            reason=upstream.trouble,
+            reason=upstream.trouble or upstream.clock_trouble,
             down_s=int(upstream.down_seconds),
             problems=self.problems,
         )
@@ -77,6 +79,8 @@ class Status:
             was = f", before that it was OpenClaw {upstream.version}" if upstream.version else ""
             return Health(ok=False, reason=f"{upstream.trouble}, for {since} s{was}", needed=False)
         version = f"OpenClaw {upstream.version}" if upstream.version else "it answers"
+        if upstream.clock_trouble:
+            version = f"{version}; {upstream.clock_trouble}"
         return Health(ok=True, reason=version, warnings=tuple(self.problems), needed=False)
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
@@ -132,6 +136,7 @@ class Status:
         if (
             self._examined_at is not None
             and not self._problems
+            and not self._upstream.clock_trouble
             and now - self._examined_at < EXAMINE_SECONDS
         ):
             return

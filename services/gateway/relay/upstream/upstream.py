@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS: Final = 2.0
 """How long connecting may take: name, TCP and TLS."""
+CLOCK_MARGIN_MS: Final = 1_000
+"""A clock that was wrong counts as right only this far inside the limit, so that the state is
+steady where the two clocks drift across it."""
 _CROWDED: Final = "the upstream answers 503"
 """How UpstreamSocket says that an upgrade was refused for there being too many."""
 _DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
@@ -79,6 +82,8 @@ class Upstream:
         self._down_since: float | None = None
         self.trouble = ""
         """Why it cannot be reached; empty while it can."""
+        self.clock_trouble = ""
+        """How its clock differs; empty while signatures are valid by both clocks."""
         self.version = ""
         """Its release, from hello-ok; empty until one was received."""
         self.crowded_at: float | None = None
@@ -88,6 +93,11 @@ class Upstream:
     def down_seconds(self) -> float:
         """Duration of the outage in seconds; 0 while it is reachable."""
         return 0.0 if self._down_since is None else self._clock.monotonic() - self._down_since
+
+    @property
+    def refuses_devices(self) -> bool:
+        """Whether devices cannot be connected to it for the time being."""
+        return bool(self.trouble or self.clock_trouble)
 
     def open(
         self,
@@ -140,15 +150,25 @@ class Upstream:
         self.failed(why)
         return why
 
-    def clock_problem(self, upstream_ms: int) -> str:
-        """Return how the upstream's clock differs; empty if signatures are valid by both clocks.
+    def note_clock(self, upstream_ms: int) -> bool:
+        """Record the time in a challenge; return whether signatures are valid by both clocks.
 
-        A client signs the time of the challenge that it gets.
+        A client signs the time of the challenge that it gets. Each change of the state is logged.
         """
         apart_ms = upstream_ms - self._clock.wall_ns() // NS_PER_MS
-        if abs(apart_ms) <= SIGNED_AT_SKEW_MS:
-            return ""
-        return f"its clock is {abs(apart_ms) // 1000} s {'ahead' if apart_ms > 0 else 'behind'}"
+        margin_ms = CLOCK_MARGIN_MS if self.clock_trouble else 0
+        if abs(apart_ms) <= SIGNED_AT_SKEW_MS - margin_ms:
+            if self.clock_trouble:
+                self._log.info(log_events.UPSTREAM_CLOCK_AGREES.name)
+                self.clock_trouble = ""
+            return True
+        seconds, where = abs(apart_ms) // 1000, "ahead" if apart_ms > 0 else "behind"
+        if not self.clock_trouble:
+            self._log.warning(
+                log_events.UPSTREAM_CLOCK_DIFFERS.name, seconds=seconds, upstream_is=where
+            )
+        self.clock_trouble = f"its clock differs by {seconds} s ({where})"
+        return False
 
     async def connect(self, protocol: Callable[[], asyncio.Protocol]) -> bool:
         """Connect; False if that fails, which is recorded."""

@@ -32,6 +32,7 @@ def test_every_refusal_has_its_words() -> None:
         refusals.bootstrap_token_invalid(4).outcome,
         refusals.rate_limited(1).outcome,
         refusals.unavailable("x", "y", 1).outcome,
+        refusals.upstream_protocol("", {}, None).outcome,
         refusals.starting(1, routine=True).outcome,
         refusals.starting(1, routine=False).outcome,
     }

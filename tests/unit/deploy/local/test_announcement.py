@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from deploy.local import announcement as module
 from deploy.local.announcement import announcement
 from deploy.local.places import DEFAULT_DATA_DIR
 from deploy.local.programs.services import ADMIN_TOKEN, GATEWAY_TOKEN, SECRETS
@@ -141,3 +142,45 @@ class TestPasting:
         said = text(settings, environ)
         assert "given" not in said
         assert pasted(said, line, variable, environ) == "given"
+
+
+class TestTheCommandOfOpenClaw:
+    def printed(self, settings: RunSettings, environ: Mapping[str, str]) -> str:
+        found = re.search(
+            r"(?m)^  (.*) node run --host 127.0.0.1 --port 18789$", text(settings, environ)
+        )
+        assert found is not None
+        return found[1]
+
+    def test_it_is_called_by_name_where_it_is_on_the_path(
+        self, settings: RunSettings, tmp_path: Path
+    ) -> None:
+        program(tmp_path / "openclaw")
+        assert self.printed(settings, {"PATH": str(tmp_path)}) == "openclaw"
+
+    def test_otherwise_the_one_that_make_installed(
+        self, settings: RunSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        package = tmp_path / "it's installed"
+        programs = package / "node_modules" / ".bin"
+        programs.mkdir(parents=True)
+        program(programs / "openclaw")
+        monkeypatch.setattr(module, "OPENCLAW_PACKAGE", package)
+        command = self.printed(settings, {"PATH": os.defpath})
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{command} node run"], capture_output=True, check=True, text=True
+        )
+        assert done.stdout == "node run\n"
+
+    def test_or_npx_with_the_release_that_was_tested(
+        self, settings: RunSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "OPENCLAW_PACKAGE", tmp_path / "nothing")
+        command = self.printed(settings, {"PATH": os.defpath})
+        assert re.fullmatch(r"npx --yes openclaw@\d+\.\d+\.\d+", command)
+
+
+def program(file: Path) -> None:
+    """Write a program that prints its arguments."""
+    file.write_text('#!/bin/sh\necho "$@"\n')
+    file.chmod(0o700)

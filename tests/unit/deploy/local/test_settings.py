@@ -49,3 +49,17 @@ def test_every_wrong_port_is_named_at_once() -> None:
         read_settings({"GATEWAY_PORT": "http", "APPROVAL_PORT": "70000"})
     said = str(caught.value).splitlines()
     assert [line.partition("=")[0] for line in said] == ["GATEWAY_PORT", "APPROVAL_PORT"]
+
+
+@pytest.mark.parametrize(
+    ("ports", "why"),
+    [
+        ({"GATEWAY_PORT": "4000", "APPROVAL_PORT": "4000"}, "are both 4000"),
+        ({"APPROVAL_PORT": "18789"}, "are both 18789"),
+    ],
+)
+def test_two_services_cannot_share_a_port(ports: dict[str, str], why: str) -> None:
+    with pytest.raises(BadSetting, match=why):
+        read_settings(ports)
+    free = read_settings({"GATEWAY_PORT": "0", "APPROVAL_PORT": "0"})
+    assert free.gateway_port == free.approval_port == 0

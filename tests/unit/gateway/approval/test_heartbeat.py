@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from services.gateway.replication.replica import Effect
 
 LEASE_SECONDS = 10
+BEAT_SECONDS = 1
 PAIRING = "operator.pairing"
 HEAD = Position(1, "t1")
 
@@ -58,7 +59,7 @@ class HeartbeatCase:
             connections=self.sessions.connections,
             metrics=Metrics(),
             clock=self.sessions.clock,
-            beat_seconds=1,
+            beat_seconds=BEAT_SECONDS,
             on_presence=lambda _version: None,
         )
         self.sessions.leased = lambda: self.beat.leased
@@ -140,6 +141,32 @@ class TestStoreTime:
         assert abs(beats.ahead_ms()) <= 10
 
 
+class TestOverdueAnswers:
+    """Which announcements of an approval replica cause a heartbeat before the regular one."""
+
+    @pytest.mark.parametrize(("seconds", "extra"), [(1.4, 0), (1.6, 1), (LEASE_SECONDS + 1, 1)])
+    async def test_those_after_a_heartbeat_went_unanswered(
+        self, seconds: float, extra: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = FakeClock()
+        beats = Beats(clock)
+        await beats.exchange(0, 0)
+        synced: list[float] = []
+        monkeypatch.setattr(beats.heartbeat, "sync_now", lambda: synced.append(clock.monotonic()))
+        beats.heartbeat.on_approval_alive()
+        assert synced == []
+        clock.advance(seconds * BEAT_SECONDS)
+        beats.heartbeat.on_approval_alive()
+        assert len(synced) == extra
+
+    async def test_the_first_one_does(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        beats = Beats(FakeClock())
+        synced: list[bool] = []
+        monkeypatch.setattr(beats.heartbeat, "sync_now", lambda: synced.append(True))
+        beats.heartbeat.on_approval_alive()
+        assert synced == [True]
+
+
 class Beats:
     """A Heartbeat whose answers take as long as a test says, and the store that they come from."""
 
@@ -156,7 +183,7 @@ class Beats:
             connections=FakeSessions().connections,
             metrics=Metrics(),
             clock=clock,
-            beat_seconds=1,
+            beat_seconds=BEAT_SECONDS,
             on_presence=lambda _version: None,
         )
 

@@ -95,7 +95,12 @@ class TestRefusal:
         ],
     )
     def test_another_protocol_is_named(self, details: dict[str, Any], mismatch: str) -> None:
-        assert refused(**details).mismatch == mismatch
+        refusal = refused(**details).refusal
+        assert (refusal.close_reason if refusal else "") == mismatch
+        if refusal is not None:
+            assert (refusal.outcome, refusal.close_code) == ("upstream-protocol", 1002)
+            assert refusal.error is not None
+            assert (refusal.error.message, refusal.error.details) == (mismatch, details)
 
     def test_details_that_are_no_object_count_as_none(self) -> None:
         found = read(type="res", ok=False, error={"code": "UNAVAILABLE", "details": [1]})

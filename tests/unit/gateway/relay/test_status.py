@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.gateway.relay.upstream.examiner import Examiner
 from services.gateway.relay.upstream.status import CROWDED_SECONDS, Status
-from services.gateway.relay.upstream.upstream import Upstream, UpstreamAddress
+from services.gateway.relay.upstream.upstream import CLOCK_MARGIN_MS, Upstream, UpstreamAddress
+from shared.protocol.limits import SIGNED_AT_SKEW_MS
 from shared.rpc.reports import UpstreamState
-from shared.upstream import PREAUTH_LIMIT, UNREACHABLE
+from shared.upstream import CLOCK, PREAUTH_LIMIT, UNREACHABLE
 
 if TYPE_CHECKING:
     from tests.support.clock import FakeClock
@@ -61,3 +63,57 @@ def test_sockets_refused_for_their_number_are_told_of_for_a_while(
     assert status.health().warnings == (PREAUTH_LIMIT,)
     clock.advance(CROWDED_SECONDS)
     assert status.problems == []
+
+
+class TestClocks:
+    def test_one_that_differs_is_a_state_of_its_own_and_said_once(
+        self, status: Status, upstream: Upstream, clock: FakeClock
+    ) -> None:
+        upstream.reached("2026.9.6")
+        with capture_logs() as logs:
+            for seconds in (300, 301, 305):
+                upstream.reached()  # by the probe, whose answer has no time
+                assert not upstream.note_clock(clock.wall_ms() + seconds * 1000)
+        (line,) = logs
+        assert line["event"] == "upstream.clock_differs"
+        assert (line["seconds"], line["upstream_is"]) == (300, "ahead")
+        assert upstream.counts.outages == 0
+        differs = "its clock differs by 305 s (ahead)"
+        assert status.state() == UpstreamState(
+            reachable=True, version="2026.9.6", reason=differs, problems=[CLOCK]
+        )
+        health = status.health()
+        assert health.ok
+        assert (health.reason, health.warnings) == (f"OpenClaw 2026.9.6; {differs}", (CLOCK,))
+        assert upstream.refuses_devices
+        with capture_logs() as logs:
+            assert upstream.note_clock(clock.wall_ms())
+            assert upstream.note_clock(clock.wall_ms())
+        assert [line["event"] for line in logs] == ["upstream.clock_agrees"]
+        assert status.state() == UpstreamState(reachable=True, version="2026.9.6")
+        assert not upstream.refuses_devices
+
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_at_the_limit_it_does_not_waver(
+        self, upstream: Upstream, clock: FakeClock, sign: int
+    ) -> None:
+        def agrees_at(apart_ms: int) -> bool:
+            return upstream.note_clock(clock.wall_ms() + sign * apart_ms)
+
+        limit = SIGNED_AT_SKEW_MS
+        assert agrees_at(limit)
+        with capture_logs() as logs:
+            assert not agrees_at(limit + 1)
+            for apart_ms in (limit, limit + 1, limit - CLOCK_MARGIN_MS + 1):
+                assert not agrees_at(apart_ms)
+        assert len(logs) == 1
+        assert agrees_at(limit - CLOCK_MARGIN_MS)
+        assert agrees_at(limit)
+
+    def test_while_the_upstream_is_away_that_is_what_is_said(
+        self, status: Status, upstream: Upstream, clock: FakeClock
+    ) -> None:
+        upstream.note_clock(clock.wall_ms() - 300_000)
+        upstream.failed("connection refused")
+        assert status.problems == [UNREACHABLE]
+        assert status.state().reason == "connection refused"

@@ -14,6 +14,7 @@ from services.gateway.replication.recent_refusals import (
 )
 from shared.device.profile import CLI, CLI_3, CONTROL_UI
 from shared.protocol import refusals
+from shared.protocol.connect import DOCTOR_NAME
 from shared.protocol.limits import SIGNED_AT_SKEW_MS
 from shared.protocol.refusals import Refusal
 from shared.rpc.messages import Denied, LockedOut, NeedsPairing, TooManyPending
@@ -22,6 +23,7 @@ from tests.support.attempts import (
     CLEAR,
     NOW_MS,
     OTHER_KEY,
+    PAGE,
     REMOTE,
     alter,
     connect,
@@ -222,3 +224,31 @@ class TestReasons:
         assert met(connect(), answer).detail == "request-1"
         frame = alter(connect(), lambda params: params["client"].pop("id"))
         assert met(frame).detail == "at /client: must have required property 'id'"
+
+
+class TestTheDoctor:
+    """Its checks are refused on purpose; nobody has to act on that."""
+
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            connect(replace(CLI, display_name=DOCTOR_NAME), token=None),
+            connect(replace(CLI, display_name=DOCTOR_NAME), key=None, token=None),
+            connect(replace(CONTROL_UI, display_name=DOCTOR_NAME), key=None, token=None),
+        ],
+    )
+    def test_checks_without_a_secret_are_not_recorded(self, frame: Frame) -> None:
+        peer = replace(REMOTE, origin=PAGE)
+        handshake = new_handshake(peer)
+        refusal = handshake.on_frame(to_bytes(frame), now_ms=NOW_MS)
+        assert isinstance(refusal, Refusal)
+        recent = RecentRefusals()
+        recent.note(handshake, peer, refusal, 0.0)
+        assert len(recent) == 0
+
+    def test_a_wrong_secret_is_recorded_whatever_name_is_given(self) -> None:
+        frame = connect(replace(CLI, display_name=DOCTOR_NAME), key=None, token="wrong")
+        assert met(frame, CLEAR).display_name == DOCTOR_NAME
+
+    def test_others_without_a_secret_are_recorded(self) -> None:
+        assert met(connect(CLI, token=None)).display_name != DOCTOR_NAME

@@ -12,6 +12,7 @@ from deploy.local.programs.openclaw import OpenClaw
 from deploy.local.settings import read_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 SECRET = "the-upstream-secret-of-this-machine"
@@ -30,8 +31,8 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return package
 
 
-def configured(directory: Path) -> dict[str, Any]:
-    OpenClaw(directory, 4000, {}).configure(SECRET, ORIGINS)
+def configured(directory: Path, origins: Sequence[str] = ORIGINS) -> dict[str, Any]:
+    OpenClaw(directory, 4000, {}).configure(SECRET, origins)
     settings: dict[str, Any] = json.loads((directory / "openclaw.json").read_text())
     return settings
 
@@ -57,6 +58,27 @@ def test_a_second_run_keeps_what_the_user_has_set_and_the_password(tmp_path: Pat
     assert again["gateway"]["auth"]["password"] == password
     assert "token" not in again["gateway"]["auth"]
     assert again["gateway"]["controlUi"]["title"] == "Kitchen"
+
+
+def test_lists_keep_what_the_user_added_and_lose_what_an_earlier_run_did(tmp_path: Path) -> None:
+    directory = tmp_path / "state"
+    gateway = configured(directory)["gateway"]
+    gateway["controlUi"]["allowedOrigins"].insert(0, "https://of-the-user.example")
+    gateway["trustedProxies"].append("192.0.2.0/24")
+    proxy = gateway["auth"]["trustedProxy"]
+    required = list(proxy["requiredHeaders"])
+    proxy["requiredHeaders"].append("x-of-an-earlier-secret")
+    proxy["allowUsers"].append("mallory")
+    (directory / "openclaw.json").write_text(json.dumps({"gateway": gateway}))
+    elsewhere = ["http://127.0.0.1:28789"]
+    for _ in range(2):
+        gateway = configured(directory, elsewhere)["gateway"]
+        allowed = gateway["controlUi"]["allowedOrigins"]
+        assert allowed == [*elsewhere, "https://of-the-user.example"]
+        assert gateway["trustedProxies"] == ["127.0.0.1/32", "192.0.2.0/24"]
+        proxy = gateway["auth"]["trustedProxy"]
+        assert proxy["requiredHeaders"] == required
+        assert proxy["allowUsers"] == ["latchkey", "latchkey-relay", "latchkey-cli"]
 
 
 def test_the_script_runs_openclaw_with_its_state(tmp_path: Path) -> None:
