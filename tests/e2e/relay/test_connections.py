@@ -217,7 +217,6 @@ class TestFrames:
         gateway = stack.gateways[0]
 
         async def counts() -> list[float]:
-            await asyncio.sleep(METRICS_SECONDS)  # they are rendered at most this often
             frames, sizes = (f"latchkey_gateway_upstream_{kind}_total" for kind in FRAMES_AND_BYTES)
             names = [f'{name}{{direction="{way}"}}' for name in (frames, sizes) for way in WAYS]
             joins = "latchkey_gateway_upstream_seconds_count"
