@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from services.approval.domain import pairing as grants
 from services.approval.domain import policy
 from services.approval.domain.errors import StoreUnavailable
-from services.approval.domain.records import DISPLACED, EXPIRED, SUPERSEDED
+from services.approval.domain.records import EXPIRED, SUPERSEDED
 from services.approval.registry.queries import PendingDevice
 from services.approval.schemas.devices import pending_json
 from services.approval.storage.changes.transaction import Transaction, address_source, device_source
-from services.approval.storage.keys import PENDING as PENDING_INDEX
-from services.approval.storage.keys import address_key, call_key
+from services.approval.storage.keys import call_key
 from shared.rpc.messages import Admitted, Answer, Position, TooManyPending, decode_answer, encode
 
 if TYPE_CHECKING:
@@ -65,19 +63,20 @@ class AdmissionCommits:
         plan = entry.plan
         plan.not_after_ms = question.not_after_ms
         plan.once(call_key(question.call_id), encode(_cacheable(answer, decision)))
-        counted_by = ""
         if isinstance(decision, policy.Ask):
-            counted_by, device_id = decision.pending.limit_key, question.device_id
-            plan.limit(PENDING_INDEX, self._limits.total, device_id)
-            plan.limit(address_key(counted_by), self._limits.per_address, device_id)
+            plan.make_room(
+                question.device_id,
+                decision.pending.limit_key,
+                now_ms,
+                total=self._limits.total,
+                per_address=self._limits.per_address,
+            )
         committed = await self._ledger.commit(entry)
         if committed.outcome == "done":
             return _stamped(answer, committed.change)
         if committed.outcome == "seen":
             return _stamped(self._previous_answer(question, committed.answer), committed.change)
-        if committed.outcome == "full" and not await self._displace_oldest(question, counted_by):
-            return TooManyPending(committed.change)
-        return None
+        return TooManyPending(committed.change) if committed.outcome == "full" else None
 
     def _previous_answer(self, question: AuthorizeDevice, kept: bytes) -> Answer:
         try:
@@ -89,27 +88,6 @@ class AdmissionCommits:
             token = self._keys.derive(question.device_id, question.role, answer.device_token)
             return msgspec.structs.replace(answer, device_token=token)
         return answer
-
-    async def _displace_oldest(self, question: AuthorizeDevice, counted_by: str) -> bool:
-        """End the oldest request of the same address, so a flood only displaces itself."""
-        oldest = await self._store.oldest_from(counted_by, but=question.device_id)
-        if oldest is None:
-            return False
-        _head, held = await self._store.load([oldest])
-        record = held[0].record
-        entry = Transaction("limit", self._store.now_ms())
-        entry.plan.not_after_ms = question.not_after_ms
-        if record is None or record.pending is None or record.pending.limit_key != counted_by:
-            entry.forget_of_address(counted_by, oldest)
-            await self._ledger.commit(entry)
-        else:
-            entry.replace(held[0], grants.without_pending(record), oldest)
-            entry.end_request(oldest, record.pending, DISPLACED)
-            entry.change(
-                "displaced", oldest, pending=record.pending, source=address_source(counted_by)
-            )
-            await self._ledger.commit(entry)
-        return True
 
     def _transaction(
         self,
@@ -154,7 +132,9 @@ class AdmissionCommits:
             entry.change(
                 "expired", device_id, pending=before, source=address_source(before.limit_key)
             )
-        entry.keep_request(device_id, pending, self._limits.ttl_ms)
+        entry.keep_request(
+            device_id, pending, self._limits.ttl_ms, is_paired=decision.pairing is not None
+        )
         if decision.kind:
             entry.change(
                 decision.kind,

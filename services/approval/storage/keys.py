@@ -24,6 +24,8 @@ COMMIT_KEYS: Final = (HEAD, CHANGES, AUDIT, DECISIONS, PAIRED, PAIRED_COUNT, REI
 """Keys used by every commit, in the order that commit.lua expects."""
 PENDING: Final = "latchkey:pending"
 """Sorted set: device ids with a request, by its expiry."""
+HOLDERS: Final = "latchkey:pending:holders"
+"""Sorted set: IPv4 addresses and IPv6 /48s, by their number of requests."""
 REFUSED: Final = "latchkey:refused"
 """Sorted set: ids of known devices with refusals, by the time of the last one, ms."""
 RESTORE: Final = "latchkey:restore"
@@ -47,7 +49,12 @@ refused_key: Final = "latchkey:refused:device:{}".format
 request_key: Final = "latchkey:request:{}".format
 """Return the key of a request's note, by request id."""
 address_key: Final = "latchkey:pending:address:{}".format
-"""Return the sorted set of device ids with a request from an address, by creation."""
+"""Return the sorted set of device ids with a request from an address, by creation.
+
+Paired devices come last: see `transaction.PAIRED_LATER_MS`.
+"""
+within_key: Final = "latchkey:pending:within:{}".format
+"""Return the sorted set of the /56s of an IPv6 /48, or the /64s of a /56, by number of requests."""
 counter_key: Final = "latchkey:audited:{}:{}".format
 """Return the counter of a source's (address's or device's) audit entries in an hour."""
 guard_key: Final = "latchkey:guard:{}".format
@@ -58,3 +65,16 @@ call_key: Final = "latchkey:call:{}".format
 """Return the key of the answer to a call, by call id."""
 seen_key: Final = "latchkey:seen:{}".format
 """Return the key of a paired device's last admission, deleted with its record; by device id."""
+
+PENDING_NAMES: Final = {
+    "list": PENDING,
+    "holders": HOLDERS,
+    "reindex": REINDEX,
+    "address": address_key(""),
+    "within": within_key(""),
+    "device": device_key(""),
+    "seen": seen_key(""),
+    "refused": refused_key(""),
+    "request": request_key(""),
+}
+"""Keys, and prefixes of keys, that commit.lua finds by itself: those of requests that give way."""

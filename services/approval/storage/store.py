@@ -43,7 +43,6 @@ from services.approval.storage.keys import (
     PAIRED,
     PENDING,
     RESTORE,
-    address_key,
     device_key,
     guard_key,
     request_key,
@@ -360,12 +359,6 @@ class Store:
         async with reaching_redis():
             found = await self.client.zrangebyscore(PENDING, "-inf", now_ms, start=0, num=limit)
         return [member.decode() for member in found]
-
-    async def oldest_from(self, limit_key: str, but: str) -> str | None:
-        """Return the device with the oldest request from an address, except for `but`."""
-        async with reaching_redis():
-            found = await self.client.zrange(address_key(limit_key), 0, 1)
-        return next((m.decode() for m in found if m.decode() != but), None)
 
     async def _listed(self, index: str, *, newest_first: bool) -> Listed:
         async with reaching_redis():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from services.approval.storage.changes.transaction import TransactionPlan
-from services.approval.storage.keys import PAIRED, PENDING, address_key, device_key
+from services.approval.storage.changes.transaction import TransactionPlan, index_request
+from services.approval.storage.keys import PAIRED, device_key
 
 if TYPE_CHECKING:
     from services.approval.domain.records import VersionedRecord
@@ -57,5 +57,4 @@ def _add(plan: TransactionPlan, device_id: str, held: VersionedRecord, ttl_ms: i
     if pairing is not None:
         plan.write("ZADD", PAIRED, pairing.approved_at_ms, device_id)
     if pending is not None:
-        plan.write("ZADD", PENDING, pending.refreshed_at_ms + ttl_ms, device_id)
-        plan.write("ZADD", address_key(pending.limit_key), pending.created_at_ms, device_id)
+        index_request(plan, device_id, pending, ttl_ms, is_paired=pairing is not None)

@@ -27,6 +27,7 @@ from services.approval.storage.keys import (
     DEVICE_KEYS,
     HEAD,
     HISTORY_LOST,
+    HOLDERS,
     LEFT_OUT,
     PAIRED,
     PAIRED_COUNT,
@@ -90,7 +91,7 @@ class Repairs:
         """Check the keys of history and the indexes."""
         async with reaching_redis():
             found = await self._check(
-                keys=[*COMMIT_KEYS, HISTORY_LOST, PENDING, LEFT_OUT], args=["", ""]
+                keys=[*COMMIT_KEYS, HISTORY_LOST, PENDING, HOLDERS, LEFT_OUT], args=["", ""]
             )
         head, tag, audit, lost, incomplete, *others = found
         broken = [head.decode()] if head else [AUDIT] if audit else []

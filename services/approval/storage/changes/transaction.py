@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from services.approval.domain.holders import holders
 from services.approval.domain.records import (
+    DISPLACED,
     PENDING,
     VERSION_CHARACTERS,
     AuditEntry,
@@ -48,6 +50,8 @@ CALLS_KEPT_MS: Final = 600_000
 """How long the answer to a call is kept; longer than any caller waits."""
 REQUEST_KEPT_MS: Final = 86_400_000
 """How long the outcome of a request is kept."""
+PAIRED_LATER_MS: Final = 10**15
+"""Added to the creation time in the index of an address: paired devices are displaced last."""
 WRONG_TYPE: Final = "(wrong type)"
 """Version of a record key that has a wrong type."""
 
@@ -84,6 +88,8 @@ class TransactionPlan:
         self._places = {key: place for place, key in enumerate(COMMIT_KEYS, 1)}
         self._expects: list[tuple[int, str | int]] = []
         self._limits: list[tuple[int, int, str]] = []
+        self._counted: dict[tuple[str, ...], None] = {}
+        self._pending: dict[str, Any] | None = None
         self._writes: list[tuple[str, int, tuple[str | int, ...]]] = []
         self._changes: list[tuple[str, int, int, bool, _Counted | bool]] = []
         self.tags: list[str] = []
@@ -106,6 +112,39 @@ class TransactionPlan:
         """Require that a sorted set has fewer than `size` members or contains the member."""
         self._limits.append((self._place(key), size, member))
 
+    def count_requests(self, limit_key: str) -> None:
+        """Count the requests of an address, and of the networks around it, after all writes."""
+        self._counted[holders(limit_key)] = None
+
+    def make_room(
+        self, device_id: str, limit_key: str, now_ms: int, *, total: int, per_address: int
+    ) -> None:
+        """Keep to the limits of pending requests: another one may have to give way to this one.
+
+        The displacement is a change like the others, and its source is the newcomer's address.
+        """
+        self._pending = {
+            "device": device_id,
+            "path": holders(limit_key),
+            "total": total,
+            "per_address": per_address,
+            "tag": secrets.token_hex(8),
+            "counted": self._counted_entry(address_source(limit_key), now_ms),
+            "version": secrets.token_hex(VERSION_CHARACTERS // 2),
+            "at_ms": now_ms,
+            "kept_ms": REQUEST_KEPT_MS,
+        }
+
+    @property
+    def displaced_tag(self) -> str:
+        """The tag of a displacement."""
+        return str(self._pending["tag"]) if self._pending else ""
+
+    def displaced(self, device_id: str, request_id: str) -> Changed:
+        """Return the change of a request that gave way to the new one."""
+        at_ms = int(self._pending["at_ms"]) if self._pending else 0
+        return Changed(Position(), "", device_id, DISPLACED, at_ms, request_id=request_id)
+
     def write(self, command: str, key: str, *arguments: str | bytes | int) -> None:
         """Run a command on a key."""
         encoded = tuple(
@@ -122,7 +161,7 @@ class TransactionPlan:
 
         Without a `source`, its entry counts as a person's decision.
         """
-        counted = self._counted(source, entry.at_ms) if source else False
+        counted = self._counted_entry(source, entry.at_ms) if source else False
         self._add(change, entry, is_decision=source is None, counted=counted)
 
     def note(self, change: Changed, entry: AuditEntry) -> None:
@@ -138,7 +177,7 @@ class TransactionPlan:
         body, audited = self._blob(_encode(change)), self._blob(_encode_json(entry))
         self._changes.append((tag, body, audited, is_decision, counted))
 
-    def _counted(self, source: Source, at_ms: int) -> _Counted:
+    def _counted_entry(self, source: Source, at_ms: int) -> _Counted:
         hour = at_ms // HOUR_MS
         return (
             self._place(counter_key(source.name, hour)),
@@ -161,11 +200,14 @@ class TransactionPlan:
             "anew": self.anew,
             "expects": self._expects,
             "limits": self._limits,
+            "counted": list(self._counted),
             "writes": self._writes,
             "changes": self._changes,
             "kept": (CHANGES_KEPT, AUDIT_KEPT, DECISIONS_KEPT),
             "unreadable": WRONG_TYPE,
         }
+        if self._pending is not None:
+            plan["pending"] = self._pending
         if self._call is not None:
             plan["call"] = self._call
         return [_encode(plan), *self._blobs]
@@ -181,6 +223,16 @@ class TransactionPlan:
             self.keys.append(key)
             place = self._places[key] = len(self.keys)
         return place
+
+
+def index_request(
+    plan: TransactionPlan, device_id: str, pending: Pending, ttl_ms: int, *, is_paired: bool
+) -> None:
+    """Add a request to the indexes until it expires."""
+    created = pending.created_at_ms + (PAIRED_LATER_MS if is_paired else 0)
+    plan.write("ZADD", PENDING_INDEX, pending.refreshed_at_ms + ttl_ms, device_id)
+    plan.write("ZADD", address_key(pending.limit_key), created, device_id)
+    plan.count_requests(pending.limit_key)
 
 
 class Transaction:
@@ -211,11 +263,11 @@ class Transaction:
         else:
             self.plan.write("ZREM", PAIRED_INDEX, device_id)
 
-    def keep_request(self, device_id: str, pending: Pending, ttl_ms: int) -> None:
+    def keep_request(
+        self, device_id: str, pending: Pending, ttl_ms: int, *, is_paired: bool
+    ) -> None:
         """Add a request to the indexes until it expires."""
-        expires = pending.refreshed_at_ms + ttl_ms
-        self.plan.write("ZADD", PENDING_INDEX, expires, device_id)
-        self.plan.write("ZADD", address_key(pending.limit_key), pending.created_at_ms, device_id)
+        index_request(self.plan, device_id, pending, ttl_ms, is_paired=is_paired)
         self._note(device_id, pending.request_id, PENDING, "", ttl_ms + REQUEST_KEPT_MS)
 
     def end_request(
@@ -224,15 +276,12 @@ class Transaction:
         """Remove a request from the indexes, and keep its outcome for a day."""
         self.plan.write("ZREM", PENDING_INDEX, device_id)
         self.plan.write("ZREM", address_key(pending.limit_key), device_id)
+        self.plan.count_requests(pending.limit_key)
         self._note(device_id, pending.request_id, state, successor, REQUEST_KEPT_MS)
 
     def forget_request(self, device_id: str) -> None:
         """Remove a device from the index of requests without knowing its request."""
         self.plan.write("ZREM", PENDING_INDEX, device_id)
-
-    def forget_of_address(self, limit_key: str, device_id: str) -> None:
-        """Remove a device without a request from an address's index of requests."""
-        self.plan.write("ZREM", address_key(limit_key), device_id)
 
     def change(
         self,

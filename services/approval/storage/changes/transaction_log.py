@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from services.approval.domain.errors import StoreUnavailable, TooLate, UnreadableRecord
 from services.approval.storage.changes.repairs import REPAIRS_LIMIT
-from services.approval.storage.keys import CONFIRMED, call_key
+from services.approval.storage.keys import CONFIRMED, PENDING_NAMES, call_key
 from services.approval.storage.redis import load_script, reaching_redis
 from shared.redis.lost import is_lost
 from shared.rpc.messages import Position
@@ -34,13 +34,15 @@ _Result = TypeVar("_Result")
 class Committed:
     """Outcome of a plan (`done`, `seen`, `late`, `conflict` or `full`) and the newest change.
 
-    `answer` is the result of an earlier attempt of the same call (`seen`).
+    `answer` is the result of an earlier attempt of the same call (`seen`). `displaced` is the
+    device and the id of the request that gave way to a new one: the first change of the plan.
     """
 
     outcome: str
     change: Position
     answer: bytes
     previous_tag: str
+    displaced: tuple[str, str] | None = None
 
 
 class TransactionLog:
@@ -49,7 +51,7 @@ class TransactionLog:
     def __init__(self, store: Store, tell: Callable[[Changed], None]) -> None:
         self._store = store
         self._client: Any = store.client
-        self._script = store.client.register_script(load_script("commit.lua", with_history=True))
+        self._script = store.client.register_script(_commit_script())
         self._tell = tell
 
     async def commit(self, transaction: Transaction) -> Committed:
@@ -59,9 +61,13 @@ class TransactionLog:
         if committed.outcome == "late":
             raise TooLate
         if committed.outcome == "done":
-            number = committed.change.number - len(plan.changes)
+            changes, tags = plan.changes, plan.tags
+            if committed.displaced is not None:
+                changes = [plan.displaced(*committed.displaced), *changes]
+                tags = [plan.displaced_tag, *tags]
+            number = committed.change.number - len(changes)
             previous = committed.previous_tag
-            for change, tag in zip(plan.changes, plan.tags, strict=True):
+            for change, tag in zip(changes, tags, strict=True):
                 number += 1
                 self._tell(replace(change, change=Position(number, tag), previous_tag=previous))
                 previous = tag
@@ -104,7 +110,7 @@ class TransactionLog:
                 if is_lost(error):
                     raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
                 raise
-            outcome, number, tag, key, previous = result
+            outcome, number, tag, key, previous, *displaced = result
             if outcome == b"broken":
                 await repairs.repair(key.decode(), tag.decode(), previous.decode())
             elif outcome == b"unreadable":
@@ -112,7 +118,9 @@ class TransactionLog:
             else:
                 repairs.trouble = ""
                 at = Position(number, tag.decode())
-                return Committed(outcome.decode(), at, key, previous.decode())
+                return Committed(
+                    outcome.decode(), at, key, previous.decode(), _displaced(*displaced)
+                )
         message = f"{key.decode()} cannot be used, and a repair did not help"
         raise StoreUnavailable(message)
 
@@ -155,3 +163,18 @@ def _decode_result(value: bytes, kind: type[_Result]) -> _Result:
     except (msgspec.MsgspecError, ValueError):
         message = "the result of an earlier attempt of this call cannot be read"
         raise StoreUnavailable(message) from None
+
+
+def _displaced(found: list[bytes] | None = None) -> tuple[str, str] | None:
+    """Return device and id of the request that gave way to another, from the script's reply."""
+    return (found[0].decode(), found[1].decode()) if found else None
+
+
+def _commit_script() -> str:
+    """Return the source of commit.lua with what it uses; the names are constants in it."""
+    names = ", ".join(f"{name} = '{key}'" for name, key in PENDING_NAMES.items())
+    return (
+        f"local NAMES = {{{names}}}\n"
+        + load_script("pending.lua", with_history=True)
+        + load_script("commit.lua")
+    )

@@ -10,7 +10,11 @@
 --   anew        empty the change log first and number on above `beyond`: a new history
 --   expects     list of {key, version}: what each record must begin with ("" for absent); a number
 --               refers to a byte string
---   limits      list of {key, most, member}: sorted sets that must not grow beyond `most`
+--   counted     list of paths (pending.lua) whose requests are counted after the writes
+--   pending     a new request for which another one may have to give way, or nil: {device, path,
+--               total, per_address, tag, counted, version, at_ms, kept_ms}: the limits of the list
+--               and of an address; tag and `counted` of the displacement, as in `changes`; version of
+--               the displaced device's record; time; how long the outcome is kept
 --   writes      list of {command, key, {argument ...}}; a number refers to a byte string. Commands
 --               are SET and DEL, which succeed for keys of any type, ZADD and ZREM
 --   changes     list of {tag, body, audit, decision, counted}: changes to number and log;
@@ -20,9 +24,11 @@
 --   kept        {changes, audit entries, decisions}: maximum lengths of the logs
 --   unreadable  version that a record of a wrong type counts as
 --
--- Returns {outcome, number, tag, answer, tag before}. Outcomes: done, seen, late, conflict, full;
--- `broken` and `unreadable`, with the key in place of the answer, if nothing could be done.
--- Number and tag are those of the newest change after the commit.
+-- Returns {outcome, number, tag, answer, tag before, displaced}. Outcomes: done, seen, late, conflict,
+-- full (a limit is reached, and no request gives way); `broken` and `unreadable`, with
+-- the key in place of the answer, if nothing could be done. Number and tag are those of the newest
+-- change after the commit. `displaced`: {device, request id, tag} of the request that gave way to the
+-- new one, which is the first change of the commit; or nothing.
 
 local plan = cmsgpack.unpack(ARGV[1])
 
@@ -76,22 +82,41 @@ for _, limit in ipairs(plan.limits) do
     return refused('full')
   end
 end
+for _, path in ipairs(plan.counted) do
+  local key = broken_count(path)
+  if key then return refused('broken', key) end
+end
+local displaced
+if plan.pending then
+  local why, key
+  displaced, why, key = find_displaced(plan.pending)
+  if why then return refused(why, key) end
+  if displaced then
+    local new = plan.pending
+    local body, entry = displaced_change(displaced, new)
+    ARGV[#ARGV + 1] = body
+    ARGV[#ARGV + 1] = entry
+    table.insert(plan.changes, 1, {new.tag, #ARGV - 1, #ARGV, false, new.counted})
+  end
+end
 for _, write in ipairs(plan.writes) do
   local key = KEYS[write[2]]
   if (write[1] == 'ZADD' or write[1] == 'ZREM') and no_sorted_set(key) then
     return refused('broken', key)
   end
 end
-local counts = {}
+local counts, counters = {}, {}
 for i, change in ipairs(plan.changes) do
   if change[4] and no_sorted_set(KEYS[4]) then return refused('broken', KEYS[4]) end
   local counted = change[5]
   if counted then
-    local value = redis.pcall('GET', KEYS[counted[1]])
+    local key = KEYS[counted[1]]
+    local value = redis.pcall('GET', key)
     if failed(value) or not string.match(value or '0', '^%d%d?%d?%d?%d?%d?%d?%d?%d?$') then
-      return refused('broken', KEYS[counted[1]])
+      return refused('broken', key)
     end
-    counts[i] = tonumber(value or '0') + 1
+    counters[key] = (counters[key] or tonumber(value or '0')) + 1
+    counts[i] = counters[key]
     if counts[i] > counted[2] and no_sorted_set(KEYS[counted[4]]) then
       return refused('broken', KEYS[counted[4]])
     end
@@ -134,6 +159,7 @@ for i, change in ipairs(plan.changes) do
   tag = change[1]
 end
 
+if displaced then displace(displaced, plan.pending) end
 local paired = 0 -- change in the number of indexed devices
 for _, write in ipairs(plan.writes) do
   local key = KEYS[write[2]]
@@ -147,6 +173,9 @@ for _, write in ipairs(plan.writes) do
     if write[1] == 'ZREM' then paired = paired - moved end
   end
 end
+
+for _, path in ipairs(plan.counted) do count_requests(path) end
+if displaced then count_requests(displaced.path) end
 
 for i, change in ipairs(plan.changes) do
   if change[4] then
@@ -177,4 +206,6 @@ if plan.call then
   redis.call('SET', KEYS[plan.call[1]],
     string.format('%.0f:%s\n', number, tag) .. ARGV[plan.call[2]], 'PX', plan.call[3])
 end
-return {'done', number, tag, '', before}
+local gone = displaced
+  and {displaced.device, displaced.record.pending.request_id, plan.pending.tag} or nil
+return {'done', number, tag, '', before, gone}
