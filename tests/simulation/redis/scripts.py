@@ -55,15 +55,21 @@ class Scripts:
         problem = _problem(data, keys, args, plan)
         if problem:
             return [problem, number, tag, b"", b""]
+        room = Room(data, plan)
+        if room.full:
+            return [b"full", number, tag, b"", b""]
+        args = room.add_change(args)
         paired = len(data.sorted.get(keys[4], {}))
         first = max(number, plan["beyond"])
         audit = data.streams.get(keys[2], [])
         if plan["changes"] and audit and audit[-1][0] > first:
             return [b"broken", number, before, keys[2].encode(), b"ahead"]
         tag = _log(data, keys, args, plan, now_ms)
+        room.displace(now_ms)
         for command, place, words in plan["writes"]:
             given = [args[word - 1] if isinstance(word, int) else word for word in words]
             data.run(command, keys[place - 1], given, now_ms)
+        room.count_requests()
         _decide(data, keys, args, plan, first)
         if plan["changes"]:
             number = first + len(plan["changes"])
@@ -73,7 +79,7 @@ class Scripts:
             place, answer, kept_ms = plan["call"]
             value = b"%d:%s\n%s" % (number, tag, to_bytes(args[answer - 1]))
             data.set(keys[place - 1], value, now_ms + kept_ms)
-        return [b"done", number, tag, b"", before]
+        return [b"done", number, tag, b"", before, room.displaced]
 
     def repair(
         self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
