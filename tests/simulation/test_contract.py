@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from msgspec.structs import replace
 
+from services.approval.domain.holders import holders
 from services.approval.domain.records import AuditEntry, Metadata, Pairing, Pending, Record, Token
-from services.approval.storage.changes.transaction import Transaction, TransactionPlan
-from services.approval.storage.keys import call_key
+from services.approval.storage.changes.transaction import (
+    Transaction,
+    TransactionPlan,
+    address_source,
+)
+from services.approval.storage.keys import (
+    HOLDERS,
+    PENDING,
+    address_key,
+    call_key,
+    within_key,
+)
 from services.approval.storage.store import Store
 from shared.bus.redis_bus import make_client
 from shared.rpc.messages import Changed, HeartbeatQuestion, Position
@@ -292,6 +305,63 @@ async def test_a_thousand_random_steps_have_the_same_results(real: Store) -> Non
             there = await store.presence.standings([device_id])
             messages.append((result, there[0].replicas, await store.paired()))
         assert messages[0] == messages[1]
+
+
+ADDRESSES = (
+    *("192.0.2.1", "192.0.2.2", "::1"),
+    *("2001:db8:1::/64", "2001:db8:1:1::/64", "2001:db8:1:100::/64", "2001:db8:2::/64"),
+)
+
+
+async def test_requests_give_way_alike(real: Store) -> None:
+    """Both choose the same request to give way, and hold the same indexes after each step."""
+    memory, draw = simulated(), Random(11)
+    outcomes: Counter[str] = Counter()
+    for number in range(400):
+        device_id = f"d{draw.randrange(40)}"
+        address, ends = draw.choice(ADDRESSES), draw.random() < 0.1
+        paired_at, stale = draw.choice((0, 0, 7)), draw.random() < 0.05
+        total = 4 if number < 150 else 12
+        steps = []
+        for store in (real, memory):
+            _head, (held,) = await store.load([device_id])
+            before = held.record.pending if held.record else None
+            entry = Transaction("somebody", number)
+            if before is not None:
+                entry.end_request(device_id, before, "superseded")
+            new = replace(pending(f"r{number}", number), limit_key=address)
+            item = replace(record(device_id, paired_at=paired_at), pending=None if ends else new)
+            entry.replace(held, None if ends and not paired_at else item, device_id)
+            if not ends:
+                paired = bool(paired_at)
+                entry.plan.make_room(device_id, address, number, total=total, per_address=4)
+                entry.keep_request(device_id, new, 1_000, is_paired=paired)
+            if stale:  # an entry without a request
+                entry.plan.write("ZADD", address_key(address), 0, f"gone {number}")
+            entry.change("kept", device_id, source=address_source(address))
+            committed = await run(store, entry.plan)
+            listed = [one async for one in _indexes(store)]
+            audited = [(one.id, one.action, one.device_id) for one in await newest(store)]
+            steps.append((committed.outcome, committed.displaced, listed, audited))
+        assert steps[0] == steps[1], number
+        outcomes[steps[0][0]] += 1
+        outcomes["displaced"] += steps[0][1] is not None
+    assert outcomes["done"] > outcomes["displaced"] > 50, outcomes
+    assert outcomes["full"] > 5, outcomes
+
+
+async def newest(store: Store) -> list[AuditEntry]:
+    """Return the last entries of the audit log."""
+    return await store.audit_log.newest(3)
+
+
+async def _indexes(store: Store) -> AsyncIterator[list[tuple[bytes, float]]]:
+    """Yield the indexes of pending requests."""
+    networks = {network for address in ADDRESSES for network in holders(address)}
+    for key in (PENDING, HOLDERS, *map(within_key, sorted(networks))):
+        yield await store.client.zrange(key, 0, -1, withscores=True)
+    for address in ADDRESSES:
+        yield await store.client.zrange(address_key(address), 0, -1, withscores=True)
 
 
 async def test_refusals_are_counted_alike(real: Store) -> None:

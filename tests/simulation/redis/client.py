@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as LateError
 
 from services.approval.app import STORE_TIMEOUT_SECONDS
+from services.approval.storage.changes.transaction_log import commit_script
 from services.approval.storage.redis import load_script
 from tests.simulation.redis import commands
 from tests.simulation.redis.database import to_bytes
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 _SCRIPTS: Final = {
     **{
         load_script(f"{name}.lua", with_history=True): name
-        for name in ("commit", "heartbeat", "repair", "check")
+        for name in ("heartbeat", "repair", "check")
     },
+    commit_script(): "commit",
     **{load_script(f"{name}.lua"): name for name in ("lockout", "refusals")},
 }
 

@@ -53,11 +53,9 @@ class Scripts:
         if self.is_late(plan["not_after"], now_ms):
             return [b"late", number, tag, b"", b""]
         problem = _problem(data, keys, args, plan)
-        if problem:
-            return [problem, number, tag, b"", b""]
-        room = Room(data, plan)
-        if room.full:
-            return [b"full", number, tag, b"", b""]
+        room = Room(data, {} if problem else plan)
+        if problem or room.full:
+            return [problem or b"full", number, tag, b"", b""]
         args = room.add_change(args)
         paired = len(data.sorted.get(keys[4], {}))
         first = max(number, plan["beyond"])

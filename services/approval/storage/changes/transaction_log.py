@@ -51,7 +51,7 @@ class TransactionLog:
     def __init__(self, store: Store, tell: Callable[[Changed], None]) -> None:
         self._store = store
         self._client: Any = store.client
-        self._script = store.client.register_script(_commit_script())
+        self._script = store.client.register_script(commit_script())
         self._tell = tell
 
     async def commit(self, transaction: Transaction) -> Committed:
@@ -170,7 +170,7 @@ def _displaced(found: list[bytes] | None = None) -> tuple[str, str] | None:
     return (found[0].decode(), found[1].decode()) if found else None
 
 
-def _commit_script() -> str:
+def commit_script() -> str:
     """Return the source of commit.lua with what it uses; the names are constants in it."""
     names = ", ".join(f"{name} = '{key}'" for name, key in PENDING_NAMES.items())
     return (

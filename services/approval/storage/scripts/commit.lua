@@ -10,6 +10,7 @@
 --   anew        empty the change log first and number on above `beyond`: a new history
 --   expects     list of {key, version}: what each record must begin with ("" for absent); a number
 --               refers to a byte string
+--   limits      list of {key, most, member}: sorted sets that must not grow beyond `most`
 --   counted     list of paths (pending.lua) whose requests are counted after the writes
 --   pending     a new request for which another one may have to give way, or nil: {device, path,
 --               total, per_address, tag, counted, version, at_ms, kept_ms}: the limits of the list
@@ -25,10 +26,10 @@
 --   unreadable  version that a record of a wrong type counts as
 --
 -- Returns {outcome, number, tag, answer, tag before, displaced}. Outcomes: done, seen, late, conflict,
--- full (a limit is reached, and no request gives way); `broken` and `unreadable`, with
--- the key in place of the answer, if nothing could be done. Number and tag are those of the newest
--- change after the commit. `displaced`: {device, request id, tag} of the request that gave way to the
--- new one, which is the first change of the commit; or nothing.
+-- full (a limit is reached, and no request gives way); `broken` and `unreadable`, with the key in
+-- place of the answer, if nothing could be done. Number and tag are those of the newest change after
+-- the commit. `displaced`: {device, request id} of the request that gave way to the new one, which is
+-- the first change of the commit; or nothing.
 
 local plan = cmsgpack.unpack(ARGV[1])
 
@@ -207,5 +208,5 @@ if plan.call then
     string.format('%.0f:%s\n', number, tag) .. ARGV[plan.call[2]], 'PX', plan.call[3])
 end
 local gone = displaced
-  and {displaced.device, displaced.record.pending.request_id, plan.pending.tag} or nil
+  and {displaced.device, displaced.record.pending.request_id} or nil
 return {'done', number, tag, '', before, gone}

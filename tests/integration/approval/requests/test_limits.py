@@ -1,17 +1,19 @@
-"""A flood of requests displaces only its own, and memory stays flat."""
+"""A flood of requests displaces its own; a full list makes room at the largest holder's expense."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
 from shared.rpc.messages import NeedsPairing, TooManyPending
 from tests.integration.approval.replica import Replica, everything, replica
-from tests.support.approval.devices import Device
+from tests.support.approval.devices import READ, Device
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from tests.integration.approval.operator import Operator
     from tests.support.clock import FakeClock
@@ -24,15 +26,28 @@ MOST = 6
 
 
 @pytest.fixture
+async def there(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[Replica]:
+    async with _small(redis_server, clock) as server:
+        yield server
+
+
+@pytest.fixture
 async def here(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[Replica]:
-    async with replica(
+    async with _small(redis_server, clock) as server:
+        yield server
+
+
+def _small(
+    redis_server: RedisServer, clock: FakeClock, per_address: int = PER_ADDRESS
+) -> AbstractAsyncContextManager[Replica]:
+    """Return a replica with room for few requests."""
+    return replica(
         redis_server.approval_url,
         clock,
         admin_url=redis_server.admin_url,
         PENDING_LIMIT=str(MOST),
-        PENDING_LIMIT_PER_ADDRESS=str(PER_ADDRESS),
-    ) as server:
-        yield server
+        PENDING_LIMIT_PER_ADDRESS=str(per_address),
+    )
 
 
 async def flood(here: Replica, clock: FakeClock, address: str, count: int) -> list[str]:
@@ -110,6 +125,132 @@ async def test_a_paired_device_needs_no_capacity(
         await flood(here, clock, f"192.0.2.{number}", 1)
     await here.admit(device.asks())
     assert isinstance(await here.answer(device.asks(("operator.admin",))), TooManyPending)
+
+
+async def many(here: Replica, *addresses: str) -> list[str]:
+    """Send a request of a new device from each address; returns the request ids."""
+    return [(await here.request(Device.new().asks(address=one))).request_id for one in addresses]
+
+
+class TestFullList:
+    """Six requests fit, three of one address."""
+
+    async def test_the_holder_with_most_gives_way_to_newcomers(
+        self, here: Replica, operator: Operator
+    ) -> None:
+        single = await many(here, VICTIM)
+        pairs = await many(here, "192.0.2.1", "192.0.2.1")
+        flood = await many(here, FLOOD, FLOOD, FLOOD)
+        first, second, third = await many(here, "192.0.2.11", "192.0.2.12", "192.0.2.13")
+        held = set(await operator.pending_ids())
+        assert held == {*single, pairs[1], flood[2], first, second, third}
+        assert isinstance(
+            await here.answer(Device.new().asks(address="192.0.2.14")), TooManyPending
+        ), "nobody holds two"
+        assert set(await operator.pending_ids()) == held
+
+    async def test_twenty_networks_of_one_48_fill_the_list_and_newcomers_are_heard(
+        self, here: Replica, operator: Operator
+    ) -> None:
+        single = await many(here, VICTIM)
+        await many(here, *(f"2001:db8:77:{number:x}::1" for number in range(20)))
+        assert len(await operator.pending_ids()) == MOST
+        newcomers = await many(here, "192.0.2.11", "2001:db8:78::1", "192.0.2.12")
+        assert {*single, *newcomers} < set(await operator.pending_ids())
+        more = await many(here, *(f"2001:db8:77:{number:x}::1" for number in range(20, 30)))
+        pending = await operator.pending_ids()
+        assert {*single, *newcomers, more[-1]} < set(pending), "the flood displaces its own"
+        assert len(pending) == MOST
+
+    async def test_within_a_48_its_largest_56_gives_way_and_in_it_the_largest_64(
+        self, here: Replica, operator: Operator
+    ) -> None:
+        neighbour = await many(here, "2001:db8:77:100::1")
+        flood = await many(
+            here,
+            *("2001:db8:77:200::1", "2001:db8:77:201::1", "2001:db8:77:201::2"),
+            *("2001:db8:77:202::1", "2001:db8:77:203::1"),
+        )
+        newcomers = await many(here, "192.0.2.11")
+        assert set(await operator.pending_ids()) == {
+            *neighbour,
+            *newcomers,
+            *(one for one in flood if one != flood[1]),
+        }, "the oldest of the only /64 with two"
+        newcomers += await many(here, "192.0.2.12", "192.0.2.13")
+        assert {*neighbour, *newcomers} < set(await operator.pending_ids())
+
+    async def test_displacing_is_one_change_with_the_new_request(
+        self, here: Replica, operator: Operator
+    ) -> None:
+        """It is published, logged and answered to operators, and its record is gone."""
+        old = Device.new()
+        await here.request(old.asks(address=FLOOD))
+        flood = await many(here, FLOOD, FLOOD)
+        await many(here, "192.0.2.1", "192.0.2.2", "192.0.2.3")
+        published = len(here.published)
+        (new,) = await many(here, "192.0.2.4")
+        displaced, requested = here.published[published:]
+        assert (displaced.kind, displaced.device_id) == ("displaced", old.device_id)
+        assert (requested.kind, requested.request_id) == ("requested", new)
+        assert requested.change.number == displaced.change.number + 1
+        assert requested.previous_tag == displaced.change.tag
+        logged = await here.store.audit_log.newest(2)
+        assert [(one.id, one.action) for one in logged] == [
+            (displaced.change.number, "displaced"),
+            (requested.change.number, "requested"),
+        ]
+        assert (logged[0].device_id, logged[0].address) == (old.device_id, FLOOD)
+        assert (logged[0].role, logged[0].scopes) == ("operator", tuple(READ))
+        reply = await operator.approve(displaced.request_id)
+        assert reply.problem(409, "request-displaced") == {"requestId": displaced.request_id}
+        _head, (held,) = await here.store.load([old.device_id])
+        assert held.record is None
+        (await operator.approve(flood[0])).ok()
+
+    async def test_a_paired_device_keeps_its_pairing_and_is_displaced_last(
+        self, here: Replica, operator: Operator, redis_server: RedisServer, clock: FakeClock
+    ) -> None:
+        device = Device.new()
+        await here.pair(device, address=FLOOD)
+        before = (await here.store.load([device.device_id]))[1][0].record
+        wider = await here.request(device.asks(("operator.admin",), address=FLOOD))
+        others = await many(here, FLOOD, FLOOD)
+        newer = await many(here, FLOOD, FLOOD)
+        assert set(await operator.pending_ids()) == {wider.request_id, *newer}
+        await many(here, "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5")
+        assert wider.request_id in await operator.pending_ids()
+        held = (await here.store.load([device.device_id]))[1][0].record
+        assert held is not None
+        await here.admit(device.asks())
+        assert others
+        async with _small(redis_server, clock, per_address=1) as strict:
+            for _ in range(3):  # now the address is over its limit, and all others go first
+                await strict.request(Device.new().asks(address=FLOOD))
+        held = (await here.store.load([device.device_id]))[1][0].record
+        assert held == before, "only the request is gone"
+        await here.admit(device.asks())
+
+    async def test_many_newcomers_at_two_approvals_never_exceed_the_limit(
+        self, here: Replica, there: Replica, operator: Operator
+    ) -> None:
+        """Each displaces exactly one request, at once and with no attempt in vain."""
+        flood = await many(here, *(f"2001:db8:77:{number:x}::1" for number in range(MOST)))
+        published = len(here.published) + len(there.published)
+        newcomers = await asyncio.gather(
+            *(
+                replica.request(Device.new().asks(address=f"192.0.2.{number}"))
+                for number, replica in enumerate([here, there] * 2)
+            )
+        )
+        pending = set(await operator.pending_ids())
+        assert len(pending) == MOST
+        assert {one.request_id for one in newcomers} < pending
+        assert len(pending & set(flood)) == MOST - len(newcomers)
+        changes = [*here.published, *there.published]
+        assert len(changes) - published == 2 * len(newcomers)
+        displaced = [one.request_id for one in changes if one.kind == "displaced"]
+        assert len(set(displaced)) == len(displaced) == len(newcomers)
 
 
 async def test_memory_stays_flat_during_a_flood(
