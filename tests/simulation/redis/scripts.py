@@ -11,6 +11,7 @@ import msgspec
 
 from tests.simulation.redis.database import Word, to_bytes, to_text
 from tests.simulation.redis.lockout_script import LockoutScript
+from tests.simulation.redis.pending_script import Room
 from tests.simulation.redis.presence_script import (
     head_of,
     note_gateway,

@@ -22,7 +22,7 @@ from shared.rpc.messages import Changed, Position
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.simulation.database import Database, Word
+    from tests.simulation.redis.database import Database, Word
 
 CORRECTIONS: Final = 100
 LIST, HOLDERS, REINDEX = (PENDING_NAMES[name] for name in ("list", "holders", "reindex"))
