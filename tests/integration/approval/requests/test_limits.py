@@ -127,69 +127,71 @@ async def test_a_paired_device_needs_no_capacity(
     assert isinstance(await here.answer(device.asks(("operator.admin",))), TooManyPending)
 
 
-async def many(here: Replica, *addresses: str) -> list[str]:
-    """Send a request of a new device from each address; returns the request ids."""
-    return [(await here.request(Device.new().asks(address=one))).request_id for one in addresses]
+async def many(here: Replica, clock: FakeClock, *addresses: str) -> list[str]:
+    """Send a request of a new device from each address, one per ms; returns the request ids."""
+    return [id_ for address in addresses for id_ in await flood(here, clock, address, 1)]
 
 
 class TestFullList:
     """Six requests fit, three of one address."""
 
     async def test_the_holder_with_most_gives_way_to_newcomers(
-        self, here: Replica, operator: Operator
+        self, here: Replica, operator: Operator, clock: FakeClock
     ) -> None:
-        single = await many(here, VICTIM)
-        pairs = await many(here, "192.0.2.1", "192.0.2.1")
-        flood = await many(here, FLOOD, FLOOD, FLOOD)
-        first, second, third = await many(here, "192.0.2.11", "192.0.2.12", "192.0.2.13")
+        single = await many(here, clock, VICTIM)
+        pairs = await many(here, clock, "192.0.2.1", "192.0.2.1")
+        flooding = await many(here, clock, FLOOD, FLOOD, FLOOD)
+        first, second, third = await many(here, clock, "192.0.2.11", "192.0.2.12", "192.0.2.13")
         held = set(await operator.pending_ids())
-        assert held == {*single, pairs[1], flood[2], first, second, third}
+        assert held == {*single, pairs[1], flooding[2], first, second, third}
         assert isinstance(
             await here.answer(Device.new().asks(address="192.0.2.14")), TooManyPending
         ), "nobody holds two"
         assert set(await operator.pending_ids()) == held
 
     async def test_twenty_networks_of_one_48_fill_the_list_and_newcomers_are_heard(
-        self, here: Replica, operator: Operator
+        self, here: Replica, operator: Operator, clock: FakeClock
     ) -> None:
-        single = await many(here, VICTIM)
-        await many(here, *(f"2001:db8:77:{number:x}::1" for number in range(20)))
+        single = await many(here, clock, VICTIM)
+        await many(here, clock, *(f"2001:db8:77:{number:x}::1" for number in range(20)))
         assert len(await operator.pending_ids()) == MOST
-        newcomers = await many(here, "192.0.2.11", "2001:db8:78::1", "192.0.2.12")
+        newcomers = await many(here, clock, "192.0.2.11", "2001:db8:78::1", "192.0.2.12")
         assert {*single, *newcomers} < set(await operator.pending_ids())
-        more = await many(here, *(f"2001:db8:77:{number:x}::1" for number in range(20, 30)))
+        more = await many(here, clock, *(f"2001:db8:77:{number:x}::1" for number in range(20, 30)))
         pending = await operator.pending_ids()
         assert {*single, *newcomers, more[-1]} < set(pending), "the flood displaces its own"
         assert len(pending) == MOST
 
     async def test_within_a_48_its_largest_56_gives_way_and_in_it_the_largest_64(
-        self, here: Replica, operator: Operator
+        self, here: Replica, operator: Operator, clock: FakeClock
     ) -> None:
-        neighbour = await many(here, "2001:db8:77:100::1")
-        flood = await many(
+        neighbour = await many(here, clock, "2001:db8:77:100::1")
+        flooding = await many(
             here,
+            clock,
             *("2001:db8:77:200::1", "2001:db8:77:201::1", "2001:db8:77:201::2"),
             *("2001:db8:77:202::1", "2001:db8:77:203::1"),
         )
-        newcomers = await many(here, "192.0.2.11")
+        newcomers = await many(here, clock, "192.0.2.11")
         assert set(await operator.pending_ids()) == {
             *neighbour,
             *newcomers,
-            *(one for one in flood if one != flood[1]),
+            *(one for one in flooding if one != flooding[1]),
         }, "the oldest of the only /64 with two"
-        newcomers += await many(here, "192.0.2.12", "192.0.2.13")
+        newcomers += await many(here, clock, "192.0.2.12", "192.0.2.13")
         assert {*neighbour, *newcomers} < set(await operator.pending_ids())
 
     async def test_displacing_is_one_change_with_the_new_request(
-        self, here: Replica, operator: Operator
+        self, here: Replica, operator: Operator, clock: FakeClock
     ) -> None:
         """It is published, logged and answered to operators, and its record is gone."""
         old = Device.new()
         await here.request(old.asks(address=FLOOD))
-        flood = await many(here, FLOOD, FLOOD)
-        await many(here, "192.0.2.1", "192.0.2.2", "192.0.2.3")
+        clock.advance(0.001)
+        flooding = await many(here, clock, FLOOD, FLOOD)
+        await many(here, clock, "192.0.2.1", "192.0.2.2", "192.0.2.3")
         published = len(here.published)
-        (new,) = await many(here, "192.0.2.4")
+        (new,) = await many(here, clock, "192.0.2.4")
         displaced, requested = here.published[published:]
         assert (displaced.kind, displaced.device_id) == ("displaced", old.device_id)
         assert (requested.kind, requested.request_id) == ("requested", new)
@@ -206,7 +208,7 @@ class TestFullList:
         assert reply.problem(409, "request-displaced") == {"requestId": displaced.request_id}
         _head, (held,) = await here.store.load([old.device_id])
         assert held.record is None
-        (await operator.approve(flood[0])).ok()
+        (await operator.approve(flooding[0])).ok()
 
     async def test_a_paired_device_keeps_its_pairing_and_is_displaced_last(
         self, here: Replica, operator: Operator, redis_server: RedisServer, clock: FakeClock
@@ -215,27 +217,28 @@ class TestFullList:
         await here.pair(device, address=FLOOD)
         before = (await here.store.load([device.device_id]))[1][0].record
         wider = await here.request(device.asks(("operator.admin",), address=FLOOD))
-        others = await many(here, FLOOD, FLOOD)
-        newer = await many(here, FLOOD, FLOOD)
+        others = await many(here, clock, FLOOD, FLOOD)
+        newer = await many(here, clock, FLOOD, FLOOD)
         assert set(await operator.pending_ids()) == {wider.request_id, *newer}
-        await many(here, "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5")
+        await many(here, clock, "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5")
         assert wider.request_id in await operator.pending_ids()
         held = (await here.store.load([device.device_id]))[1][0].record
         assert held is not None
         await here.admit(device.asks())
         assert others
         async with _small(redis_server, clock, per_address=1) as strict:
-            for _ in range(3):  # now the address is over its limit, and all others go first
-                await strict.request(Device.new().asks(address=FLOOD))
+            await flood(strict, clock, FLOOD, 3)  # it is over its limit, and others go first
         held = (await here.store.load([device.device_id]))[1][0].record
         assert held == before, "only the request is gone"
         await here.admit(device.asks())
 
     async def test_many_newcomers_at_two_approvals_never_exceed_the_limit(
-        self, here: Replica, there: Replica, operator: Operator
+        self, here: Replica, there: Replica, operator: Operator, clock: FakeClock
     ) -> None:
         """Each displaces exactly one request, at once and with no attempt in vain."""
-        flood = await many(here, *(f"2001:db8:77:{number:x}::1" for number in range(MOST)))
+        flooding = await many(
+            here, clock, *(f"2001:db8:77:{number:x}::1" for number in range(MOST))
+        )
         published = len(here.published) + len(there.published)
         newcomers = await asyncio.gather(
             *(
@@ -246,7 +249,7 @@ class TestFullList:
         pending = set(await operator.pending_ids())
         assert len(pending) == MOST
         assert {one.request_id for one in newcomers} < pending
-        assert len(pending & set(flood)) == MOST - len(newcomers)
+        assert len(pending & set(flooding)) == MOST - len(newcomers)
         changes = [*here.published, *there.published]
         assert len(changes) - published == 2 * len(newcomers)
         displaced = [one.request_id for one in changes if one.kind == "displaced"]
