@@ -69,7 +69,7 @@ _ENDED: Final[Mapping[str, tuple[Kind, str]]] = {
     ),
     "displaced": (
         DISPLACED,
-        "Too many requests came from the device's address. Let it connect again.",
+        "Too many requests came from the device's address or network. Let it connect again.",
     ),
     "expired": (EXPIRED, "The device has not connected for too long. Let it connect again."),
 }

@@ -34,7 +34,12 @@ PENDING_TTL_SECONDS: Final = Number(
     most=30 * 86_400,
 )
 PENDING_LIMIT: Final = Number(
-    "PENDING_LIMIT", "Maximum number of pending requests.", 1000, least=1, most=100_000
+    "PENDING_LIMIT",
+    "Maximum number of pending requests. Beyond it, a new request displaces the oldest one of the"
+    " address or IPv6 network (/48) with the most; it is refused if no other has more than one.",
+    1000,
+    least=1,
+    most=100_000,
 )
 PENDING_LIMIT_PER_ADDRESS: Final = Number(
     "PENDING_LIMIT_PER_ADDRESS",

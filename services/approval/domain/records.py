@@ -164,8 +164,8 @@ class Sighting(msgspec.Struct, frozen=True, omit_defaults=True):
 class RequestNote(msgspec.Struct, frozen=True, omit_defaults=True):
     """State of a request id, kept for a day after the request ends.
 
-    `state`: pending, approved, rejected, superseded, expired or displaced (by newer requests from
-    the same address). `successor` is the request that superseded it.
+    `state`: pending, approved, rejected, superseded, expired or displaced (by a newer
+    request, see `holders`). `successor` is the request that superseded it.
     """
 
     device_id: str

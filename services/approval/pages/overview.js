@@ -86,7 +86,7 @@ const DONE = {
   rotated: "was issued a new token",
   revoked: "was revoked",
   expired: "did not connect again: its request expired",
-  displaced: "was displaced by newer requests from its address",
+  displaced: "was displaced by newer requests",
   "token-issued": "got a token with more of its approved rights",
   "name-changed": "changed its name",
   "restore-begun": "are being restored from a backup",

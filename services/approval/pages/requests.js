@@ -21,7 +21,7 @@ const OUTCOMES = {
   rejected: "Rejected. If the device connects again, it makes a new request.",
   superseded: "The device has since made another request.",
   expired: "Expired: the device did not connect again.",
-  displaced: "Displaced: too many requests came from its address.",
+  displaced: "Displaced: too many requests came from its address or network.",
   removed: "The device was removed, and its request with it.",
   over: "This request is no longer pending.",
 };

@@ -100,11 +100,20 @@ class Expiry:
             ended += await self._end(device_id, held)
         return ended
 
+    async def _forget(self, entry: Transaction, device_id: str, held: VersionedRecord) -> None:
+        """Remove a device without a request from the index, where it would take up room."""
+        if held.unreadable or (held.record is None and await self._store.is_unreadable(device_id)):
+            return  # it stays listed until a person removes it
+        entry.require(device_id, held.version)
+        entry.forget_request(device_id)
+        await self._ledger.commit(entry)
+
     async def _end(self, device_id: str, held: VersionedRecord) -> bool:
         """End a device's request unless it was refreshed or changed concurrently."""
         entry = Transaction("expiry", self._store.now_ms())
         pending = held.record.pending if held.record else None
         if held.record is None or pending is None:
+            await self._forget(entry, device_id, held)
             return False
         if not pending.expired(entry.now_ms, self._ttl_ms):
             return False

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from services.approval.registry.integrity import Integrity
+from services.approval.storage.keys import HOLDERS, PENDING, address_key, within_key
 from shared.rpc.messages import NeedsPairing, TooManyPending
 from tests.integration.approval.replica import Replica, everything, replica
 from tests.support.approval.devices import READ, Device
@@ -23,6 +25,7 @@ FLOOD = "203.0.113.9"
 VICTIM = "198.51.100.1"
 PER_ADDRESS = 3
 MOST = 6
+TTL_MS = 3_600_000
 
 
 @pytest.fixture
@@ -254,6 +257,55 @@ class TestFullList:
         assert len(changes) - published == 2 * len(newcomers)
         displaced = [one.request_id for one in changes if one.kind == "displaced"]
         assert len(set(displaced)) == len(displaced) == len(newcomers)
+
+
+async def look(here: Replica) -> None:
+    """Do what every approval does each two seconds: check the indexes, and repair them."""
+    await Integrity(here.store, here.ledger, here.metrics, ttl_ms=TTL_MS, ready=lambda: True).look()
+
+
+class TestLostCounts:
+    """The list is full with the requests of one /48 when counts are lost."""
+
+    @pytest.fixture(autouse=True)
+    async def full(self, here: Replica, clock: FakeClock) -> None:
+        await many(here, clock, *(f"2001:db8:77:{number:x}::1" for number in range(MOST)))
+
+    @pytest.mark.parametrize("damage", ["deleted", "another type"])
+    @pytest.mark.parametrize("key", [HOLDERS, within_key("2001:db8:77::/48")])
+    async def test_newcomers_are_heard_again_after_a_check(
+        self, here: Replica, operator: Operator, clock: FakeClock, key: str, damage: str
+    ) -> None:
+        await here.redis.delete(key)
+        if damage == "another type":
+            await here.redis.rpush(key, b"garbage")
+        await here.answer(Device.new().asks(address="192.0.2.1"))
+        await look(here)
+        newcomers = await many(here, clock, "192.0.2.2", "192.0.2.3")
+        pending = await operator.pending_ids()
+        assert set(newcomers) < set(pending)
+        assert len(pending) <= MOST
+        assert not (await here.store.repairs.look()).incomplete_index
+
+    async def test_counts_of_requests_that_are_gone_are_corrected(
+        self, here: Replica, operator: Operator, clock: FakeClock
+    ) -> None:
+        """As after an approval of the release before, which does not count."""
+        await here.redis.zadd(HOLDERS, {"192.0.2.9": 900, "2001:db8:99::/48": 800})
+        await here.redis.zadd(address_key("192.0.2.9"), {"gone": 1, "gone too": 2})
+        newcomers = await many(here, clock, "192.0.2.2", "192.0.2.3")
+        assert set(newcomers) < set(await operator.pending_ids())
+        assert await here.redis.zscore(HOLDERS, "192.0.2.9") is None
+        assert await here.redis.zscore(HOLDERS, "2001:db8:99::/48") is None
+        assert await here.redis.zscore(HOLDERS, "2001:db8:77::/48") == MOST - 2
+
+    async def test_a_listed_device_without_a_request_takes_up_no_room_after_its_time(
+        self, here: Replica, clock: FakeClock
+    ) -> None:
+        await here.redis.zadd(PENDING, {"gone": 1})
+        assert await here.expiry.end_void(10) == 0
+        assert await here.redis.zscore(PENDING, "gone") is None
+        assert await here.redis.zcard(PENDING) == MOST
 
 
 async def test_memory_stays_flat_during_a_flood(
