@@ -13,6 +13,8 @@ import pytest
 from shared.device.client import DeviceClient
 from shared.device.handshake import Refused
 from shared.device.identity import DeviceKey
+from shared.device.profile import CLI
+from tests.e2e.callers import PAIRING
 from tools.support.actors import Operator, pair
 from tools.support.proxies.faults import FaultProxy
 from tools.support.waiting import until
@@ -85,27 +87,29 @@ async def test_newcomers_and_method_calls_are_heard_while_one_address_floods(
 ) -> None:
     """Writes are slow, and the flood alone would fill every slot for longer than anyone waits."""
     (approval,), (gateway,) = stack.approvals, stack.gateways
-    device = await pair(stack)
+    device = await pair(stack, CLI.with_scopes(PAIRING))
+    heard: Counter[str] = Counter()
     async with FaultProxy(stack.redis.port) as relay:
         url = stack.redis.approval_url.replace(f":{stack.redis.port}/", f":{relay.port}/")
         await asyncio.to_thread(approval.restart, REDIS_URL=url)
-        await gateway.until_ready()
-        inside, _ = await device.stay_connected(gateway)
-        async with inside:
-            relay.delay(DELAY_SECONDS)
-            async with flood(stack, "203.0.113.9") as flooded:
-                await until(lambda: flooded.total() > 2 * FLOODING, "the flood is under way")
-                heard: Counter[str] = Counter()
-                for number in range(NEWCOMERS):
-                    began = time.monotonic()
-                    outcome = await ask(stack, f"198.51.100.{number + 1}")
-                    in_time = time.monotonic() - began <= DEADLINE_SECONDS
-                    heard[outcome if in_time else "late"] += 1
-                    if number % 10 == 0:
-                        answer = await inside.call("device.pair.list")
-                        assert answer.ok, answer
-            relay.delay(0)
-    await asyncio.to_thread(approval.restart, REDIS_URL=stack.redis.approval_url)
+        try:
+            await gateway.until_ready()
+            inside, _ = await device.stay_connected(gateway)
+            async with inside:
+                relay.delay(DELAY_SECONDS)
+                async with flood(stack, "203.0.113.9") as flooded:
+                    await until(lambda: flooded.total() > 2 * FLOODING, "the flood is under way")
+                    for number in range(NEWCOMERS):
+                        began = time.monotonic()
+                        outcome = await ask(stack, f"198.51.100.{number + 1}")
+                        in_time = time.monotonic() - began <= DEADLINE_SECONDS
+                        heard[outcome if in_time else "late"] += 1
+                        if number % 10 == 0:
+                            answer = await inside.call("device.pair.list")
+                            assert answer.ok, answer
+        finally:
+            await asyncio.to_thread(approval.restart, REDIS_URL=stack.redis.approval_url)
+            await gateway.until_ready()
     assert heard["PAIRING_REQUIRED"] >= HEARD_SHARE * NEWCOMERS, (heard, flooded)
 
 
