@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from services.gateway import log_events
@@ -129,16 +129,17 @@ class ChatScenario:
         try:
             await self._say(page, "What will be cut?")
             await other.see("cut off before its$", seconds=SHOWN_SECONDS)
-            closes, admissions, begin = len(other.closes), len(other.admissions), time.monotonic()
+            closes, admissions, begin = len(other.closes), len(other.admissions), datetime.now(UTC)
             (await setup.operator.remove(device)).ok()
             await until(lambda: len(other.closes) > closes, "the page's socket closed")
-            took = other.closes[-1] - begin
         finally:
             setup.provider.go_on()
         await page.see("before its end.$", seconds=SHOWN_SECONDS)
         closed = await until(
             lambda: log_lines(gateway, log_events.DISCONNECTED.name, device=device), "its log line"
         )
+        # Logged once the browser has answered the close. The page hears of it later, when it is busy.
+        took = (datetime.fromisoformat(closed[-1]["timestamp"]) - begin).total_seconds()
         code = f"{closed[-1]['code']} {closed[-1]['reason']}"
         await other.see(_ASK_AGAIN, seconds=SHOWN_SECONDS)
         await asyncio.sleep(BACK_SECONDS)
