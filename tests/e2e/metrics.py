@@ -13,6 +13,8 @@ from tools.support import metrics
 from tools.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tools.support.processes.service import ServiceProcess
 
 
@@ -20,6 +22,14 @@ async def metric(service: ServiceProcess, name: str) -> float:
     """Return the value of a metric, its labels in the name; 0 if it was never counted."""
     async with aiohttp.ClientSession() as http, http.get(f"{service.url}/metrics") as answer:
         return metrics.metric(await answer.text(), name) or 0.0
+
+
+async def fresh_metrics(service: ServiceProcess, names: Sequence[str]) -> list[float]:
+    """Return these metrics, all from one rendering made after the call."""
+    await asyncio.sleep(METRICS_SECONDS)
+    async with aiohttp.ClientSession() as http, http.get(f"{service.url}/metrics") as answer:
+        text = await answer.text()
+    return [metrics.metric(text, name) or 0.0 for name in names]
 
 
 async def counted(service: ServiceProcess, event: str) -> int:

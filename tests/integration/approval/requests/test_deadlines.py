@@ -159,43 +159,39 @@ def late(here: Replica) -> float:
     return found or 0
 
 
+@pytest.fixture
+async def question(here: Replica, prepare: Callable[[Replica], Awaitable[Writing]]) -> Writing:
+    return await prepare(here)
+
+
+@pytest.fixture
+async def before(question: Writing, redis_server: RedisServer) -> object:
+    """Return everything that is stored when the question is ready."""
+    return await everything(redis_server.admin_url)
+
+
 @pytest.mark.parametrize("prepare", WRITING)
 class TestEveryQuestionThatWrites:
     async def test_a_question_in_time_is_carried_out(
-        self,
-        here: Replica,
-        redis_server: RedisServer,
-        prepare: Callable[[Replica], Awaitable[Writing]],
+        self, here: Replica, redis_server: RedisServer, question: Writing, before: object
     ) -> None:
         """Otherwise the tests below would show nothing."""
-        question = await prepare(here)
-        before = await everything(redis_server.admin_url)
         reply = await dispatch(here, question, not_after_ms=here.store.now_ms() + IN_TIME_MS)
         assert isinstance(reply, asyncio.Future)
         assert await reply is not None
         assert await everything(redis_server.admin_url) != before
 
-    async def test_late_on_receipt_it_is_dropped(
-        self,
-        here: Replica,
-        redis_server: RedisServer,
-        prepare: Callable[[Replica], Awaitable[Writing]],
+    async def test_a_question_late_on_receipt_is_dropped(
+        self, here: Replica, redis_server: RedisServer, question: Writing, before: object
     ) -> None:
-        question = await prepare(here)
-        before = await everything(redis_server.admin_url)
         assert await dispatch(here, question, not_after_ms=here.store.now_ms() - 1) is None
         assert await everything(redis_server.admin_url) == before
         assert late(here) == 1
 
-    async def test_delayed_on_its_way_to_redis_it_writes_nothing(
-        self,
-        here: Replica,
-        redis_server: RedisServer,
-        prepare: Callable[[Replica], Awaitable[Writing]],
+    async def test_a_question_delayed_on_its_way_to_redis_writes_nothing(
+        self, here: Replica, redis_server: RedisServer, question: Writing, before: object
     ) -> None:
         """The script checks the time again, on Redis's own clock."""
-        question = await prepare(here)
-        before = await everything(redis_server.admin_url)
         await here.redis.execute_command("CLIENT", "PAUSE", PAUSE_MS, "WRITE")
         reply = await dispatch(here, question, not_after_ms=here.store.now_ms() + OPEN_MS)
         assert isinstance(reply, asyncio.Future), "it was in time on receipt"

@@ -6,16 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.upstream import header_names
-from tests.e2e.relay.devices import CLIENTS, new_device
-from tests.e2e.relay.upstream import SECRET
+from tests.e2e.relay.devices import new_device
+from tests.e2e.relay.openclaw.relayed import relayed_stack
 from tools.support.actors import Operator, wait_for_log
-from tools.support.stub_openclaw import stub_openclaw
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
     from tests.conftest import StartStack
     from tools.support.processes.stack import Stack
     from tools.support.stub_openclaw import StubOpenClaw
@@ -29,28 +25,9 @@ STARTING = {
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[StubOpenClaw]:
-    """One upstream."""
-    with stub_openclaw(header_names(SECRET).user) as stub:
-        yield stub
-
-
-@pytest.fixture(scope="module")
 def stack(start_stack: StartStack, upstream: StubOpenClaw) -> Stack:
-    """One gateway with the upstream, which trusts the client address in X-Forwarded-For."""
-    return start_stack(
-        gateways=1,
-        env={"TRUSTED_PROXIES": "127.0.0.0/8"},
-        gateway_env={"UPSTREAM_URL": upstream.url, "UPSTREAM_SECRET": SECRET},
-    )
-
-
-@pytest.fixture(autouse=True)
-async def _clean() -> AsyncIterator[None]:
-    """Close all connections afterwards."""
-    yield
-    while CLIENTS:
-        await CLIENTS.pop().close()
+    """One gateway with the upstream."""
+    return relayed_stack(start_stack, upstream.url)
 
 
 async def test_a_removal_waits_until_the_upstream_has_started(

@@ -6,18 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import pytest
-
-from shared.upstream import header_names
 from tests.e2e.relay.devices import new_device
-from tests.e2e.relay.upstream import SECRET
-from tools.support.stub_openclaw import stub_openclaw
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.conftest import StartStack
     from tools.support.actors import Operator
     from tools.support.processes.service import ServiceProcess
     from tools.support.processes.stack import Stack
@@ -30,23 +22,6 @@ FRAMES: Final = 2_000
 GROWTH_LIMIT_BYTES: Final = 16 * 1024 * 1024
 STILL_SECONDS: Final = 1.5
 """A sender that sends nothing for this long is stopped."""
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[StubOpenClaw]:
-    """Start an upstream that can stop reading."""
-    with stub_openclaw(header_names(SECRET).user) as stub:
-        yield stub
-
-
-@pytest.fixture(scope="module")
-def stack(start_stack: StartStack, upstream: StubOpenClaw) -> Stack:
-    """Start a gateway with the upstream, which trusts the client address in X-Forwarded-For."""
-    return start_stack(
-        gateways=1,
-        env={"TRUSTED_PROXIES": "127.0.0.0/8"},
-        gateway_env={"UPSTREAM_URL": upstream.url, "UPSTREAM_SECRET": SECRET},
-    )
 
 
 async def test_memory_does_not_grow_and_no_frame_is_lost(

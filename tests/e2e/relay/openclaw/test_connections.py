@@ -2,81 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import ssl
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from shared.device.client import DeviceClient
-from shared.device.handshake import Admitted, Challenge, Refused, connect_request
+from shared.device.handshake import Admitted
 from shared.device.profile import CLI_3
-from shared.observability.ops import METRICS_SECONDS
-from shared.upstream import CLIENT_USER, COMMAND_USER, RELAY_USER, header_names
-from tests.e2e.command.terminal import Terminal
-from tests.e2e.metrics import metric
-from tests.e2e.relay.devices import CLIENTS, RelayedDevice, new_device
-from tests.e2e.relay.upstream import SECRET
-from tools.support.actors import Operator, wait_for_log
-from tools.support.stub_openclaw import FRAME_LIMIT_BYTES, METHODS, VERSION, stub_openclaw
-from tools.support.waiting import WAIT_SECONDS, until
+from shared.upstream import CLIENT_USER, RELAY_USER
+from tests.e2e.metrics import fresh_metrics
+from tests.e2e.relay.devices import new_device
+from tests.e2e.relay.openclaw.relayed import NAMES, joined
+from tools.support.stub_openclaw import FRAME_LIMIT_BYTES, METHODS, VERSION
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-    from tests.conftest import StartStack
+    from tools.support.actors import Operator
     from tools.support.processes.stack import Stack
-    from tools.support.stub_openclaw import Session, StubOpenClaw
+    from tools.support.stub_openclaw import StubOpenClaw
 
-NAMES: Final = header_names(SECRET)
 STORM_DEVICES: Final = 40
 FRAMES_AND_BYTES: Final = ("frames", "bytes")
 WAYS: Final = ("up", "down")
-TLS: Final = Path(__file__).parents[2] / "integration" / "bus" / "tls"
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[StubOpenClaw]:
-    """One upstream."""
-    with stub_openclaw(NAMES.user) as stub:
-        yield stub
-
-
-@pytest.fixture(scope="module")
-def stack(start_stack: StartStack, upstream: StubOpenClaw) -> Stack:
-    """Two gateways with the upstream, which trust the client address in X-Forwarded-For."""
-    return start_stack(
-        gateways=2,
-        env={"TRUSTED_PROXIES": "127.0.0.0/8"},
-        gateway_env={"UPSTREAM_URL": upstream.url, "UPSTREAM_SECRET": SECRET},
-    )
-
-
-@pytest.fixture(autouse=True)
-async def _clean(upstream: StubOpenClaw) -> AsyncIterator[None]:
-    """Start with an upstream that refuses no client; close all connections afterwards."""
-    upstream.refusal, upstream.silent = None, False
-    upstream.reads.set()
-    yield
-    while CLIENTS:
-        await CLIENTS.pop().close()
-
-
-async def joined(
-    stack: Stack, operator: Operator, upstream: StubOpenClaw, *scopes: str, gateway: int = 0
-) -> tuple[RelayedDevice, DeviceClient, Session]:
-    """Return an approved, connected device, its client, and its session at the upstream."""
-    device = new_device(stack, *scopes)
-    (await operator.approve(await device.request_pairing(stack.gateways[gateway]))).ok()
-    client, _admitted = await device.connect_when_ready(stack.gateways[gateway])
-    session = next(
-        item
-        for item in reversed(upstream.clients)
-        if item.params.get("device", {}).get("id") == device.device_id
-    )
-    return device, client, session
 
 
 class TestConnecting:
@@ -220,8 +167,7 @@ class TestFrames:
             frames, sizes = (f"latchkey_gateway_upstream_{kind}_total" for kind in FRAMES_AND_BYTES)
             names = [f'{name}{{direction="{way}"}}' for name in (frames, sizes) for way in WAYS]
             joins = "latchkey_gateway_upstream_seconds_count"
-            await asyncio.sleep(METRICS_SECONDS)  # an earlier rendering may be served until then
-            return [await metric(gateway, name) for name in (*names, joins)]
+            return await fresh_metrics(gateway, [*names, joins])
 
         before = await counts()
         await client.call("chat.send", {"text": "a" * 1000})
@@ -354,162 +300,3 @@ class TestClosing:
         await client.close()
         await until(lambda: session.closed is not None, "the upstream follows")
         assert session.closed == 1000
-
-
-class TestOutage:
-    async def test_devices_can_still_request_pairing_when_the_upstream_sends_no_challenge(
-        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
-    ) -> None:
-        known, client, _session = await joined(stack, operator, upstream)
-        await client.close()
-        upstream.silent = True
-        refused = await known.expect_refusal(stack.gateways[0])
-        assert refused.code == "UNAVAILABLE"
-        newcomer = new_device(stack)
-        assert (await newcomer.expect_refusal(stack.gateways[0])).detail_code == "PAIRING_REQUIRED"
-        upstream.silent = False
-        client, _admitted = await known.connect_when_ready(stack.gateways[0])
-        await client.close()
-
-    async def test_a_dashboard_that_does_not_wait_for_a_slow_upstream_is_told_to_retry(
-        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
-    ) -> None:
-        device, client, _session = await joined(stack, operator, upstream)
-        await client.close()
-        upstream.silent = True
-        client = device.client(stack.gateways[0])
-        await client.open()
-        frame = connect_request(Challenge("", 0), device.key, device.profile, client.credentials)
-        refused = await client.handshake(frame)
-        assert isinstance(refused, Refused)
-        assert (refused.code, refused.details["reason"]) == ("UNAVAILABLE", "startup-sidecars")
-        assert refused.close is not None
-        assert refused.close.code == 1013
-
-    async def test_a_dashboards_connect_that_crosses_the_late_challenge_is_told_to_retry(
-        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
-    ) -> None:
-        device, client, _session = await joined(stack, operator, upstream)
-        await client.close()
-        upstream.silent = True
-        client = device.client(stack.gateways[0])
-        await client.open()
-        await client.challenge()
-        frame = connect_request(Challenge("", 0), device.key, device.profile, client.credentials)
-        refused = await client.handshake(frame)
-        assert isinstance(refused, Refused)
-        assert (refused.code, refused.details["reason"]) == ("UNAVAILABLE", "startup-sidecars")
-
-    async def test_a_clock_that_is_wrong_is_a_steady_state_and_refuses_nobody(
-        self, start_stack: StartStack
-    ) -> None:
-        with stub_openclaw(NAMES.user) as upstream:
-            upstream.clock_ahead_ms = 300_000
-            stack = start_stack(
-                gateways=1,
-                env={"TRUSTED_PROXIES": "127.0.0.0/8"},
-                gateway_env={"UPSTREAM_URL": upstream.url, "UPSTREAM_SECRET": SECRET},
-            )
-            gateway = stack.gateways[0]
-            device = new_device(stack)
-            async with Operator(stack, stack.approvals[0]) as operator:
-                (await operator.approve(await device.request_pairing(gateway))).ok()
-                for _ in range(2):
-                    refused = await device.expect_refusal(gateway)
-                    assert (refused.code, refused.retry_after_ms) == ("UNAVAILABLE", 2_000)
-                    answered = upstream.answered
-                    await until(lambda: upstream.answered > answered, "the gateway probes")  # noqa: B023
-                found: dict[str, Any] = {}
-                async with asyncio.timeout(WAIT_SECONDS):
-                    while "upstream-clock" not in found.get("problems", ()):
-                        (seen,) = (await operator.call("GET", "replicas")).ok()["gateways"]
-                        found = seen["upstream"]
-            assert found["reachable"]
-            assert found["reason"].startswith("its clock differs by ")
-            said = await Terminal(stack).run("upstream", "check")
-            assert "upstream-clock" in said.out
-            assert "its clock differs by " in said.out
-            upstream.clock_ahead_ms = 0
-            client, _admitted = await device.connect_when_ready(gateway)
-            await client.close()
-        await wait_for_log(gateway, "upstream.clock_agrees")
-        events = [line["event"] for line in gateway.logs()]
-        assert events.count("upstream.clock_differs") == 1
-        assert not {"upstream.lost", "upstream.back"} & set(events)
-
-    async def test_command_lines_without_a_device_are_connected_by_any_clock(
-        self, start_stack: StartStack
-    ) -> None:
-        """They sign nothing, so the time in the upstream's challenge does not matter to them."""
-        with stub_openclaw(NAMES.user) as upstream:
-            upstream.clock_ahead_ms = -300_000
-            stack = start_stack(
-                gateways=1,
-                gateway_env={"UPSTREAM_URL": upstream.url, "UPSTREAM_SECRET": SECRET},
-            )
-            gateway = stack.gateways[0]
-            command = DeviceClient(gateway.ws_url, None, token=stack.gateway_token)
-            CLIENTS.append(command)
-            assert isinstance(await command.connect(), Admitted)
-            (session,) = (one for one in upstream.sessions if one.user == COMMAND_USER)
-            assert "device" not in session.params
-            await wait_for_log(gateway, "upstream.clock_differs", upstream_is="behind")
-
-    async def test_without_an_upstream_admitted_devices_are_asked_to_retry(
-        self, start_stack: StartStack
-    ) -> None:
-        with stub_openclaw(NAMES.user) as gone:
-            url, port = gone.url, gone.port
-        alone = start_stack(
-            gateways=1,
-            env={"TRUSTED_PROXIES": "127.0.0.0/8"},
-            gateway_env={"UPSTREAM_URL": url, "UPSTREAM_SECRET": SECRET},
-        )
-        device = new_device(alone)
-        async with Operator(alone, alone.approvals[0]) as operator:
-            (await operator.approve(await device.request_pairing(alone.gateways[0]))).ok()
-        refused = await device.expect_refusal(alone.gateways[0])
-        assert refused.code == "UNAVAILABLE"
-        assert refused.close is not None
-        assert refused.close.code == 1013
-        answer = alone.gateways[0].ready_answer()
-        assert answer is not None
-        assert answer.ready
-        with stub_openclaw(NAMES.user, port):
-            client, _admitted = await device.connect_when_ready(alone.gateways[0])
-            await client.close()
-
-
-class TestTls:
-    @pytest.mark.parametrize("trusted", [True, False])
-    async def test_frames_pass_only_if_the_certificate_is_trusted(
-        self, start_stack: StartStack, *, trusted: bool
-    ) -> None:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(TLS / "certificate.pem", TLS / "key.pem")
-        with stub_openclaw(NAMES.user, tls=context) as upstream:
-            stack = start_stack(
-                gateways=1,
-                env={"TRUSTED_PROXIES": "127.0.0.0/8"},
-                gateway_env={
-                    "UPSTREAM_URL": upstream.url,
-                    "UPSTREAM_SECRET": SECRET,
-                    **({"SSL_CERT_FILE": str(TLS / "certificate.pem")} if trusted else {}),
-                },
-            )
-            gateway = stack.gateways[0]
-            async with Operator(stack, stack.approvals[0]) as operator:
-                if trusted:
-                    _device, client, _session = await joined(stack, operator, upstream)
-                    text = "a" * 1_000_000
-                    answer = await client.call("chat.send", {"text": text})
-                    assert answer.payload["bytes"] > len(text)
-                    await client.close()
-                else:
-                    device = new_device(stack)
-                    (await operator.approve(await device.request_pairing(gateway))).ok()
-                    refusals = [await device.expect_refusal(gateway) for _ in range(2)]
-                    assert {refused.code for refused in refusals} == {"UNAVAILABLE"}
-                    assert upstream.sessions == []
-            gateway.terminate()  # before the stub, which would leave a handshake half done
-            await gateway.until_ended()

@@ -4,51 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import pytest
-
-from shared.upstream import header_names
-from tests.e2e.relay.devices import CLIENTS, new_device
-from tests.e2e.relay.upstream import SECRET
+from tests.e2e.relay.devices import new_device
 from tools.support.actors import Operator, wait_for_log
-from tools.support.stub_openclaw import stub_openclaw
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-    from tests.conftest import StartStack
     from tests.e2e.relay.devices import RelayedDevice
     from tools.support.processes.stack import Stack
     from tools.support.stub_openclaw import StubOpenClaw
 
 READ: Final = "operator.read"
 WRITE: Final = "operator.write"
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[StubOpenClaw]:
-    """One upstream."""
-    with stub_openclaw(header_names(SECRET).user) as stub:
-        yield stub
-
-
-@pytest.fixture(scope="module")
-def stack(start_stack: StartStack, upstream: StubOpenClaw) -> Stack:
-    """Start a gateway with the upstream, which trusts the client address in X-Forwarded-For."""
-    return start_stack(
-        gateways=1,
-        env={"TRUSTED_PROXIES": "127.0.0.0/8"},
-        gateway_env={"UPSTREAM_URL": upstream.url, "UPSTREAM_SECRET": SECRET},
-    )
-
-
-@pytest.fixture(autouse=True)
-async def _clean(upstream: StubOpenClaw) -> AsyncIterator[None]:
-    """Forget all limits and requests; close all connections afterwards."""
-    upstream.limited.clear()
-    upstream.pending.clear()
-    yield
-    while CLIENTS:
-        await CLIENTS.pop().close()
 
 
 async def limited(stack: Stack, upstream: StubOpenClaw, *scopes: str) -> RelayedDevice:

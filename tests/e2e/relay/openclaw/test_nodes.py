@@ -4,49 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from shared.device.profile import CLI, NODE_HOST
-from shared.upstream import header_names
-from tests.e2e.relay.devices import CLIENTS, new_device
-from tests.e2e.relay.upstream import SECRET
+from tests.e2e.relay.devices import new_device
 from tools.support.actors import Operator
-from tools.support.stub_openclaw import stub_openclaw
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
     from shared.device.client import DeviceClient
     from shared.device.profile import Profile
-    from tests.conftest import StartStack
     from tests.e2e.relay.devices import RelayedDevice
     from tools.support.processes.stack import Stack
     from tools.support.stub_openclaw import StubOpenClaw
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[StubOpenClaw]:
-    """One upstream."""
-    with stub_openclaw(header_names(SECRET).user) as stub:
-        yield stub
-
-
-@pytest.fixture(scope="module")
-def stack(start_stack: StartStack, upstream: StubOpenClaw) -> Stack:
-    """Two gateways with the upstream, which trust the client address in X-Forwarded-For."""
-    return start_stack(
-        gateways=2,
-        env={"TRUSTED_PROXIES": "127.0.0.0/8"},
-        gateway_env={"UPSTREAM_URL": upstream.url, "UPSTREAM_SECRET": SECRET},
-    )
-
-
-@pytest.fixture(autouse=True)
-async def _clean() -> AsyncIterator[None]:
-    """Close all connections afterwards."""
-    yield
-    while CLIENTS:
-        await CLIENTS.pop().close()
 
 
 async def joined(
