@@ -37,7 +37,8 @@ from services.gateway.replication.presence import Presence
 from services.gateway.replication.recent_refusals import RecentRefusals
 from services.gateway.replication.replica import Replica
 from services.gateway.session.context import ReplicaIdentity, SessionContext
-from services.gateway.settings import web_origin
+from services.gateway.settings import MEBIBYTE, web_origin
+from services.gateway.websocket.memory import MemoryBudget
 from shared.bus.channels import EVENTS, inbox_channel
 from shared.bus.envelope import Envelope
 from shared.bus.redis_bus import RedisBus
@@ -82,6 +83,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     metrics = Metrics()
     presence = Presence()
     refusals = RecentRefusals()
+    memory = MemoryBudget(clock, limit_bytes=settings.memory_limit_mb * MEBIBYTE)
     replica = Replica(clock, lease_seconds=settings.lease_seconds)
     connections = Hub(
         clock,
@@ -112,7 +114,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     requester = Requester(
         bus.publish, envelope, responders, clock, count=counts, bus_ok=lambda: bus.status()[0]
     )
-    _watch(metrics, connections, replica)
+    _watch(metrics, connections, replica, memory)
     relay = _relay(settings, clock)
     heartbeat = Heartbeat(
         replica=replica,
@@ -155,6 +157,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         metrics=metrics,
         clock=clock,
         refusals=refusals,
+        memory=memory,
     )
     relay_http, door = _serving_upstream(settings, relay, approvals, context, metrics)
     upgrader = Upgrader(
@@ -169,7 +172,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         preauth_limit_per_address=settings.preauth_limit_per_address,
         trusted_proxies=common.trusted_proxies,
     )
-    sweeper = Sweeper(limiter, connections, replica, metrics, clock, relay=relay)
+    sweeper = Sweeper(limiter, connections, replica, metrics, clock, memory=memory, relay=relay)
     ops = OpsViews(
         readiness=readiness_of(
             boot_id,
@@ -296,11 +299,12 @@ def _relay(settings: Settings, clock: Clock) -> Relay | None:
     return Relay(upstream, pairing, status, clock, trusts_local=settings.trusts_local)
 
 
-def _watch(metrics: Metrics, connections: Hub, replica: Replica) -> None:
+def _watch(metrics: Metrics, connections: Hub, replica: Replica, memory: MemoryBudget) -> None:
     """Register gauges that are computed on each scrape."""
     metrics.lease_left.set_function(lambda: max(0.0, replica.lease_left))
     metrics.changes_behind.set_function(lambda: replica.behind)
     metrics.watch_connections(lambda: connections.pending, lambda: connections.admitted)
+    metrics.watch_memory(memory)
     metrics.watch_tasks()
 
 

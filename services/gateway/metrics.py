@@ -12,6 +12,8 @@ from shared.observability.metrics import PlainHttpMetrics, ReadCounter, unfinish
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from services.gateway.websocket.memory import MemoryBudget
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
 
 
@@ -177,6 +179,20 @@ class Metrics:
             ["state"],
             registry=self.registry,
         )
+        self.held_bytes = Gauge(
+            "latchkey_gateway_held_bytes",
+            "Size of all messages that are incomplete or that clients have not read;"
+            " `GATEWAY_MEMORY_LIMIT_MB` limits it.",
+            registry=self.registry,
+        )
+        self.shed = ReadCounter(
+            "latchkey_gateway_shed",
+            "Connections closed with 1013, by reason: `memory` (it held the most when"
+            " `GATEWAY_MEMORY_LIMIT_MB` was exceeded) or `deadline` (a message did not arrive"
+            " within 120 s).",
+            ["reason"],
+            self.registry,
+        )
         self.loop_delay = Gauge(
             "latchkey_gateway_loop_delay_seconds",
             "How late the last sweep was. Above 0.1 the process is short of CPU.",
@@ -195,6 +211,12 @@ class Metrics:
         """Read the numbers of open connections on each scrape."""
         self.connections.labels("waiting").set_function(waiting)
         self.connections.labels("admitted").set_function(admitted)
+
+    def watch_memory(self, memory: MemoryBudget) -> None:
+        """Read what sockets hold, and what was closed for it, on each scrape."""
+        self.held_bytes.set_function(lambda: memory.held_bytes)
+        self.shed.watch(lambda: memory.shed_for_memory, "memory")
+        self.shed.watch(lambda: memory.shed_for_time, "deadline")
 
     def watch_tasks(self) -> None:
         """Count the tasks of the event loop on each scrape."""

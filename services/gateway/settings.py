@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LEASE_MIN_HEARTBEATS: Final = 3
+MEBIBYTE: Final = 1024 * 1024
 
 PORT: Final = port_setting(18789)
 OPENCLAW_GATEWAY_TOKEN: Final = Secret(
@@ -75,6 +76,15 @@ GATEWAY_CONNECTION_LIMIT: Final = Number(
     least=1,
     most=1_000_000,
 )
+GATEWAY_MEMORY_LIMIT_MB: Final = Number(
+    "GATEWAY_MEMORY_LIMIT_MB",
+    "Maximum size in MiB of all WebSocket messages together that are incomplete, or that clients"
+    " have not read. When it is exceeded, the connection that holds the most is closed. The process"
+    " may use twice as much for them.",
+    128,
+    least=64,
+    most=65_536,
+)
 BEAT_SECONDS: Final = Number(
     "BEAT_SECONDS", "Interval of heartbeats, in seconds.", 1, least=0.05, most=60
 )
@@ -118,6 +128,7 @@ OWN: Final[tuple[AnySetting, ...]] = (
     UPSTREAM_SECRET,
     GATEWAY_PREAUTH_LIMIT_PER_ADDRESS,
     GATEWAY_CONNECTION_LIMIT,
+    GATEWAY_MEMORY_LIMIT_MB,
     BEAT_SECONDS,
     LEASE_SECONDS,
     DRAIN_SECONDS,
@@ -147,6 +158,7 @@ class Settings:
     control_ui_dir: Path | None
     preauth_limit_per_address: int
     connection_limit: int
+    memory_limit_mb: int
     beat_seconds: float
     lease_seconds: float
     drain_seconds: float
@@ -178,6 +190,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         )
     preauth_limit = reader.integer(GATEWAY_PREAUTH_LIMIT_PER_ADDRESS)
     connection_limit = reader.integer(GATEWAY_CONNECTION_LIMIT)
+    memory_limit_mb = reader.integer(GATEWAY_MEMORY_LIMIT_MB)
     beat_seconds = reader.seconds(BEAT_SECONDS)
     lease_seconds = reader.seconds(LEASE_SECONDS)
     drain_seconds = reader.seconds(DRAIN_SECONDS)
@@ -202,6 +215,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         control_ui_dir=control_ui_dir,
         preauth_limit_per_address=preauth_limit,
         connection_limit=connection_limit,
+        memory_limit_mb=memory_limit_mb,
         beat_seconds=beat_seconds,
         lease_seconds=lease_seconds,
         drain_seconds=drain_seconds,

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from shared.protocol import schema
+from shared.protocol.limits import EXPLAINED_LIMIT_BYTES
 
 
 class RequestFrame(msgspec.Struct, frozen=True):
@@ -60,6 +61,9 @@ class Success(msgspec.Struct, tag_field="type", tag="res", frozen=True):
     payload: Any
 
 
+UNKNOWN_ID: Final = "invalid"
+"""The id in the response to a request that has no valid id."""
+
 _decode: Final = msgspec.json.Decoder(RequestFrame).decode
 encode: Final = msgspec.json.Encoder().encode
 """Encode any value as JSON."""
@@ -72,6 +76,8 @@ def decode_request(text: bytes) -> RequestFrame:
             text.decode()
         return _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if len(text) > EXPLAINED_LIMIT_BYTES:
+            raise BrokenFrame(UNKNOWN_ID, "not a request") from None
         return _explain(text)
 
 
@@ -89,7 +95,7 @@ def _explain(text: bytes) -> RequestFrame:
             params=msgspec.Raw(encode(value.get("params", {}))),
         )
     sound_id = value.get("id") if isinstance(value, dict) and value.get("type") == "req" else None
-    raise BrokenFrame(sound_id if sound_id and isinstance(sound_id, str) else "invalid", problem)
+    raise BrokenFrame(sound_id if sound_id and isinstance(sound_id, str) else UNKNOWN_ID, problem)
 
 
 def failure(frame_id: str, error: ErrorBody) -> bytes:

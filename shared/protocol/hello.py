@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -43,15 +44,14 @@ class Features(msgspec.Struct, frozen=True):
         return msgspec.Raw(encode(self))
 
 
-_POLICY: Final = msgspec.Raw(
-    encode(
-        {
-            "maxPayload": FRAME_LIMIT_BYTES,
-            "maxBufferedBytes": BUFFERED_LIMIT_BYTES,
-            "tickIntervalMs": TICK_INTERVAL_MS,
-        }
-    )
-)
+@cache
+def _policy(max_payload_bytes: int) -> msgspec.Raw:
+    policy = {
+        "maxPayload": max_payload_bytes,
+        "maxBufferedBytes": BUFFERED_LIMIT_BYTES,
+        "tickIntervalMs": TICK_INTERVAL_MS,
+    }
+    return msgspec.Raw(encode(policy))
 
 
 def hello_ok(
@@ -63,6 +63,7 @@ def hello_ok(
     features: msgspec.Raw,
     grant: Grant,
     uptime_ms: int,
+    max_payload_bytes: int = FRAME_LIMIT_BYTES,
 ) -> bytes:
     """Encode hello-ok; `features` are already encoded."""
     payload: dict[str, Any] = {
@@ -76,7 +77,7 @@ def hello_ok(
             "stateVersion": {"presence": 0, "health": 0},
             "uptimeMs": uptime_ms,
         },
-        "policy": _POLICY,
+        "policy": _policy(max_payload_bytes),
     }
     auth = _auth_v3(grant) if protocol == 3 else _auth_v4(grant)  # noqa: PLR2004 (a version)
     if auth is not None:

@@ -8,7 +8,16 @@ PROTOCOLS: Final = (4, 3)
 """Supported protocol versions, preferred version first."""
 
 PREAUTH_FRAME_LIMIT_BYTES: Final = 65_536
+DEVICELESS_FRAME_LIMIT_BYTES: Final = 65_536
+"""Maximum size of a message of an admitted client that presented no device."""
+OWN_FRAME_LIMIT_BYTES: Final = 1_048_576
+"""Maximum size of a message without an upstream: the longest valid call has a few kB."""
 FRAME_LIMIT_BYTES: Final = 26_214_400
+"""Maximum size of a message that is passed on to the upstream."""
+EXPLAINED_LIMIT_BYTES: Final = 65_536
+"""A malformed message that is longer gets a generic answer; finding its fault would take long."""
+MESSAGE_DEADLINE_SECONDS: Final = 120.0
+"""How long the rest of a message may take to arrive."""
 BUFFERED_LIMIT_BYTES: Final = 52_428_800
 
 HANDSHAKE_DEADLINE_SECONDS: Final = 15.0

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from services.gateway.metrics import Metrics
     from services.gateway.replication.relay_port import RelayPort
     from services.gateway.replication.replica import Replica
+    from services.gateway.websocket.memory import MemoryBudget
     from shared.clock import Clock
     from shared.server.socket_limiter import SocketLimiter
 
@@ -32,6 +33,7 @@ class Sweeper:
         metrics: Metrics,
         clock: Clock,
         *,
+        memory: MemoryBudget,
         relay: RelayPort | None = None,
     ) -> None:
         self._limiter = limiter
@@ -39,6 +41,7 @@ class Sweeper:
         self._replica = replica
         self._metrics = metrics
         self._clock = clock
+        self._memory = memory
         self._relay = relay
         self._log = structlog.get_logger("gateway")
         self.milliseconds = 0.0
@@ -54,6 +57,7 @@ class Sweeper:
             try:
                 self._close_before_lease_ends()
                 self._connections.sweep()
+                self._memory.sweep()
                 self._limiter.sweep()
                 if self._relay is not None:
                     self._relay.sweep()

@@ -229,8 +229,9 @@ class Upgrader:
         relay = self._relay
         if relay is None:
             handler = SessionHandler(context, connection, handshake, info)
+            handler.socket = SocketProtocol(transport, handler, context.memory)
             handler.send_challenge(switching)
-            return SocketProtocol(transport, handler)
+            return handler.socket
         forwarded = ForwardedClient(
             address=address.text,
             loopback=address.loopback,
@@ -239,7 +240,7 @@ class Upgrader:
             origin=self._accepted_origin(info),
         )
         relayed = RelayHandler(context, connection, handshake, info, relay=relay, client=forwarded)
-        relayed.socket = SocketProtocol(transport, relayed, PassingParser)
+        relayed.socket = SocketProtocol(transport, relayed, context.memory, PassingParser)
         relayed.send_challenge(switching)
         return relayed.socket
 

@@ -27,8 +27,8 @@ from services.gateway.websocket.frames import text_frame_parts
 from shared.protocol import refusals
 from shared.protocol.closing import CloseCode
 from shared.protocol.events import CHALLENGE
-from shared.protocol.frames import ErrorBody, failure
-from shared.protocol.limits import QUEUED_FRAMES_LIMIT
+from shared.protocol.frames import UNKNOWN_ID, ErrorBody, failure
+from shared.protocol.limits import FRAME_LIMIT_BYTES, QUEUED_FRAMES_LIMIT
 
 if TYPE_CHECKING:
     from services.gateway.connections.connection import Connection
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from services.gateway.relay.rules.rewriting import Joined
     from services.gateway.relay.upstream.socket import UpstreamSocket
     from services.gateway.session.context import SessionContext
-    from services.gateway.websocket.protocol import SocketProtocol
     from shared.bus.errors import Unavailable
     from shared.rpc.messages import Answer
 
@@ -58,8 +57,8 @@ class RelayHandler(SessionHandler):
         "_relay",
         "_stage",
         "_welcome",
-        "socket",
     )
+    _frame_limit_bytes = FRAME_LIMIT_BYTES
 
     def __init__(
         self,
@@ -82,8 +81,6 @@ class RelayHandler(SessionHandler):
         self._welcome: Accepted | None = None
         self._asked_at = 0.0
         """When `connect` went upstream, on the relay's clock."""
-        self.socket: SocketProtocol | None = None
-        """The client's end, to stop reading from it."""
 
     # From the client's side.
 
@@ -179,7 +176,7 @@ class RelayHandler(SessionHandler):
             if route is Route.HERE:
                 super()._serve(session, opcode, payload)
             elif route is Route.BROKEN:
-                connection.send(failure("invalid", _BROKEN))
+                connection.send(failure(UNKNOWN_ID, _BROKEN))
             elif route is Route.REMOVES_NODE:
                 self._remove_node(session, payload)
             else:
@@ -208,6 +205,11 @@ class RelayHandler(SessionHandler):
             self._context.connections.close(self._connection, ours, reason if why is None else why)
         elif stage in JOINS:
             self._come_back()
+
+    def on_held(self, held_bytes: int) -> None:
+        """Count what the upstream's side holds towards this connection."""
+        if self.socket is not None:
+            self.socket.hold_upstream(held_bytes)
 
     def on_full(self) -> None:
         """Stop reading from the client, because the upstream does not read."""

@@ -79,6 +79,7 @@ class UpstreamLink:
     def ended(self) -> None:
         """Forget the socket, which the upstream ended."""
         self.socket = None
+        self._owner.on_held(0)
         self.admitted()
 
     def drop(self, code: int = CloseCode.NORMAL) -> None:
@@ -86,5 +87,6 @@ class UpstreamLink:
         socket, self.socket = self.socket, None
         if socket is not None:
             socket.close(code)
+            self._owner.on_held(0)
         self.admitted()
         self._relay.stop_waiting(self._owner)

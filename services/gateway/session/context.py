@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from services.gateway.methods.forwarder import Forwarder
     from services.gateway.metrics import Metrics
     from services.gateway.replication.recent_refusals import RecentRefusals
+    from services.gateway.websocket.memory import MemoryBudget
     from shared.clock import Clock
 
 
@@ -50,6 +51,7 @@ class SessionContext:
         metrics: Metrics,
         clock: Clock,
         refusals: RecentRefusals,
+        memory: MemoryBudget,
     ) -> None:
         self.identity = identity
         self.auth = auth
@@ -58,6 +60,7 @@ class SessionContext:
         self.dispatcher = dispatcher
         self.forwarder = forwarder
         self.clock = clock
+        self.memory = memory
         self.metrics = metrics
         self.access_log = AccessLogger(metrics, clock, identity.approval_public_url, refusals)
         self.features = {protocol: _features(protocol) for protocol in PROTOCOLS}

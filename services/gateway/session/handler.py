@@ -13,6 +13,7 @@ from services.gateway import log_events
 from services.gateway.handshake.outcome import Accepted
 from services.gateway.websocket.frame_parser import CLOSE, PING, PONG, TEXT, BrokenFrame, close_code
 from services.gateway.websocket.frames import pong_frame, text_frame
+from services.gateway.websocket.protocol import PREAUTH_BUFFER_LIMIT_BYTES
 from shared.bus.errors import Unavailable
 from shared.clock import NS_PER_MS
 from shared.protocol import refusals
@@ -22,6 +23,8 @@ from shared.protocol.frames import failure
 from shared.protocol.hello import hello_ok
 from shared.protocol.limits import (
     BUFFERED_LIMIT_BYTES,
+    DEVICELESS_FRAME_LIMIT_BYTES,
+    OWN_FRAME_LIMIT_BYTES,
     PREAUTH_FRAME_LIMIT_BYTES,
     QUEUED_FRAMES_LIMIT,
 )
@@ -33,11 +36,15 @@ if TYPE_CHECKING:
     from services.gateway.handshake.handshake import Handshake
     from services.gateway.handshake.outcome import RequestInfo, Session
     from services.gateway.session.context import SessionContext
+    from services.gateway.websocket.protocol import SocketProtocol
     from shared.rpc.messages import Answer
 
 RETRY_MIN_MS: Final = 500
 RETRY_MAX_MS: Final = 5_000
 """Bounds of the random `retryAfterMs` of UNAVAILABLE; the spread avoids a reconnect storm."""
+
+SHED_OUTPUT_BYTES: Final = 65_536
+"""With more than this unread, a socket is closed without waiting: its client does not read."""
 
 _QUESTIONS: Final = (AuthorizeDevice, ReportSecret)
 _OUTCOMES: Final = (Accepted, Refusal)
@@ -46,7 +53,17 @@ _OUTCOMES: Final = (Accepted, Refusal)
 class SessionHandler:
     """Serves one socket from the upgrade until its transport is closed."""
 
-    __slots__ = ("_asked", "_began", "_connection", "_context", "_handshake", "_queued", "_request")
+    __slots__ = (
+        "_asked",
+        "_began",
+        "_connection",
+        "_context",
+        "_handshake",
+        "_queued",
+        "_request",
+        "socket",
+    )
+    _frame_limit_bytes = OWN_FRAME_LIMIT_BYTES
 
     def __init__(
         self,
@@ -62,11 +79,21 @@ class SessionHandler:
         self._asked = False
         self._queued: list[tuple[int, bytes]] = []
         self._began = context.clock.monotonic()
+        self.socket: SocketProtocol | None = None
+        """The client's end, to stop reading from it."""
 
     @property
     def is_unauthenticated(self) -> bool:
         """Whether the client is not admitted."""
         return self._connection.session is None
+
+    @property
+    def message_limit_bytes(self) -> int:
+        """The maximum size of a message that this client may send now."""
+        session = self._connection.session
+        if session is None:
+            return PREAUTH_BUFFER_LIMIT_BYTES
+        return self._frame_limit_bytes if session.device_id else DEVICELESS_FRAME_LIMIT_BYTES
 
     def send_challenge(self, upgraded: bytes) -> None:
         """Send the response to the upgrade and the challenge, in one write."""
@@ -113,11 +140,25 @@ class SessionHandler:
         """Close an unauthenticated connection that sent too many bytes."""
         self._context.connections.close(self._connection, CloseCode.TOO_BIG, "")
 
+    def on_progress(self) -> None:
+        """Note that a part of a message arrived: the client cannot answer a ping within it."""
+        self._connection.pinged = False
+
+    def on_shed(self, reason: str) -> None:
+        """Close a connection that holds too much memory, or does so for too long."""
+        self._context.connections.close(self._connection, CloseCode.TRY_AGAIN, reason)
+        if self._connection.transport.get_write_buffer_size() > SHED_OUTPUT_BYTES:
+            self._connection.transport.abort()
+
     def pause_writing(self) -> None:
-        """Note that the peer does not read; nothing here could send less."""
+        """Read no requests from a client that does not read the responses."""
+        if self.socket is not None:
+            self.socket.hold_reading()
 
     def resume_writing(self) -> None:
-        """Note that the peer reads again."""
+        """Read from the client again."""
+        if self.socket is not None:
+            self.socket.release_reading()
 
     def on_lost(self) -> None:
         """Log the end of the session and remove the connection from the hub."""
@@ -169,6 +210,7 @@ class SessionHandler:
             features=context.features[accepted.protocol],
             grant=accepted.grant,
             uptime_ms=int((context.clock.monotonic() - context.started_at) * 1000),
+            max_payload_bytes=self.message_limit_bytes,
         )
         connection.transport.write(text_frame(hello))
         queued, self._queued = self._queued, []

@@ -78,6 +78,7 @@ class FrameParser:
         "_key",
         "_key_bytes",
         "_kind",
+        "_larger_limit",
         "_left_bytes",
         "_limit_bytes",
         "_message",
@@ -94,16 +95,19 @@ class FrameParser:
         on_broken: Callable[[Exception], None],
         *,
         message_limit_bytes: int,
+        larger_limit: Callable[[], int] | None = None,
         from_client: bool = True,
     ) -> None:
+        """Create a parser. `larger_limit` is asked for the limit that holds for longer messages."""
         self._on_message = on_message
         self._on_broken = on_broken
         self._from_client = from_client
         self._key_bytes = _KEY_BYTES if from_client else 0
         self._unmask = websocket_mask if from_client else _leave
         self._limit_bytes = message_limit_bytes
+        self._larger_limit = larger_limit
         self._left_bytes = message_limit_bytes
-        """How many more bytes the current message may have."""
+        """How many more bytes the current message may have; negative within a larger limit."""
         self._ended = False
         self._header = b""
         """The received part of an incomplete header."""
@@ -120,6 +124,16 @@ class FrameParser:
     def missing_bytes(self) -> int:
         """How many bytes of the current frame have not arrived; 0 between frames."""
         return self._missing_bytes if self._payload is not None else 0
+
+    @property
+    def incomplete(self) -> bytearray | None:
+        """The buffer of a message that is incomplete, or None; another message has another one."""
+        return self._payload if self._message is None else self._message
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of incomplete messages and frames are held."""
+        return len(self._payload or b"") + len(self._message or b"") + len(self._header)
 
     def feed(self, data: bytes) -> None:
         """Parse a chunk of bytes."""
@@ -164,7 +178,7 @@ class FrameParser:
             if body - key_bytes > end:
                 return self._wait(data, start)
             length = _long_length(length, data, start + _HEADER_BYTES)
-        if length > self._left_bytes and first & _CONTROL == 0:
+        if length > self._left_bytes and first & _CONTROL == 0 and not self._fits(length):
             raise BrokenFrame("a message is too big", CloseCode.TOO_BIG)
         if body > end:
             return self._wait(data, start)
@@ -180,6 +194,11 @@ class FrameParser:
         else:
             self._complete(first, payload)
         return stop
+
+    def _fits(self, length: int) -> bool:
+        """Return whether a frame that exceeds the ordinary limit is within the larger one."""
+        received = self._limit_bytes - self._left_bytes
+        return self._larger_limit is not None and received + length <= self._larger_limit()
 
     def _wait(self, data: bytes, start: int) -> int:
         """Keep an incomplete header until more bytes arrive."""

@@ -56,12 +56,14 @@ class PassingParser(FrameParser):
         on_broken: Callable[[Exception], None],
         *,
         message_limit_bytes: int,
+        larger_limit: Callable[[], int] | None = None,
         from_client: bool = True,
     ) -> None:
         super().__init__(
             on_message,
             on_broken,
             message_limit_bytes=message_limit_bytes,
+            larger_limit=larger_limit,
             from_client=from_client,
         )
         self._passer: Passer | None = None
@@ -79,6 +81,18 @@ class PassingParser(FrameParser):
     def missing_bytes(self) -> int:
         """How many bytes of the current frame have not arrived."""
         return self._partial_missing if self._partial is not None else super().missing_bytes
+
+    @property
+    def incomplete(self) -> bytearray | None:
+        """The buffer of a message that is incomplete, or None."""
+        if self._partial is not None:
+            return self._partial
+        return self._payload if self._message is None else self._message
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of incomplete messages and frames are held."""
+        return super().held_bytes + len(self._partial or b"")
 
     def feed(self, data: bytes) -> None:
         """Parse a chunk of bytes; most chunks are whole text frames, with nothing before them."""
@@ -142,7 +156,7 @@ class PassingParser(FrameParser):
             elif length > _MEDIUM:
                 body += _LONG_BYTES
                 length = _long(length, data, at, end)
-            if length > self._limit_bytes or body > end:
+            if body > end or (length > self._left_bytes and not self._fits(length)):
                 break
             stop = body + length
             if stop > end:

@@ -1,4 +1,4 @@
-"""The asyncio protocol of a WebSocket, with a byte limit for unauthenticated clients."""
+"""The asyncio protocol of a WebSocket, with limits on the bytes that it holds."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 
 from services.gateway.websocket.frame_parser import FrameParser
+from services.gateway.websocket.memory import Part
 from services.gateway.websocket.passing_parser import PassingParser
-from shared.protocol.limits import FRAME_LIMIT_BYTES, PREAUTH_FRAME_LIMIT_BYTES
+from shared.protocol.limits import PREAUTH_FRAME_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from services.gateway.websocket.memory import MemoryBudget
     from services.gateway.websocket.passing_parser import Passer
 
 PREAUTH_BUFFER_LIMIT_BYTES: Final = 2 * PREAUTH_FRAME_LIMIT_BYTES
 """What a client may send before it is admitted: one full frame and as much queued behind it."""
+PREAUTH_UNCOUNTED_BYTES: Final = PREAUTH_FRAME_LIMIT_BYTES // 4
+"""How much of that does not count as held; a `connect` has about 1 kB, and is soon evaluated."""
 PARSED_PER_TURN_BYTES: Final = 16 * 1024
 """How much of one socket is parsed per turn of the event loop, so that others are not delayed."""
 PASSED_PER_TURN_BYTES: Final = 64 * 1024
@@ -30,6 +34,11 @@ class Handler(Protocol):
         """Whether the client is not admitted."""
         ...
 
+    @property
+    def message_limit_bytes(self) -> int:
+        """The maximum size of a message that this client may send now."""
+        ...
+
     def on_message(self, opcode: int, payload: bytes) -> None:
         """Handle a message from the peer."""
         ...
@@ -40,6 +49,14 @@ class Handler(Protocol):
 
     def on_preauth_overflow(self) -> None:
         """Close a connection that sent too many bytes before it was admitted."""
+        ...
+
+    def on_progress(self) -> None:
+        """Note that a part of a message arrived: the client cannot answer a ping within it."""
+        ...
+
+    def on_shed(self, reason: str) -> None:
+        """Close a connection that holds too much memory, or does so for too long."""
         ...
 
     def pause_writing(self) -> None:
@@ -58,14 +75,18 @@ class Handler(Protocol):
 class SocketProtocol(asyncio.Protocol):
     """Parses messages for a handler, and limits bytes until the client is admitted.
 
-    The parser's message limit is that of an admitted client. Counting bytes before they reach the
-    parser keeps an unauthenticated client from filling its buffer.
+    Counting bytes before they reach the parser keeps an unauthenticated client from filling its
+    buffer. What the parser holds at the end of a read, and what the client does not read, count
+    towards the memory of all sockets.
     """
 
     __slots__ = (
         "_admitted",
+        "_ended",
         "_handler",
         "_held",
+        "_holds_input",
+        "_memory",
         "_parser",
         "_parser_type",
         "_parsing",
@@ -78,16 +99,22 @@ class SocketProtocol(asyncio.Protocol):
         self,
         transport: asyncio.Transport,
         handler: Handler,
+        memory: MemoryBudget,
         parser: type[FrameParser] = FrameParser,
     ) -> None:
         self._transport = transport
+        self._memory = memory
         self._handler: Handler | None = handler
         self._parser_type = parser
         self._parser: FrameParser | None = None
         """Made when the first bytes arrive."""
         self._turn_bytes = PARSED_PER_TURN_BYTES
         self._admitted = False
+        self._ended = False
+        """Whether what still arrives is ignored."""
         self._held = False
+        self._holds_input = False
+        """Whether incomplete input of this socket is counted."""
         self._parsing = False
         """Whether slices of a chunk wait for their turn: nothing may be read before them."""
         self.received = 0
@@ -96,7 +123,7 @@ class SocketProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, large chunks over several turns of the event loop."""
         handler, parser = self._handler, self._parser
-        if handler is None:
+        if handler is None or self._ended:
             return
         self.received += len(data)
         if self.received > PREAUTH_BUFFER_LIMIT_BYTES and not self._admitted:
@@ -106,24 +133,50 @@ class SocketProtocol(asyncio.Protocol):
             self._admitted = True
         if parser is None:
             parser = self._parser = self._parser_type(
-                handler.on_message, handler.on_protocol_error, message_limit_bytes=FRAME_LIMIT_BYTES
+                handler.on_message,
+                handler.on_protocol_error,
+                message_limit_bytes=PREAUTH_FRAME_LIMIT_BYTES,
+                larger_limit=self._message_limit_bytes,
             )
         if len(data) <= self._turn_bytes or len(data) <= parser.missing_bytes:
             parser.feed(data)
+            if (
+                parser.incomplete is not None
+                or self._holds_input
+                or (self.received > PREAUTH_UNCOUNTED_BYTES and not self._admitted)
+            ):
+                self._hold_input(parser, 0)
         else:
             self._parsing = True
             self._transport.pause_reading()
             self._parse(data, 0)
 
     def pause_writing(self) -> None:
-        """Note that the peer does not read what it is sent."""
+        """Count what the peer does not read."""
         if self._handler is not None:
             self._handler.pause_writing()
+            self._memory.hold(self, Part.OUTPUT, self.unread_bytes())
 
     def resume_writing(self) -> None:
         """Note that the peer reads again."""
+        self._memory.hold(self, Part.OUTPUT, 0)
         if self._handler is not None:
             self._handler.resume_writing()
+
+    def unread_bytes(self) -> int:
+        """Return how many bytes wait for the client to read them."""
+        return self._transport.get_write_buffer_size()
+
+    def hold_upstream(self, held_bytes: int) -> None:
+        """Count what the upstream's side of this session holds."""
+        if self._handler is not None:
+            self._memory.hold(self, Part.UPSTREAM, held_bytes)
+
+    def shed(self, reason: str) -> None:
+        """Release everything that is held, and close the socket."""
+        self._parser, self._ended = None, True
+        if self._handler is not None:
+            self._handler.on_shed(reason)
 
     def pass_to(self, passer: Passer) -> None:
         """Pass text frames on from now on, as a PassingParser does."""
@@ -146,6 +199,7 @@ class SocketProtocol(asyncio.Protocol):
     def connection_lost(self, _exc: BaseException | None) -> None:
         """Notify the handler, once."""
         handler, self._handler, self._parser = self._handler, None, None
+        self._memory.release(self)
         if handler is not None:
             handler.on_lost()
 
@@ -156,12 +210,28 @@ class SocketProtocol(asyncio.Protocol):
             return
         end = start + max(self._turn_bytes, parser.missing_bytes)
         parser.feed(data[start:end])
+        self._hold_input(parser, max(0, len(data) - end))
         if end < len(data):
             asyncio.get_running_loop().call_soon(self._parse, data, end)
             return
         self._parsing = False
         if not self._held and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def _message_limit_bytes(self) -> int:
+        return 0 if self._handler is None else self._handler.message_limit_bytes
+
+    def _hold_input(self, parser: FrameParser, waiting_bytes: int) -> None:
+        """Count the input that is incomplete or waits, also that of a client not yet admitted."""
+        handler = self._handler
+        if handler is None or self._ended:
+            return
+        handler.on_progress()
+        held = waiting_bytes + parser.held_bytes
+        if not self._admitted and handler.is_unauthenticated:
+            held = max(held, self.received)
+        self._holds_input = held > 0
+        self._memory.hold(self, Part.INPUT, held, parser.incomplete)
 
 
 class SocketParser:

@@ -24,6 +24,7 @@ from services.gateway.metrics import Metrics
 from services.gateway.replication.presence import Presence
 from services.gateway.replication.recent_refusals import RecentRefusals
 from services.gateway.session.context import ReplicaIdentity, SessionContext
+from services.gateway.websocket.memory import MemoryBudget
 from services.gateway.websocket.protocol import SocketProtocol
 from shared.bus.errors import Unavailable
 from shared.device.client import DeviceClient
@@ -140,6 +141,7 @@ class GatewayHarness:
         *,
         preauth_limit: int = 32,
         connection_limit: int = 20_000,
+        memory_limit_bytes: int = 134_217_728,
         allowed_origins: frozenset[str] = frozenset(),
         trusted_proxies: tuple[Network, ...] = (),
         own_ops_port: bool = False,
@@ -172,6 +174,7 @@ class GatewayHarness:
         )
         self.methods = Dispatcher(self.clock)
         self.protocols: list[TrackedRequestHandler] = []
+        self.memory = MemoryBudget(self.clock, limit_bytes=memory_limit_bytes)
         host = SessionContext(
             identity=ReplicaIdentity(BOOT_ID, "1.2.3", approval_public_url),
             auth=AuthConfig(Secrets([TOKEN]), allowed_origins, SecretDigests(["any bus secret"])),
@@ -182,6 +185,7 @@ class GatewayHarness:
             metrics=self.metrics,
             clock=self.clock,
             refusals=self.refusals,
+            memory=self.memory,
         )
         self.sockets = Upgrader(host, trusted_proxies=trusted_proxies, metrics=self.metrics)
         ops = OpsViews(
@@ -274,6 +278,7 @@ class GatewayHarness:
         for _ in range(round(seconds / SWEEP_SECONDS)):
             self.clock.advance(SWEEP_SECONDS)
             self.connections.sweep()
+            self.memory.sweep()
             self.limiter.sweep()
             await turns(2)
 

@@ -14,6 +14,7 @@ from services.gateway.methods.forwarder import Forwarder
 from services.gateway.replication.recent_refusals import RecentRefusals
 from services.gateway.session.context import ReplicaIdentity, SessionContext
 from services.gateway.session.handler import SessionHandler
+from services.gateway.websocket.memory import MemoryBudget
 from shared.bus.channels import EVENTS, inbox_channel
 from shared.rpc.requester import Requester
 from shared.rpc.responder_pool import ResponderPool
@@ -35,6 +36,7 @@ BUS_SECRET: Final = "the secret of the simulated bus, long enough"
 GATEWAY_TOKEN: Final = "the gateway token of the simulation"
 BEAT_SECONDS: Final = 1.0
 _METRICS: Final[Any] = NoMetrics()
+_MEMORY_LIMIT_BYTES: Final = 1_000_000
 _RULES: Final = AuthConfig(Secrets((GATEWAY_TOKEN,)), frozenset(), SecretDigests((BUS_SECRET,)))
 
 
@@ -101,6 +103,7 @@ class GatewayProcess:
         self.approvals = variant.approvals(requester, self.beat, self.beater, clock)
         self.approvals.oracle = oracle
         self.approvals.count = self.beat.count = process.count
+        memory = MemoryBudget(clock, limit_bytes=_MEMORY_LIMIT_BYTES)
         self._host = SessionContext(
             identity=ReplicaIdentity(boot_id, "0", ""),
             auth=_RULES,
@@ -111,11 +114,14 @@ class GatewayProcess:
             metrics=_METRICS,
             clock=clock,
             refusals=refusals,
+            memory=memory,
         )
         limiter = SocketLimiter(
             clock, limit=1, limit_per_address=1, trusted_proxies=(), count=lambda _why: None
         )
-        self._sweeper = Sweeper(limiter, self.connections, self.beat, _METRICS, clock)
+        self._sweeper = Sweeper(
+            limiter, self.connections, self.beat, _METRICS, clock, memory=memory
+        )
         process.receive(self._start)
 
     @property

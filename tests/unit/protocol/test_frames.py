@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -139,17 +140,41 @@ class TestNotJson:
             b'{"type":"req","id":"1","method":"m","params":"\xc0\xaf"}',
             b'{"type":"req","id":"\xed\xa0\x80","method":"m"}',
             b'{"type":"req","id":"1","method":"m","new":"\xff"}',
-            b'{"type":"req","id":"1","method":"m","params":'
-            + b"[" * 100_000
-            + b"]" * 100_000
-            + b"}",
-            b'{"type":"req","id":"1","method":"m","new":' + b'{"a":' * 100_000,
+            b'{"type":"req","id":"1","method":"m","params":' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+            b'{"type":"req","id":"1","method":"m","new":' + b'{"a":' * 10_000,
         ],
         ids=["overlong", "surrogate bytes", "no UTF-8", "deep params", "deep and cut off"],
     )
     def test_frames_that_are_not_utf8_or_too_deep_are_invalid(self, text: bytes) -> None:
         with pytest.raises(NotJson):
             decode_request(text)
+
+
+class TestLongMalformedFrames:
+    """Finding the fault of a long frame would block the event loop for seconds."""
+
+    @pytest.mark.parametrize(
+        "tail",
+        [b"[]," * 30_000, b'{"a":' * 20_000, b"x" * 70_000, b'"\xff",' * 20_000],
+        ids=["many values", "too deep", "not JSON", "no UTF-8"],
+    )
+    def test_they_get_a_generic_answer(self, tail: bytes) -> None:
+        with pytest.raises(BrokenFrame) as caught:
+            decode_request(b'{"type":"req","id":"","x":[' + tail)
+        assert (caught.value.frame_id, caught.value.problem) == ("invalid", "not a request")
+
+    def test_no_values_are_built_for_them(self) -> None:
+        text = b'{"type":"req","id":"","x":[' + b"[]," * 1_000_000 + b"0]}"
+        tracemalloc.start()
+        with pytest.raises(BrokenFrame):
+            decode_request(text)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak_bytes < len(text)
+
+    def test_a_long_valid_frame_is_decoded(self) -> None:
+        text = b'{"type":"req","id":"1","method":"m","params":{"x":"' + b"x" * 100_000 + b'"}}'
+        assert decode_request(text).method == "m"
 
 
 class TestWhatWeSend:

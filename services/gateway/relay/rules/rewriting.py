@@ -61,10 +61,17 @@ class Response(msgspec.Struct, frozen=True):
     error: dict[str, Any] = {}
 
 
+class _Called(msgspec.Struct):
+    """The method of a request; of a message that is none, the empty string."""
+
+    method: str = ""
+
+
 class _Server(msgspec.Struct):
     version: str = ""
 
 
+_called: Final = msgspec.json.Decoder(_Called).decode
 _server: Final = msgspec.json.Decoder(_Server).decode
 _challenge_event: Final = msgspec.json.Decoder(_ChallengeEvent).decode
 read_response: Final = msgspec.json.Decoder(Response).decode
@@ -102,9 +109,7 @@ def route_of(frame: bytes) -> Route:
     if not may_name_ours(frame):
         return Route.UPSTREAM
     try:
-        method = _text(_raw_object(frame)["method"])
-    except KeyError:
-        return Route.UPSTREAM
+        method = _called(frame).method
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return Route.BROKEN
     if method.startswith(_OURS):

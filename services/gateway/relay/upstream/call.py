@@ -93,6 +93,9 @@ class UpstreamCall:
         """Report that the socket ended before the answer."""
         self._finish(CallFailed("CLOSED", reason or f"closed with {code}", retryable=True))
 
+    def on_held(self, held_bytes: int) -> None:
+        """Do nothing: its responses are short."""
+
     def on_full(self) -> None:
         """Do nothing, because only two short frames are sent."""
 

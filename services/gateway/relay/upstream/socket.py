@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from aiohttp._websocket.helpers import websocket_mask
 from aiohttp.http import HttpProcessingError, HttpResponseParser
 
-from services.gateway.websocket.frame_parser import CLOSE, PING, PONG, TEXT, close_code
+from services.gateway.websocket.frame_parser import (
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    BrokenFrame,
+    close_code,
+)
 from services.gateway.websocket.frames import frame_header
 from services.gateway.websocket.passing_parser import PassingParser
+from shared.protocol.closing import CloseCode
 from shared.protocol.limits import FRAME_LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -42,6 +50,10 @@ class Listener(Protocol):
         """Handle the end of the socket, with the upstream's close code or None."""
         ...
 
+    def on_held(self, held_bytes: int) -> None:
+        """Note how many bytes of incomplete and unread messages the socket holds."""
+        ...
+
     def on_full(self) -> None:
         """Stop sending, because the upstream does not read."""
         ...
@@ -58,6 +70,7 @@ class UpstreamSocket(asyncio.Protocol):
         "_accept",
         "_closed",
         "_ended",
+        "_holds",
         "_listener",
         "_parser",
         "_request",
@@ -78,6 +91,8 @@ class UpstreamSocket(asyncio.Protocol):
         self._closed: tuple[int, str] | None = None
         """Code and reason of the upstream's close frame."""
         self._ended = False
+        self._holds = False
+        """Whether held bytes were reported."""
         self.pinged = False
         """Whether a ping is unanswered."""
 
@@ -103,8 +118,11 @@ class UpstreamSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Handle bytes from the upstream."""
-        if self._parser is not None:
-            self._parser.feed(data)
+        parser = self._parser
+        if parser is not None:
+            parser.feed(data)
+            if parser.incomplete is not None or self._holds:
+                self._report_held()
         elif self._response is not None:
             self._take_response(self._response, data)
 
@@ -117,11 +135,13 @@ class UpstreamSocket(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Report that the upstream does not read."""
         if self._listener is not None:
+            self._report_held()
             self._listener.on_full()
 
     def resume_writing(self) -> None:
         """Report that the upstream reads again."""
         if self._listener is not None:
+            self._report_held()
             self._listener.on_drained()
 
     def pause_reading(self) -> None:
@@ -176,6 +196,14 @@ class UpstreamSocket(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def _report_held(self) -> None:
+        transport, parser, listener = self._transport, self._parser, self._listener
+        if transport is None or parser is None or listener is None:
+            return
+        held = parser.held_bytes + transport.get_write_buffer_size()
+        self._holds = held > 0
+        listener.on_held(held)
+
     def _take_response(self, response: HttpResponseParser, data: bytes) -> None:
         try:
             messages, upgraded, rest = response.feed_data(data)
@@ -216,7 +244,9 @@ class UpstreamSocket(asyncio.Protocol):
             self._end(*self._closed)
 
     def _on_broken(self, error: Exception) -> None:
-        self._refuse(str(error))
+        too_big = isinstance(error, BrokenFrame) and error.code is CloseCode.TOO_BIG
+        self._end(CloseCode.TOO_BIG if too_big else None, "" if too_big else str(error))
+        self.abort()
 
     def _refuse(self, why: str) -> None:
         self._end(None, why)

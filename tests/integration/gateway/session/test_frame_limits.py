@@ -9,6 +9,7 @@ import pytest
 
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
+from shared.device.profile import CLI
 from tests.integration.gateway.harness import TOKEN, GatewayHarness
 from tests.support.websocket.raw_socket import (
     BINARY,
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from tests.support.websocket.raw_socket import RawSocket
 
 PREAUTH_FRAME_LIMIT_BYTES = 65_536
-FRAME_LIMIT_BYTES = 26_214_400
+DEVICELESS_FRAME_LIMIT_BYTES = 65_536
+FRAME_LIMIT_BYTES = 1_048_576
+"""Without an upstream."""
 CLOSING_SECONDS = 1.0
 
 
@@ -101,7 +104,40 @@ class TestBeforeHello:
 
 
 class TestAfterHello:
-    async def test_26214400_bytes_are_served(self, harness: GatewayHarness) -> None:
+    async def test_hello_announces_the_limit(self, harness: GatewayHarness) -> None:
+        for key, limit in (
+            (DeviceKey.generate(), FRAME_LIMIT_BYTES),
+            (None, DEVICELESS_FRAME_LIMIT_BYTES),
+        ):
+            async with await harness.raw() as raw:
+                hello = await raw.connect(key, CLI, Credentials(token=TOKEN))
+                assert hello["payload"]["policy"]["maxPayload"] == limit
+
+    async def test_without_a_device_65536_bytes_are_served(self, harness: GatewayHarness) -> None:
+        async with await harness.raw() as raw:
+            await raw.connect(None, CLI, Credentials(token=TOKEN))
+            await raw.send(health(DEVICELESS_FRAME_LIMIT_BYTES))
+            assert (await raw.receive_text())["ok"]
+            await raw.send_bytes(frame_bytes(b"", announce=DEVICELESS_FRAME_LIMIT_BYTES + 1))
+            assert await raw.closed() == (1009, "")
+
+    async def test_a_frame_begun_before_hello_is_limited_like_later_ones(
+        self, harness: GatewayHarness
+    ) -> None:
+        """Only its length counts, whatever the client may send by the time that it is complete."""
+        async with await harness.raw() as raw:
+            await raw.challenge()
+            connect = raw.connect_frame(None, credentials=Credentials(token=TOKEN))
+            await raw.send_bytes(
+                frame_bytes(json.dumps(connect).encode())
+                + frame_bytes(b"x", announce=2 * PREAUTH_FRAME_LIMIT_BYTES + 1)
+            )
+            frames = [await raw.receive()]
+            while frames[-1].opcode == TEXT:
+                frames.append(await raw.receive())
+            assert frames[-1].close.code == 1009
+
+    async def test_1048576_bytes_are_served(self, harness: GatewayHarness) -> None:
         raw, _ = await harness.admitted()
         async with raw:
             await raw.send(health(FRAME_LIMIT_BYTES))
@@ -159,8 +195,8 @@ class TestAfterHello:
         async with raw:
             await raw.send_bytes(frame_bytes(b"", announce=FRAME_LIMIT_BYTES + 1))
             await until(lambda: connection.closing, "it is too big")
-            for _ in range(26):
-                await raw.send_bytes(b"x" * 1_000_000)
+            for _ in range(10):
+                await raw.send_bytes(b"x" * 100_000)
             assert await raw.closed() == (1009, "")
             assert not connection.transport.is_closing()
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from services.gateway.websocket.memory import MemoryBudget
 from services.gateway.websocket.protocol import PARSED_PER_TURN_BYTES, SocketProtocol
+from tests.support.clock import FakeClock
 from tools.support.waiting import until
+
+MEMORY = MemoryBudget(FakeClock(), limit_bytes=1_000_000)
 
 
 class FakeTransport:
@@ -28,6 +32,7 @@ class Handler:
     """An admitted client's handler; its upstream is full for an instant, at every message."""
 
     is_unauthenticated = False
+    message_limit_bytes = 1_000_000
 
     def __init__(self) -> None:
         self.socket: Any = None
@@ -39,6 +44,8 @@ class Handler:
         self.socket.hold_reading()
         self.socket.release_reading()
 
+    def on_progress(self) -> None: ...
+
     def on_protocol_error(self, error: Exception) -> None:
         self.errors.append(error)
 
@@ -49,7 +56,7 @@ def frame(content: bytes) -> bytes:
 
 async def test_nothing_is_read_before_the_rest_of_a_chunk_is_parsed() -> None:
     transport, handler = FakeTransport(), Handler()
-    socket = handler.socket = SocketProtocol(transport, handler)  # type: ignore[arg-type]
+    socket = handler.socket = SocketProtocol(transport, handler, MEMORY)  # type: ignore[arg-type]
     sent = [bytes([n]) * 5_000 for n in range(24)]
     chunk = b"".join(map(frame, sent[:-1]))
     assert len(chunk) > 4 * PARSED_PER_TURN_BYTES
