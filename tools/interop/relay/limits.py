@@ -202,7 +202,7 @@ CASES: Final = (
         (
             f"{FRAME_LIMIT_BYTES} bytes arrive",
             "unchanged",
-            f"then closed {CloseCode.RESTART:d}",
+            f"then closed {CloseCode.TOO_BIG:d}",
             "it connects again",
         ),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -292,6 +293,15 @@ class TestClosing:
         upstream.cut(session)
         closed = await client.closed()
         assert (closed.code, closed.reason) == (1012, "service restart")
+
+    async def test_an_upstream_message_beyond_the_limit_closes_the_client_with_1009(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
+    ) -> None:
+        _device, client, session = await joined(stack, operator, upstream)
+        with suppress(ConnectionError):
+            upstream.send(session, "x" * (FRAME_LIMIT_BYTES + 1))
+        closed = await client.closed()
+        assert (closed.code, closed.reason) == (1009, "")
 
     async def test_the_upstream_session_is_closed_when_the_client_disconnects(
         self, stack: Stack, operator: Operator, upstream: StubOpenClaw
