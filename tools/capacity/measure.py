@@ -18,11 +18,11 @@ import msgspec
 import redis as redis_py
 
 from services.approval.backup.records import (
-    KeptDevice,
-    KeptMetadata,
-    KeptPairing,
-    KeptSighting,
-    KeptToken,
+    BackupDevice,
+    BackupLastSeen,
+    BackupMetadata,
+    BackupPairing,
+    BackupToken,
 )
 from shared.bus.channels import EVENTS
 from shared.bus.envelope import Envelope
@@ -137,21 +137,23 @@ async def _record_bytes(stack: Stack) -> float:
     return float((after - before) / RECORDS)
 
 
-def _device() -> KeptDevice:
+def _device() -> BackupDevice:
     key = DeviceKey.generate()
-    token = KeptToken(
+    token = BackupToken(
         role="operator",
         token_id="0" * 32,
         scopes=("operator.read", "operator.write"),
         created_at_ms=1_795_328_627_349,
         token_generation="0" * 16,
     )
-    about = KeptMetadata("openclaw-macos", "ui", "macos 26.1", "Mac", "Kitchen Mac", "203.0.113.9")
-    pairing = KeptPairing(
+    about = BackupMetadata(
+        "openclaw-macos", "ui", "macos 26.1", "Mac", "Kitchen Mac", "203.0.113.9"
+    )
+    pairing = BackupPairing(
         about, "operator", ("operator",), token.scopes, (token,), 1, 1_795_328_627_349, "owner"
     )
-    seen = KeptSighting(1_795_328_627_349, "connect", "203.0.113.9")
-    return KeptDevice(key.device_id, key.public_key, pairing, seen)
+    seen = BackupLastSeen(1_795_328_627_349, "connect", "203.0.113.9")
+    return BackupDevice(key.device_id, key.public_key, pairing, seen)
 
 
 async def _idle(stack: Stack, key: DeviceKey) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from services.approval.backup.format import Sha256  # noqa: TC001 (msgspec reads it)
-from services.approval.backup.records import KeptDevice  # noqa: TC001 (msgspec reads it)
+from services.approval.backup.records import BackupDevice  # noqa: TC001 (msgspec reads it)
 from services.approval.domain import listing, records
 from services.approval.schemas import lockouts
 from shared.protocol.connect import Role
@@ -86,7 +86,7 @@ class RestorePart(msgspec.Struct, rename="camel", forbid_unknown_fields=True, fr
     number: Annotated[int, Meta(ge=0, le=2**52, description="`number` of its last line.")]
     total: Annotated[int, Meta(ge=0, le=RESTORE_LIMIT_DEVICES)]
     at: Annotated[int, Meta(ge=0, le=RESTORE_LIMIT_DEVICES)]
-    devices: Annotated[list[KeptDevice], Meta(max_length=PART_LIMIT_DEVICES)]
+    devices: Annotated[list[BackupDevice], Meta(max_length=PART_LIMIT_DEVICES)]
 
 
 Search = Annotated[

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from services.approval.backup.records import KeptDevice, Moment, kept, unsound
+from services.approval.backup.records import BackupDevice, Moment, to_backup, unsound
 from services.approval.domain.records import (  # noqa: TC001 (msgspec reads them)
     AuditEntry,
     ChangeNumber,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from hashlib import _Hash as _Digest
 
-    from services.approval.domain.records import Record, Sighting
+    from services.approval.domain.records import LastSeen, Record
 
 FORMAT: Final = 1
 MEDIA_TYPE: Final = "application/jsonl"
@@ -57,7 +57,7 @@ class Line(
 
     latchkey_backup: int = 0
     made_at_ms: Moment = 0
-    device: KeptDevice | None = None
+    device: BackupDevice | None = None
     removed: str = ""
     audit: AuditEntry | None = None
     end: End | None = None
@@ -83,11 +83,11 @@ class Writer:
         """Return the first line."""
         return self._line_bytes(Line(latchkey_backup=FORMAT, made_at_ms=now_ms))
 
-    def device(self, device_id: str, record: Record | None, seen: Sighting | None) -> bytes:
+    def device(self, device_id: str, record: Record | None, seen: LastSeen | None) -> bytes:
         """Return the line of a paired or removed device; empty if it was never in the backup."""
         if record is not None and record.pairing is not None:
             self._devices.add(device_id)
-            return self._line_bytes(Line(device=kept(record, record.pairing, seen)))
+            return self._line_bytes(Line(device=to_backup(record, record.pairing, seen)))
         if device_id not in self._devices:
             return b""
         self._devices.discard(device_id)
@@ -117,7 +117,7 @@ class Backup:
     """Digest of the backup."""
     made_at_ms: int
     number: int
-    devices: dict[str, KeptDevice] = field(default_factory=dict)
+    devices: dict[str, BackupDevice] = field(default_factory=dict)
     audit: int = 0
 
 
@@ -187,7 +187,7 @@ def _unknown(line: Line) -> str:
     return "line 1: not a Latchkey backup"
 
 
-def _require_sound(device: KeptDevice, number: int) -> None:
+def _require_sound(device: BackupDevice, number: int) -> None:
     if why := unsound(device):
         message = f"line {number}: {device.device_id}: {why}"
         raise BrokenBackup(message)

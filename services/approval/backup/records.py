@@ -11,10 +11,10 @@ from services.approval.domain.identities import APPROVED_LIMIT, as_seen
 from services.approval.domain.records import (
     DeviceId,
     Identity,
+    LastSeen,
     Metadata,
     Pairing,
     Record,
-    Sighting,
     Token,
 )
 from shared.protocol.connect import Role
@@ -27,7 +27,7 @@ Scopes = Annotated[tuple[Text, ...], Meta(max_length=LIST_LIMIT_ITEMS)]
 Roles = Annotated[tuple[Role, ...], Meta(min_length=1, max_length=2)]
 
 
-class KeptToken(
+class BackupToken(
     msgspec.Struct,
     rename="camel",
     omit_defaults=True,
@@ -47,7 +47,7 @@ class KeptToken(
     token_generation: Text = msgspec.field(default="", name="epoch")
 
 
-class KeptMetadata(
+class BackupMetadata(
     msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, forbid_unknown_fields=True
 ):
     """The device's description of itself when approved, with later changes applied."""
@@ -60,7 +60,7 @@ class KeptMetadata(
     address: Text = ""
 
 
-class KeptIdentity(
+class BackupIdentity(
     msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, forbid_unknown_fields=True
 ):
     """A further approved identity of the device, for another client or role."""
@@ -73,24 +73,24 @@ class KeptIdentity(
     display_name: Text = ""
 
 
-class KeptPairing(
+class BackupPairing(
     msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, forbid_unknown_fields=True
 ):
     """The approved state of a device."""
 
-    metadata: KeptMetadata
+    metadata: BackupMetadata
     role: Role
     roles: Roles
     scopes: Scopes
-    tokens: Annotated[tuple[KeptToken, ...], Meta(max_length=2)]
+    tokens: Annotated[tuple[BackupToken, ...], Meta(max_length=2)]
     created_at_ms: Moment
     approved_at_ms: Moment
     approved_via: Text
     operator_label: Text = ""
-    others: Annotated[tuple[KeptIdentity, ...], Meta(max_length=APPROVED_LIMIT - 1)] = ()
+    others: Annotated[tuple[BackupIdentity, ...], Meta(max_length=APPROVED_LIMIT - 1)] = ()
 
 
-class KeptSighting(msgspec.Struct, rename="camel", frozen=True, forbid_unknown_fields=True):
+class BackupLastSeen(msgspec.Struct, rename="camel", frozen=True, forbid_unknown_fields=True):
     """When, why and from where the device was last admitted."""
 
     at_ms: Moment
@@ -98,18 +98,18 @@ class KeptSighting(msgspec.Struct, rename="camel", frozen=True, forbid_unknown_f
     address: Text
 
 
-class KeptDevice(
+class BackupDevice(
     msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, forbid_unknown_fields=True
 ):
     """A paired device, complete except for a pending request."""
 
     device_id: DeviceId
     public_key: Text
-    pairing: KeptPairing
-    seen: KeptSighting | None = None
+    pairing: BackupPairing
+    seen: BackupLastSeen | None = None
 
 
-def kept(record: Record, pairing: Pairing, seen: Sighting | None) -> KeptDevice:
+def to_backup(record: Record, pairing: Pairing, seen: LastSeen | None) -> BackupDevice:
     """Return the backup's object for a paired device."""
     used = seen.used if seen else {}
     tokens = [
@@ -117,19 +117,19 @@ def kept(record: Record, pairing: Pairing, seen: Sighting | None) -> KeptDevice:
         for role, token in sorted(pairing.tokens.items())
     ]
     fields = msgspec.structs.asdict(pairing) | {
-        "metadata": KeptMetadata(**msgspec.structs.asdict(as_seen(pairing, seen))),
-        "others": tuple(KeptIdentity(**msgspec.structs.asdict(one)) for one in pairing.others),
-        "tokens": tuple(KeptToken(**token) for token in tokens),
+        "metadata": BackupMetadata(**msgspec.structs.asdict(as_seen(pairing, seen))),
+        "others": tuple(BackupIdentity(**msgspec.structs.asdict(one)) for one in pairing.others),
+        "tokens": tuple(BackupToken(**token) for token in tokens),
     }
-    return KeptDevice(
+    return BackupDevice(
         record.device_id,
         record.public_key,
-        KeptPairing(**fields),
-        KeptSighting(seen.at, seen.why, seen.address) if seen else None,
+        BackupPairing(**fields),
+        BackupLastSeen(seen.at, seen.why, seen.address) if seen else None,
     )
 
 
-def record_of(device: KeptDevice) -> Record:
+def record_of(device: BackupDevice) -> Record:
     """Return the record to restore for a device in a backup."""
     pairing = device.pairing
     fields = msgspec.structs.asdict(pairing) | {
@@ -140,16 +140,16 @@ def record_of(device: KeptDevice) -> Record:
     return Record(device.device_id, device.public_key, Pairing(**fields))
 
 
-def sighting_of(device: KeptDevice) -> Sighting | None:
-    """Return the sighting to restore for a device in a backup."""
+def last_seen_of(device: BackupDevice) -> LastSeen | None:
+    """Return when a device in a backup was last seen."""
     if device.seen is None:
         return None
     tokens = device.pairing.tokens
     used: dict[str, int] = {one.role: one.last_used_at_ms for one in tokens if one.last_used_at_ms}
-    return Sighting(device.seen.at_ms, device.seen.reason, device.seen.address, used)
+    return LastSeen(device.seen.at_ms, device.seen.reason, device.seen.address, used)
 
 
-def unsound(device: KeptDevice) -> str:
+def unsound(device: BackupDevice) -> str:
     """Return why a device in a backup is inconsistent; empty if it is valid."""
     key = decode_public_key(device.public_key)
     if key is None or encode_base64(key) != device.public_key:
@@ -167,6 +167,6 @@ def unsound(device: KeptDevice) -> str:
     return ""
 
 
-def _token(kept: KeptToken) -> Token:
-    fields = msgspec.structs.asdict(kept)
+def _token(token: BackupToken) -> Token:
+    fields = msgspec.structs.asdict(token)
     return Token(**{name: fields[name] for name in Token.__struct_fields__})

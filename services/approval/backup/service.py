@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from services.approval.backup import format as backups
-from services.approval.backup.records import record_of, sighting_of, unsound
+from services.approval.backup.records import last_seen_of, record_of, unsound
 from services.approval.domain import authorization
 from services.approval.domain.errors import (
     NotEmpty,
@@ -26,14 +26,14 @@ from services.approval.domain.errors import (
 )
 from services.approval.domain.records import EXPIRED
 from services.approval.storage.changes.transaction import Transaction
-from services.approval.storage.heartbeats.presence import encode_sighting
+from services.approval.storage.heartbeats.presence import encode_last_seen
 from services.approval.storage.keys import PAIRED, RESTORE, device_key, seen_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from services.approval.backup.format import Writer
-    from services.approval.backup.records import KeptDevice
+    from services.approval.backup.records import BackupDevice
     from services.approval.domain.authorization import Caller
     from services.approval.storage.changes.transaction_log import TransactionLog
     from services.approval.storage.store import Store
@@ -63,7 +63,7 @@ class Part:
     number: int
     total: int
     at: int
-    devices: Sequence[KeptDevice]
+    devices: Sequence[BackupDevice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class BackupService:
         entry.plan.beyond = (part.number // NUMBERS_APART + 1) * NUMBERS_APART
         entry.change(BEGUN, "", label=_label(part))
 
-    async def _put(self, entry: Transaction, devices: Sequence[KeptDevice]) -> int:
+    async def _put(self, entry: Transaction, devices: Sequence[BackupDevice]) -> int:
         """Add devices that are not paired and end their requests; return how many were added."""
         _head, found = await self._store.load_surely([device.device_id for device in devices])
         fresh = 0
@@ -185,9 +185,9 @@ class BackupService:
             if held.record is not None and held.record.pending is not None:
                 entry.end_request(device.device_id, held.record.pending, EXPIRED)
             entry.replace(held, record_of(device), device.device_id)
-            seen = sighting_of(device)
+            seen = last_seen_of(device)
             if seen is not None:
-                entry.plan.write("SET", seen_key(device.device_id), encode_sighting(seen))
+                entry.plan.write("SET", seen_key(device.device_id), encode_last_seen(seen))
         return fresh
 
     async def _catch_up(
@@ -210,7 +210,7 @@ class BackupService:
         for device_id, held in zip(device_ids, found, strict=True):
             if held.unreadable:
                 raise UnreadableRecord(device_key(device_id))
-        seen = await self._store.presence.sightings(device_ids)
+        seen = await self._store.presence.last_seen(device_ids)
         parts = zip(device_ids, found, seen, strict=True)
         return head, b"".join(writer.device(one, held.record, at) for one, held, at in parts)
 

@@ -18,7 +18,7 @@ from shared.protocol.signing import normalised_metadata
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.approval.domain.records import Metadata, Pairing, Pending, Sighting
+    from services.approval.domain.records import LastSeen, Metadata, Pairing, Pending
     from shared.rpc.messages import AuthorizeDevice
 
 ASKING_LIMIT: Final = 4
@@ -104,7 +104,7 @@ def merged(pending: Pending, before: Pairing | None) -> tuple[Identity, ...]:
     return tuple(found.values())[:APPROVED_LIMIT]
 
 
-def as_seen(pairing: Pairing, seen: Sighting | None) -> Metadata:
+def as_seen(pairing: Pairing, seen: LastSeen | None) -> Metadata:
     """Return a paired device's metadata: as approved, with later changes applied.
 
     A device may change its name and operating system version without approval.

@@ -146,7 +146,7 @@ NOT_HELD: Final = VersionedRecord("", None)
 """No record."""
 
 
-class Sighting(msgspec.Struct, frozen=True, omit_defaults=True):
+class LastSeen(msgspec.Struct, frozen=True, omit_defaults=True):
     """A device's last admission: when, why, from where. `used`: last use of its tokens, by role."""
 
     at: int

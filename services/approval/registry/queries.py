@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from services.approval.domain.authorization import Caller
     from services.approval.domain.listing import Wanted, WantedRequests
-    from services.approval.domain.records import AuditEntry, Record, Sighting, VersionedRecord
+    from services.approval.domain.records import AuditEntry, LastSeen, Record, VersionedRecord
     from services.approval.storage.changes.changelog import Followed
     from services.approval.storage.heartbeats.presence import ApprovalReplica, GatewayReplica
     from services.approval.storage.heartbeats.refusals import Entry as RefusalEntry
@@ -110,7 +110,7 @@ class Refused:
     """Refused attempts, and when their device was last admitted."""
 
     entry: RefusalEntry
-    seen: Sighting | None
+    seen: LastSeen | None
 
 
 class Queries:
@@ -269,7 +269,7 @@ class Queries:
         else:
             entries = await kept.recent(wanted.limit, only_unknown=wanted.only_unknown)
         named = list({one.device for one in entries if one.device})
-        seen = dict(zip(named, await self._store.presence.sightings(named), strict=True))
+        seen = dict(zip(named, await self._store.presence.last_seen(named), strict=True))
         return [Refused(one, seen.get(one.device)) for one in entries]
 
     async def refusals_of(
@@ -304,7 +304,7 @@ class Queries:
             after = positions[-1]
             ids = [position.id for position in positions]
             by_id = {one.device_id: one for one in (await self._store.records(ids)).records}
-            seen = await self._store.presence.sightings(ids)
+            seen = await self._store.presence.last_seen(ids)
             for position, its_last in zip(positions, seen, strict=True):
                 record = by_id.get(position.id)
                 if record is None or record.pairing is None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from services.approval.backup.format import Backup
-    from services.approval.backup.records import KeptDevice
+    from services.approval.backup.records import BackupDevice
     from services.cli.client import ApprovalClient
 
 PART_LIMIT_BYTES: Final = 49_152
@@ -178,11 +178,11 @@ async def _restore_parts(approval: ApprovalClient, found: Backup) -> int:
             return skipped
 
 
-def _part(devices: Sequence[KeptDevice], at: int) -> list[KeptDevice]:
+def _part(devices: Sequence[BackupDevice], at: int) -> list[BackupDevice]:
     return list(_fitting(devices[at : at + PART_LIMIT_DEVICES]))
 
 
-def _fitting(devices: Sequence[KeptDevice]) -> Iterator[KeptDevice]:
+def _fitting(devices: Sequence[BackupDevice]) -> Iterator[BackupDevice]:
     """Yield the first devices that fit into one call, but at least one."""
     size = 0
     for device in devices:

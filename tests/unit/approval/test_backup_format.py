@@ -10,19 +10,25 @@ import pytest
 from msgspec.structs import replace
 
 from services.approval.backup.format import BrokenBackup, Writer, read
-from services.approval.backup.records import KeptDevice, kept, record_of, sighting_of, unsound
+from services.approval.backup.records import (
+    BackupDevice,
+    last_seen_of,
+    record_of,
+    to_backup,
+    unsound,
+)
 from services.approval.domain.records import (
     AuditEntry,
     Identity,
+    LastSeen,
     Metadata,
     Pairing,
     Record,
-    Sighting,
     Token,
 )
 from tests.support.approval.devices import Device
 
-SEEN = Sighting(1_700_000_000_500, "connect", "203.0.113.9", {"operator": 1_700_000_000_400})
+SEEN = LastSeen(1_700_000_000_500, "connect", "203.0.113.9", {"operator": 1_700_000_000_400})
 
 
 def record(device: Device) -> Record:
@@ -65,13 +71,13 @@ class TestIdentities:
         others = (Identity("node", "node-host", "node", "darwin", "Mac", "box"),)
         before = replace(before, pairing=replace(before.pairing, others=others))
         assert before.pairing is not None
-        assert record_of(kept(before, before.pairing, SEEN)) == before
+        assert record_of(to_backup(before, before.pairing, SEEN)) == before
 
     def test_the_name_that_it_was_seen_with_is_kept(self) -> None:
         before = record(Device.new()).pairing
         assert before is not None
         seen = replace(SEEN, name="Renamed", named_at=SEEN.at)
-        back = kept(record(Device.new()), before, seen)
+        back = to_backup(record(Device.new()), before, seen)
         assert back.pairing.metadata.display_name == "Renamed"
 
 
@@ -81,7 +87,7 @@ class TestWhole:
         found = read(whole(device))
         (back,) = found.devices.values()
         assert record_of(back) == record(device)
-        assert sighting_of(back) == SEEN
+        assert last_seen_of(back) == SEEN
         assert (found.number, found.audit, found.made_at_ms) == (2, 1, 1_700_000_001_000)
 
     def test_one_that_was_never_seen(self) -> None:
@@ -89,7 +95,7 @@ class TestWhole:
         writer = Writer()
         lines = [writer.head(1), writer.device(device.device_id, record(device), None)]
         (back,) = read([*lines, writer.end(2)]).devices.values()
-        assert sighting_of(back) is None
+        assert last_seen_of(back) is None
 
     def test_its_id_is_that_of_its_bytes(self) -> None:
         lines = whole(Device.new())
@@ -168,11 +174,11 @@ class TestBroken:
 
 
 class TestInvalid:
-    def sound(self) -> KeptDevice:
+    def sound(self) -> BackupDevice:
         device = Device.new()
         entry = record(device)
         assert entry.pairing is not None
-        return kept(entry, entry.pairing, SEEN)
+        return to_backup(entry, entry.pairing, SEEN)
 
     def test_a_device_of_our_own_is_valid(self) -> None:
         assert unsound(self.sound()) == ""

@@ -13,7 +13,7 @@ from services.approval.api.openapi import describe
 from services.approval.api.operations import OPERATIONS
 from services.approval.api.parameters import PARAMETERS, AuditQuery
 from services.approval.api.public import METRICS, PAGES, Description
-from services.approval.backup.records import KeptToken
+from services.approval.backup.records import BackupToken
 from services.approval.domain import errors, records
 from services.approval.domain.records import Token
 from services.approval.schemas import devices
@@ -117,7 +117,7 @@ def test_no_field_of_an_answer_holds_a_token() -> None:
     stored = set(Token.__struct_fields__) - {"token_id", "token_generation"}
     assert shown - {"role", "last_used_at_ms"} == stored
     for name, schema in DESCRIPTION["components"]["schemas"].items():
-        if name == KeptToken.__name__:  # a backup alone has the ids that tokens are derived from
+        if name == BackupToken.__name__:  # a backup alone has the ids that tokens are derived from
             continue
         fields = set(schema.get("properties", ()))
         assert fields.isdisjoint({"token", "deviceToken", "tokenId"}), name

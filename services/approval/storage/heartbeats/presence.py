@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from redis.exceptions import ResponseError
 
-from services.approval.domain.records import Sighting
+from services.approval.domain.records import LastSeen
 from services.approval.storage.keys import seen_key
 from services.approval.storage.redis import reaching_redis
 from shared.addresses.client import is_loopback
@@ -41,7 +41,7 @@ ALIVE_KEPT_MS: Final = 5_000
 PRESENCE_KEPT_MAX_MS: Final = 600_000
 """Presence is kept for the length of the gateway's lease, but no longer than this."""
 CONNECT: Final = "connect"
-"""Reason of a sighting: the device was admitted, by whichever credential."""
+"""Why a device was seen: it was admitted, by whichever credential."""
 
 _OF_GATEWAY: Final = ("count", "seen", "applied", "version", "uptime", "upstream")
 """Fields of a gateway's presence; heartbeat.lua says what is in them."""
@@ -58,7 +58,7 @@ def approval_key(boot_id: str) -> str:
     return f"latchkey:approval:{boot_id}"
 
 
-_decode_sighting: Final = msgspec.msgpack.Decoder(Sighting).decode
+_decode_last_seen: Final = msgspec.msgpack.Decoder(LastSeen).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Standing:
     """Where a device is connected (boot ids of gateways), and when it was last seen."""
 
     replicas: tuple[str, ...]
-    seen: Sighting | None
+    seen: LastSeen | None
 
 
 class ReplicaProcess(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -126,18 +126,18 @@ class Presence:
         return [
             Standing(
                 tuple(name for name, here in zip(names, row, strict=True) if here),
-                _sighting(value),
+                _last_seen(value),
             )
             for value, *row in zip(seen, *counts, strict=True)
         ]
 
-    async def sightings(self, device_ids: Sequence[str]) -> list[Sighting | None]:
+    async def last_seen(self, device_ids: Sequence[str]) -> list[LastSeen | None]:
         """Return when these devices were last seen, in one round trip."""
         if not device_ids:
             return []
         async with reaching_redis():
             found = await self._client.mget([seen_key(device_id) for device_id in device_ids])
-        return [_sighting(value) for value in found]
+        return [_last_seen(value) for value in found]
 
     async def withdraw(self, gateway: str) -> None:
         """Remove the presence of a gateway that shuts down."""
@@ -229,10 +229,10 @@ def _upstream(value: bytes | None) -> UpstreamState | None:
         return None
 
 
-def _sighting(value: bytes | None) -> Sighting | None:
-    """Decode a sighting; an unreadable one counts as never seen."""
+def _last_seen(value: bytes | None) -> LastSeen | None:
+    """Decode when a device was last seen; an unreadable one counts as never seen."""
     try:
-        return _decode_sighting(value) if value else None
+        return _decode_last_seen(value) if value else None
     except (msgspec.MsgspecError, ValueError):
         return None
 
@@ -244,9 +244,9 @@ def _process(value: bytes | None) -> ReplicaProcess:
         return _UNREPORTED
 
 
-def encode_sighting(sighting: Sighting) -> bytes:
-    """Encode a sighting for the store, as heartbeat.lua does."""
-    return _encode(sighting)
+def encode_last_seen(seen: LastSeen) -> bytes:
+    """Encode it for the store, as heartbeat.lua does."""
+    return _encode(seen)
 
 
 def encode_process(uptime_s: int) -> bytes:
@@ -255,7 +255,7 @@ def encode_process(uptime_s: int) -> bytes:
 
 
 def heartbeat_arguments(heartbeat: HeartbeatQuestion) -> list[str | int | bytes]:
-    """Return the arguments of heartbeat.lua about presence and sightings."""
+    """Return the arguments of heartbeat.lua about presence and last-seen times."""
     return [
         len(heartbeat.joined),
         len(heartbeat.left),

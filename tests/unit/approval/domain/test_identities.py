@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.approval.domain import policy
 from services.approval.domain.identities import APPROVED_LIMIT, ASKING_LIMIT, as_seen, identities_of
-from services.approval.domain.records import Sighting
+from services.approval.domain.records import LastSeen
 from tests.unit.approval.domain.policy_case import TTL_MS, PolicyCase
 from tests.unit.approval.domain.strategies import CLI, CLIENTS, IOS_APP, NAMES, NODE_HOST, PLATFORMS
 
@@ -254,7 +254,7 @@ class TestAsSeen:
     def test_the_name_and_the_version_that_it_came_with_last(self, case: PolicyCase) -> None:
         at = case.now_ms + 5
         platforms = {"openclaw-ios": "iOS 26.5.0"}
-        about = as_seen(case.pairing, Sighting(at, "connect", "", {}, "Pocket", at, platforms, at))
+        about = as_seen(case.pairing, LastSeen(at, "connect", "", {}, "Pocket", at, platforms, at))
         assert (about.display_name, about.platform) == ("Pocket", "iOS 26.5.0")
         assert (about.device_family, about.client_id) == ("iPhone", "openclaw-ios")
 
@@ -263,11 +263,11 @@ class TestAsSeen:
     )
     def test_nothing_but_its_own_system(self, case: PolicyCase, platforms: dict[str, str]) -> None:
         at = case.now_ms + 5
-        seen = Sighting(at, "connect", "", {}, "", 0, platforms, at)
+        seen = LastSeen(at, "connect", "", {}, "", 0, platforms, at)
         assert as_seen(case.pairing, seen) is case.pairing.metadata
 
     def test_the_name_from_before_where_none_was_approved(self, case: PolicyCase) -> None:
-        seen = Sighting(case.now_ms + 5, "connect", "", {}, "Phone", case.now_ms + 5)
+        seen = LastSeen(case.now_ms + 5, "connect", "", {}, "Phone", case.now_ms + 5)
         case.now_ms += 10
         case.pair(ADMIN, **claim(IOS_APP, "iOS 26.4.2", "iPhone"))
         assert as_seen(case.pairing, seen).display_name == "Phone"
@@ -275,5 +275,5 @@ class TestAsSeen:
     def test_nothing_from_before_it_was_approved(self, case: PolicyCase) -> None:
         at = case.now_ms - 1
         platforms = {"openclaw-ios": "iOS 9"}
-        seen = Sighting(at + 5, "connect", "", {}, "Old", at, platforms, at)
+        seen = LastSeen(at + 5, "connect", "", {}, "Old", at, platforms, at)
         assert as_seen(case.pairing, seen) is case.pairing.metadata
