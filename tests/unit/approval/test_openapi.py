@@ -129,7 +129,8 @@ class TestProblems:
 
     def test_every_kind_can_happen_somewhere(self) -> None:
         described = {kind for operation in OPERATIONS for kind in operation.problems}
-        assert described | {problems.NOT_FOUND, problems.METHOD, problems.NOT_ALLOWED} == set(KINDS)
+        anywhere = {problems.NOT_FOUND, problems.METHOD, problems.NOT_ALLOWED, problems.BUSY}
+        assert described | anywhere == set(KINDS)
 
     def test_every_error_of_the_registry_has_its_words(self) -> None:
         declared = {
