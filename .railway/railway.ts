@@ -53,6 +53,9 @@ export default defineRailway(() => {
     RAILWAY_DEPLOYMENT_DRAINING_SECONDS: "35",
     // Old and new serve side by side for so long.
     RAILWAY_DEPLOYMENT_OVERLAP_SECONDS: "10",
+    HTTP_REQUESTS_LIMIT: "256",
+    HTTP_REQUESTS_LIMIT_PER_ADDRESS: "32",
+    HTTP_STALL_SECONDS: "20",
   };
 
   const approval = service("approval", {
@@ -96,6 +99,7 @@ export default defineRailway(() => {
       UPSTREAM_SECRET: secret("UPSTREAM_SECRET"),
       GATEWAY_PREAUTH_LIMIT_PER_ADDRESS: "32",
       GATEWAY_CONNECTION_LIMIT: "20000",
+      GATEWAY_MEMORY_LIMIT_MB: "128",
       BEAT_SECONDS: "1",
       LEASE_SECONDS: "10",
       DRAIN_SECONDS: "20",

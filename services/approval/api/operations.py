@@ -38,6 +38,7 @@ _EVERY_CALL: Final = (
     problems.UNAUTHORIZED,
     problems.CROSS_SITE,
     problems.LOCKED_OUT,
+    problems.BUSY,
     problems.INTERNAL,
 )
 _OF_REQUEST: Final = (
