@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.bus.channels import EVENTS, inbox_channel
-from shared.bus.envelope import Envelope, Opened
+from shared.bus.envelope import VERSION, Envelope, Opened
 from shared.bus.errors import Rejected
 from tests.simulation.services.seal import SimulatedEnvelope
 
@@ -18,8 +18,8 @@ class TestBoth:
     def test_a_message_is_taken_once(self, kind: type[Envelope]) -> None:
         one, other = kind(SECRETS, "a"), kind(SECRETS, "b")
         first, second = one.seal(INBOX, b"1"), one.seal(INBOX, b"2")
-        assert other.open(INBOX, second) == Opened("a", 1, 2, b"2")
-        assert other.open(INBOX, first) == Opened("a", 1, 1, b"1")
+        assert other.open(INBOX, second) == Opened("a", VERSION, 2, b"2")
+        assert other.open(INBOX, first) == Opened("a", VERSION, 1, b"1")
         for again in (first, second):
             with pytest.raises(Rejected, match="replayed"):
                 other.open(INBOX, again)
