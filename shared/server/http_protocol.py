@@ -17,7 +17,7 @@ from shared.server.strict_http import SERVER_NAME, StrictParser, status_of
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
     from aiohttp.streams import StreamReader
 
@@ -153,17 +153,27 @@ class TrackedRequestHandler(web.RequestHandler):
             if self._head_bytes > HEAD_LIMIT_BYTES:
                 self.reject(HEAD_TOO_LARGE)
 
-    async def _handle_request(
+    def _handle_request(
         self,
         request: web.BaseRequest,
         start_time: float | None,
         request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-    ) -> tuple[web.StreamResponse, bool]:
-        """Serve a request when its turn has come."""
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        """Serve a request when its turn has come; usually that is at once."""
         requests = self._schedule
-        if requests is None:
-            return await super()._handle_request(request, start_time, request_handler)
-        ticket = self._ticket = self._enter(requests, request)
+        if requests is not None:
+            ticket = self._ticket = self._enter(requests, request)
+            if ticket.turn is not None or ticket.refused:
+                return self._handle_in_turn(ticket, request, start_time, request_handler)
+        return super()._handle_request(request, start_time, request_handler)
+
+    async def _handle_in_turn(
+        self,
+        ticket: Ticket,
+        request: web.BaseRequest,
+        start_time: float | None,
+        request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+    ) -> tuple[web.StreamResponse, bool]:
         try:
             if ticket.turn is not None:
                 self.request_started()
@@ -172,8 +182,7 @@ class TrackedRequestHandler(web.RequestHandler):
                 request_handler = self._refuse
             return await super()._handle_request(request, start_time, request_handler)
         finally:
-            self._ticket = None
-            requests.leave(ticket)
+            self.leave_schedule()
 
     def _enter(self, requests: PlainRequests, request: web.BaseRequest) -> Ticket:
         key, headers = self._key, request.headers
@@ -196,8 +205,9 @@ class TrackedRequestHandler(web.RequestHandler):
 
     def leave_schedule(self) -> None:
         """Continue a response for as long as it takes, under a limit of its own."""
-        if self._schedule is not None and self._ticket is not None:
-            self._schedule.leave(self._ticket)
+        ticket, self._ticket = self._ticket, None
+        if self._schedule is not None and ticket is not None:
+            self._schedule.leave(ticket)
 
     def note_operator(self, request: web.Request) -> None:
         """Note that the request's credentials are valid."""
@@ -302,7 +312,10 @@ class TrackedRequestHandler(web.RequestHandler):
 
     async def finish_response(self, *args: Any, **kwargs: Any) -> tuple[web.StreamResponse, bool]:
         """Note that a request has been answered."""
-        finished = await super().finish_response(*args, **kwargs)
+        try:
+            finished = await super().finish_response(*args, **kwargs)
+        finally:
+            self.leave_schedule()
         if self._limiter is not None:
             self._limiter.request_finished(self._place)
         return finished
