@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.local.errors import RunError, file_problem
+from tools.drills.attacks.command import add_options, run_attacks
 from tools.drills.faults import ALL
 from tools.drills.judging import exits
 from tools.drills.judging.report import as_json, settings_line
@@ -31,12 +32,18 @@ def main() -> int:
     """Run the drills and return the exit status."""
     parser = argparse.ArgumentParser(prog="make drill", description=__doc__)
     parser.add_argument("--rounds", type=int, default=1, help="how often each fault is injected")
-    parser.add_argument("--only", action="append", help="only faults with this in their name")
+    parser.add_argument("--only", action="append", help="only those with this in their name")
     parser.add_argument(
         "--relayed", action="store_true", help="relay the sessions to an upstream in every drill"
     )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument(
+        "--attacks", action="store_true", help="attacks and storms instead of faults"
+    )
+    add_options(parser)
     given = parser.parse_args()
+    if given.attacks:
+        return run_attacks(parser, given)
     missing = [name for name in ("haproxy", "redis-server") if not _found(name)]
     if missing:
         print(

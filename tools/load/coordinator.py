@@ -126,6 +126,7 @@ class Coordinator:
                 timeout=plan.timeout,
                 phases=tuple(phase.share(worker, plan.workers) for phase in plan.phases),
                 hold=hold,
+                cpus=plan.worker_cpus,
             )
             for worker, hold in enumerate(parts)
         ]

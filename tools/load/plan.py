@@ -54,6 +54,8 @@ class Phase:
     rate: float | None = None
     is_open: bool = False
     counted: bool = True
+    poisson: bool = False
+    """Open: attempts begin at random moments, independently of each other, not evenly."""
 
     def share(self, part: int, parts: int) -> Phase:
         """Return one worker's share of several."""
@@ -64,6 +66,7 @@ class Phase:
             rate=None if self.rate is None else self.rate / parts,
             is_open=self.is_open,
             counted=self.counted,
+            poisson=self.poisson,
         )
 
 
@@ -85,6 +88,12 @@ class Plan:
     """Storm: each reconnects after up to this many seconds."""
     pace: float | None = None
     """Maximum connections started per second, if limited."""
+    reference_back_off: bool = False
+    """Storm: clients reconnect after 1, 2, 4 … 30 s, as the reference client does."""
+    worker_cpus: tuple[int, ...] = ()
+    """CPUs on which the workers run, if not on all."""
+    back_seconds: float = 60
+    """Storm: how long to wait until all are back."""
 
     devices: int = 256
     workers: int = 1

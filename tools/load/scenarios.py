@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 OPEN_SECONDS: Final = 180.0
 SETTLE_SECONDS: Final = 1.0
-BACK_SECONDS: Final = 60.0
 CLOSED_SECONDS: Final = 30.0
 QUIET_SECONDS: Final = 2.0
 
@@ -146,10 +145,18 @@ async def _storm(coordinator: Coordinator) -> Run:
         await coordinator.until(lambda: False, SETTLE_SECONDS)
         run.lost = len(record.ended)
         coordinator.begin(returning)
-        coordinator.workers_.order(ComeBack(plan.jitter, drop=plan.drop is Drop.CLIENT))
+        coordinator.workers_.order(
+            ComeBack(
+                plan.jitter,
+                drop=plan.drop is Drop.CLIENT,
+                reference_back_off=plan.reference_back_off,
+            )
+        )
         if plan.drop is Drop.CLIENT:
             run.dropped = time.monotonic()
-            await coordinator.until(lambda: len(record.back) >= opened, BACK_SECONDS + plan.jitter)
+            await coordinator.until(
+                lambda: len(record.back) >= opened, plan.back_seconds + plan.jitter
+            )
         else:
             if plan.drop is Drop.RESTART and coordinator.system.restart is not None:
                 run.dropped = time.monotonic()
@@ -157,7 +164,7 @@ async def _storm(coordinator: Coordinator) -> Run:
             await coordinator.until(lambda: len(record.ended) > run.lost, plan.seconds)
             if len(record.ended) > run.lost:
                 run.dropped = run.dropped or record.ended[run.lost].at
-            await coordinator.until(lambda: _all_back(run, opened), BACK_SECONDS + plan.jitter)
+            await coordinator.until(lambda: _all_back(run, opened), plan.back_seconds + plan.jitter)
         coordinator.end(returning)
         await _stop(coordinator, run)
     return run

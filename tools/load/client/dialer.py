@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _BIND_ADDRESS_NO_PORT: Final = 24
 """Linux: choose the port at connect, when the peer is known; then ports do not run out."""
+PER_NETWORK: Final = 250
+"""Loopback addresses used of each 127.0.n.0/24."""
 _UNDER_WAY: Final = frozenset({0, errno.EINPROGRESS})
 
 
@@ -27,8 +29,10 @@ class Unreachable(Exception):
 
 
 def loopback_sources(count: int) -> list[str]:
-    """Return 127.0.0.1, 127.0.0.2, … Raises Unreachable if they are not available."""
-    addresses = [f"127.0.0.{n}" for n in range(1, count + 1)]
+    """Return 127.0.0.1 to 127.0.0.250, 127.0.1.1, … Raises Unreachable if they are not available."""
+    addresses = [
+        f"127.0.{number // PER_NETWORK}.{1 + number % PER_NETWORK}" for number in range(count)
+    ]
     with socket.socket() as sock:
         try:
             sock.bind((addresses[-1], 0))

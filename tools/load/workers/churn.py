@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import random
 import time
 from bisect import bisect_left
 from itertools import cycle
@@ -152,7 +153,8 @@ class Churn:
             elif self._next <= now:
                 self._late = max(self._late, now - self._next)
                 self._begin(self._next if phase.is_open else now)
-                self._next = (self._next if phase.is_open else now) + 1 / phase.rate
+                gap = random.expovariate(phase.rate) if phase.poisson else 1 / phase.rate
+                self._next = (self._next if phase.is_open else now) + gap
             else:
                 if self._timer is None:
                     self._timer = self._loop.call_later(self._next - now, self._due)

@@ -27,6 +27,9 @@ NO_CLOSE_FRAME: Final = 1006
 SWEEP_SECONDS: Final = 0.5
 BACK_OFF_SECONDS: Final = 0.25
 MAX_BACK_OFF_SECONDS: Final = 2.0
+REFERENCE_BACK_OFF_SECONDS: Final = 1.0
+MAX_REFERENCE_BACK_OFF_SECONDS: Final = 30.0
+"""The reference client waits 1 s, then twice as long after each failure, without jitter."""
 TRIES: Final = 5
 """Attempts after which a connection is given up."""
 JUDGED: Final = frozenset({Kind.WRONGLY_ADMITTED, Kind.WRONGLY_REFUSED, Kind.REFUSED})
@@ -173,9 +176,10 @@ class Holding:
                 Ended(session.slot, session.device.index, session.over_at, code, reason)
             )
         if self._coming_back is not None:
-            self._loop.call_later(
-                random.uniform(0, self._coming_back.jitter), self._again, session.slot, COMING_BACK
-            )
+            wait = random.uniform(0, self._coming_back.jitter)
+            if self._coming_back.reference_back_off:
+                wait += REFERENCE_BACK_OFF_SECONDS
+            self._loop.call_later(wait, self._again, session.slot, COMING_BACK)
 
     def _try_again(self, session: Session) -> None:
         slot = session.slot
@@ -184,8 +188,14 @@ class Holding:
         if opening and (fails == TRIES or session.outcome.kind in JUDGED):
             self._left -= 1
             return
-        wait = min(MAX_BACK_OFF_SECONDS, BACK_OFF_SECONDS * 2 ** (fails - 1))
-        self._loop.call_later(wait * random.uniform(0.5, 1), self._again, slot, session.phase)
+        self._loop.call_later(self._wait_seconds(fails), self._again, slot, session.phase)
+
+    def _wait_seconds(self, fails: int) -> float:
+        """Return how long to wait after so many failures in a row."""
+        if self._coming_back is not None and self._coming_back.reference_back_off:
+            return min(MAX_REFERENCE_BACK_OFF_SECONDS, REFERENCE_BACK_OFF_SECONDS * 2.0**fails)
+        wait = min(MAX_BACK_OFF_SECONDS, BACK_OFF_SECONDS * 2.0 ** (fails - 1))
+        return wait * random.uniform(0.5, 1)
 
     def _count(self, session: Session) -> None:
         delta = self._deltas.get(session.phase)

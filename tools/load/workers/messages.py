@@ -26,6 +26,8 @@ class Job:
     timeout: float
     phases: tuple[Phase, ...] = ()
     hold: Hold | None = None
+    cpus: tuple[int, ...] = ()
+    """On which it runs, if not on all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,13 @@ class Go:
 class ComeBack:
     """Reopen every held connection that ends, after up to `jitter` seconds.
 
-    `drop`: close all of them now.
+    `drop`: close all of them now. `reference_back_off`: wait 1 s first, then 2, 4 … 30 s after
+    failures, without jitter, as the reference client does.
     """
 
     jitter: float
     drop: bool
+    reference_back_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import threading
 from typing import TYPE_CHECKING, Final
@@ -26,6 +27,8 @@ def main(pipe: Connection) -> None:
     """Run the job received through the pipe; only the coordinator ends it, so Ctrl-C is ignored."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     job = pipe.recv()
+    if job.cpus:
+        os.sched_setaffinity(0, job.cpus)
     try:
         uvloop.run(_work(pipe, job))
     except Unreachable as error:

@@ -81,10 +81,12 @@ class Child:
 class Processes:
     """Starts programs and ensures that none outlives this process.
 
-    A guard process waits for the end of a pipe that only this process holds open.
+    A guard process waits for the end of a pipe that only this process holds open. Programs run in
+    `directory`: their modules are those of that clone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path = ROOT) -> None:
+        self._directory = directory
         self._children: list[Child] = []
         reader, self._guard_pipe = os.pipe()
         self._guard = subprocess.Popen(
@@ -97,12 +99,12 @@ class Processes:
         os.close(reader)
 
     def start(self, program: Program) -> Child:
-        """Start a program in the root of the clone; thread-safe."""
+        """Start a program; thread-safe."""
         program.log.parent.mkdir(parents=True, exist_ok=True)
         with program.log.open("ab") as log:
             process = subprocess.Popen(
                 program.command,
-                cwd=ROOT,
+                cwd=self._directory,
                 env=dict(program.env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

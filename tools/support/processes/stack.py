@@ -6,6 +6,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final, Self
 
+from deploy.local.places import ROOT
 from deploy.local.programs.services import (
     ADMIN_TOKEN,
     GATEWAY_TOKEN,
@@ -32,7 +33,8 @@ class Stack:
     """Redis, approvals and gateways. `env` applies to all services, the others to their kind.
 
     Any setting of the services is allowed, including REDIS_URL and secrets. Entering starts
-    everything and waits until it is ready; leaving ends everything.
+    everything and waits until it is ready; leaving ends everything. `code` is the clone whose
+    services are started: that of an earlier commit, to compare with it.
     """
 
     def __init__(
@@ -45,9 +47,10 @@ class Stack:
         env: Mapping[str, str] | None = None,
         approval_env: Mapping[str, str] | None = None,
         gateway_env: Mapping[str, str] | None = None,
+        code: Path = ROOT,
     ) -> None:
         self._directory = directory
-        self._processes = Processes()
+        self._processes = Processes(code)
         self._secrets = {name: secrets.token_hex(32) for name in SECRETS}
         self._env: Env = {
             **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},

@@ -1,0 +1,73 @@
+"""The table of attacks: one row each."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tools.drills.attacks.judge import Verdict
+
+HEADINGS: Final = (
+    "attack",
+    "health p99",
+    "call p99",
+    "sessions lost",
+    "memory: gateway, approval",
+    "newcomers served",
+    "recovered after",
+    "storm",
+    "held",
+)
+LEGEND: Final = (
+    "Times in seconds. Health: /livez and /readyz of a gateway and an approval, on new connections. "
+    "Call: a\nmethod of admitted sessions. Memory: the most of a process over what it used before, "
+    "in MB. Newcomers: paired\nand new devices from other addresses, in per cent, within 10 s. "
+    "Recovered: from the end of the attack to the\nlast slow or failed answer. Storm: goodput "
+    "relative to the closed-loop rate, or time until all are back relative\nto the work."
+)
+NOTHING: Final = "-"
+
+
+def table(rows: Sequence[tuple[str, Verdict]]) -> str:
+    """Return the rows below the headings, as Markdown."""
+    lines = [HEADINGS, *(cells(name, verdict) for name, verdict in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(HEADINGS))]
+    ruler = tuple("-" * width for width in widths)
+    return "\n".join(_line(line, widths) for line in (lines[0], ruler, *lines[1:]))
+
+
+def cells(name: str, verdict: Verdict) -> tuple[str, ...]:
+    """Return the cells of a row."""
+    return (
+        name,
+        _seconds(verdict.health_p99),
+        _seconds(verdict.call_p99),
+        f"{verdict.lost} of {verdict.sessions}",
+        f"{verdict.gateway_bytes / 1e6:.0f}, {verdict.approval_bytes / 1e6:.0f}",
+        f"{100 * verdict.served / verdict.newcomers:.0f} %" if verdict.newcomers else NOTHING,
+        "not" if verdict.recovery is None else f"{verdict.recovery:.1f}",
+        _storm(verdict),
+        "NO" if verdict.violations else "yes",
+    )
+
+
+def _storm(verdict: Verdict) -> str:
+    if verdict.goodput_ratio is not None:
+        return f"{verdict.goodput_ratio:.2f}"
+    if verdict.back_ratio is not None:
+        return "not all" if math.isinf(verdict.back_ratio) else f"{verdict.back_ratio:.2f} x"
+    return NOTHING
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return NOTHING
+    return "no answer" if math.isinf(seconds) else f"{seconds:.2f}"
+
+
+def _line(line: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
+    return f"| {' | '.join(padded)} |"
