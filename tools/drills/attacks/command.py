@@ -125,7 +125,8 @@ def _print_result(seen: Observed, verdict: Verdict) -> None:
         storm = seen.storm
         print(
             f"  closed loop {storm.closed_rate:.0f}/s; {storm.completed} of {storm.offered} "
-            f"completed; at most {storm.in_flight_maximum} in flight",
+            f"completed; at most {storm.in_flight_maximum} in flight; clients used "
+            f"{storm.clients_busy:.2f} CPUs, at most {storm.clients_late:.1f} s late",
             flush=True,
         )
         if storm.goodput is not None:

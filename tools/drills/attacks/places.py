@@ -14,11 +14,12 @@ PLACES: Final = 600
 SOCKETS: Final = 700
 """More than there are places: the others wait for one to become free."""
 ADDRESS: Final = "127.66.1.1"
+PAUSE_SECONDS: Final = 0.1
 
 
 async def every_place(target: Target) -> None:
     """Enter, and stay for as long as possible."""
-    await repeat(SOCKETS, target, read_all, addresses=(ADDRESS,))
+    await repeat(SOCKETS, target, read_all, addresses=(ADDRESS,), pause_seconds=PAUSE_SECONDS)
 
 
 ATTACKS: Final = (

@@ -88,8 +88,8 @@ async def _attack_and_watch(attack: Attack, size: Size, stack: Stack, seen: Obse
     observer = Observer(stack, identities[: size.sessions], identities[size.sessions :], seen)
     crowd = await _paired(stack, STORM_IDENTITIES) if attack.storm is not None else []
 
-    def begin() -> None:
-        seen.began = now()
+    def begin(at: float) -> None:
+        seen.began = at
 
     def over() -> None:
         seen.over = now()
@@ -102,6 +102,7 @@ async def _attack_and_watch(attack: Attack, size: Size, stack: Stack, seen: Obse
                 system=own(stack, Plan(scenario=Scenario.OPEN)),
                 identities=crowd,
                 display=Display(),
+                gateways=[read_target(gateway.ws_url) for gateway in stack.gateways],
                 seconds=size.storm_seconds,
                 devices=size.devices,
                 begin=begin,
@@ -116,7 +117,7 @@ async def _attack_and_watch(attack: Attack, size: Size, stack: Stack, seen: Obse
                 gateway_token=stack.gateway_token,
                 scale=size.scale,
             )
-            begin()
+            begin(now())
             with attacking(attack.do, target) as process:
                 await asyncio.sleep(size.seconds)
                 if not process.is_alive():

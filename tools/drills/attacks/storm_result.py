@@ -26,6 +26,10 @@ class StormResult:
     """Whether it was a storm of devices that were dropped."""
     admitted_each_second: tuple[float, ...] = ()
     in_flight_maximum: int = 0
+    clients_busy: float = 0.0
+    """CPUs that the clients used."""
+    clients_late: float = 0.0
+    """Longest delay of the start of an attempt: the clients were overloaded."""
     outcomes: tuple[tuple[str, int], ...] = ()
 
     @property

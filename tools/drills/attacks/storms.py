@@ -7,9 +7,10 @@ from what is measured. The closed-loop rate is measured first, on the same servi
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from tools.drills.attacks.attack import Attack, Newcomers
 from tools.drills.attacks.storm_result import StormResult
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tools.load.client.devices import Identity
+    from tools.load.client.target import Target
     from tools.load.report.display import Display
     from tools.load.server.subject import SystemUnderTest
 
@@ -43,6 +45,13 @@ STORM_SETTINGS: Final = {
 }
 
 
+class Clients(TypedDict):
+    """Whether the clients themselves were the limit."""
+
+    clients_busy: float
+    clients_late: float
+
+
 @dataclass(frozen=True, slots=True)
 class StormScene:
     """Where a storm takes place, and how large it is. `begin` and `over` mark its duration."""
@@ -50,9 +59,10 @@ class StormScene:
     system: SystemUnderTest
     identities: Sequence[Identity]
     display: Display
+    gateways: Sequence[Target]
     seconds: float
     devices: int
-    begin: Callable[[], None]
+    begin: Callable[[float], None]
     over: Callable[[], None]
 
 
@@ -67,7 +77,7 @@ async def more_than_can_be_admitted(scene: StormScene) -> StormResult:
         is_open=True,
         poisson=True,
     )
-    scene.begin()
+    scene.begin(time.monotonic())
     stormed = await _run(scene, _plan(Scenario.OPEN, phase))
     scene.over()
     tally = stormed.recording.phases[0].tally
@@ -79,11 +89,13 @@ async def more_than_can_be_admitted(scene: StormScene) -> StormResult:
         admitted_each_second=tuple(point.admitted for point in stormed.recording.points),
         in_flight_maximum=max((point.in_flight for point in stormed.recording.points), default=0),
         outcomes=_outcomes(stormed, 0),
+        **_clients(stormed, 0),
     )
 
 
 async def all_dropped_at_once(scene: StormScene) -> StormResult:
     """Drop all devices, which reconnect after 1, 2, 4 … 30 s as the reference client does."""
+    scene = replace(scene, system=_every_gateway(scene))
     rate = await _closed_rate(scene)
     plan = replace(
         _plan(Scenario.STORM),
@@ -91,8 +103,8 @@ async def all_dropped_at_once(scene: StormScene) -> StormResult:
         reference_back_off=True,
         back_seconds=BACK_SECONDS,
     )
-    scene.begin()
     stormed = await _run(scene, plan)
+    scene.begin(stormed.dropped or 0.0)
     scene.over()
     record = stormed.recording
     opened = record.phases[0].tally.of(Kind.ADMITTED)
@@ -110,6 +122,7 @@ async def all_dropped_at_once(scene: StormScene) -> StormResult:
         ),
         in_flight_maximum=max((point.in_flight for point in record.points), default=0),
         outcomes=_outcomes(stormed, 1),
+        **_clients(stormed, 1),
     )
 
 
@@ -144,6 +157,21 @@ def _plan(scenario: Scenario, *phases: Phase) -> Plan:
         sources=SOURCES,
         timeout=DEADLINE_SECONDS,
         worker_cpus=halves()[1],
+    )
+
+
+def _every_gateway(scene: StormScene) -> SystemUnderTest:
+    """Return the system with clients spread over all gateways: one has not enough descriptors."""
+    first, *others = scene.gateways
+    return replace(scene.system, target=first, more_targets=tuple(others))
+
+
+def _clients(stormed: Run, phase: int) -> Clients:
+    record = stormed.recording
+    begin, end = record.phases[phase].begin, record.phases[phase].end
+    return Clients(
+        clients_busy=sum(worker.busy(begin, end) for worker in record.workers),
+        clients_late=max(worker.late for worker in record.workers),
     )
 
 
