@@ -36,6 +36,7 @@ class LocalRedis:
     """A Redis to start: its binary, port and data directory.
 
     `passwords` maps the names in PASSWORDS to values; `more_users` are additional ACL lines.
+    `template` is the ACL template, if not the one for this version.
     """
 
     binary: RedisBinary
@@ -43,6 +44,7 @@ class LocalRedis:
     directory: Path
     passwords: Mapping[str, str]
     more_users: str = ""
+    template: Path | None = None
 
     @property
     def gateway_url(self) -> str:
@@ -64,8 +66,8 @@ class LocalRedis:
         self._require_new_enough()
         users = self.directory / "users.acl"
         with os.fdopen(os.open(users, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY), "w") as f:
-            template = users_for(self.binary.version).read_text()
-            f.write(access_list(template, self.passwords) + self.more_users)
+            template = self.template or users_for(self.binary.version)
+            f.write(access_list(template.read_text(), self.passwords) + self.more_users)
         return Program(
             name="redis",
             command=[

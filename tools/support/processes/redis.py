@@ -7,9 +7,10 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final, Self
 
+from deploy.local.places import ROOT
 from deploy.local.ports import Reservation
 from deploy.local.redis.binary import RedisBinary, Wheel, fetch_redis, find_redis
-from deploy.local.redis.server import PASSWORDS, LocalRedis
+from deploy.local.redis.server import PASSWORDS, LocalRedis, users_for
 from tools.support.processes.processes import Child, Processes
 from tools.support.processes.redis_call import call_redis
 from tools.support.waiting import wait_until
@@ -33,20 +34,24 @@ class RedisServer:
 
     `gateway_url` and `approval_url` are for the services; `admin_url` has full permissions,
     `member_url` may publish and subscribe to all of our channels. `binary` is that of `make run`,
-    unless given.
+    unless given. Users have the permissions that the services in `code` need.
     """
 
-    def __init__(self, directory: Path, binary: RedisBinary | None = None) -> None:
+    def __init__(
+        self, directory: Path, binary: RedisBinary | None = None, *, code: Path = ROOT
+    ) -> None:
         self._processes = Processes()
         self._port = Reservation()
         self._admin_password = secrets.token_hex(16)
         self._log = directory / "redis.log"
         digest = hashlib.sha256(self._admin_password.encode()).hexdigest()
+        binary = binary or redis_binary()
         self._redis = LocalRedis(
-            binary=binary or redis_binary(),
+            binary=binary,
             port=self._port.port,
             directory=directory / "redis",
             passwords={name: secrets.token_hex(16) for name in PASSWORDS},
+            template=code / users_for(binary.version).relative_to(ROOT),
             more_users=f"user {ADMIN} on #{digest} ~* &* +@all\n"
             f"user {MEMBER} on #{digest} resetchannels &latchkey:* -@all +@connection +@pubsub\n",
         )

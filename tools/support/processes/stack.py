@@ -59,7 +59,7 @@ class Stack:
         }
         self._approval_env = dict(approval_env or {})
         self._gateway_env = dict(gateway_env or {})
-        self.redis: Final = RedisServer(directory, redis)
+        self.redis: Final = RedisServer(directory, redis, code=code)
         self.approvals: Final[list[ServiceProcess]] = []
         self.gateways: Final[list[ServiceProcess]] = []
         for _ in range(approvals):

@@ -81,6 +81,14 @@ def test_an_open_loop_starts_at_its_rate() -> None:
     assert tally.outcomes == {Outcome(Kind.ADMITTED): 20}
 
 
+def test_clients_of_an_open_loop_can_arrive_independently_of_each_other() -> None:
+    """An even pace starts 200 every time; independent arrivals seldom do."""
+    phase = Phase("open", 0.5, 1000, rate=400, is_open=True, poisson=True)
+    counts = {churned(phase)[0].right for _ in range(3)}
+    assert counts != {200}
+    assert all(100 < count < 300 for count in counts)
+
+
 def test_latency_counts_from_the_intended_start() -> None:
     """With one in flight at a time and none answered, each waits for the previous timeout."""
     phase = Phase("open", 0.5, 1, rate=10, is_open=True)
