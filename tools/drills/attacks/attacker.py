@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import signal
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import uvloop
@@ -12,33 +13,37 @@ import uvloop
 from tools.load.client.dialer import raise_descriptor_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator
     from multiprocessing.context import SpawnProcess
+    from multiprocessing.synchronize import Event
 
     from tools.drills.attacks.attack import Hostile, Target
 
+START_SECONDS: Final = 30.0
 END_SECONDS: Final = 5.0
 
 
-@contextmanager
-def attacking(do: Hostile, target: Target) -> Iterator[SpawnProcess]:
+@asynccontextmanager
+async def attacking(do: Hostile, target: Target) -> AsyncIterator[SpawnProcess]:
     """Attack until the block ends. The kernel closes the attacker's sockets."""
-    process = multiprocessing.get_context("spawn").Process(
-        target=_main, args=(do, target), daemon=True
-    )
+    context = multiprocessing.get_context("spawn")
+    begins = context.Event()
+    process = context.Process(target=_main, args=(do, target, begins), daemon=True)
     process.start()
     try:
+        assert await asyncio.to_thread(begins.wait, START_SECONDS), "the attacker did not start"
         yield process
     finally:
         process.kill()
         process.join(END_SECONDS)
 
 
-def _main(do: Hostile, target: Target) -> None:
+def _main(do: Hostile, target: Target, begins: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise_descriptor_limit()
 
     async def attack() -> None:
+        begins.set()
         await do(target)
 
     uvloop.run(attack())

@@ -42,6 +42,8 @@ class Verdict:
     approval_bytes: int
     newcomers: int
     served: int
+    at_once: int
+    """How many newcomers were served at their first attempt."""
     recovery: float | None
     """None: not recovered while it was observed."""
     goodput_ratio: float | None
@@ -63,6 +65,7 @@ def judge(seen: Observed) -> Verdict:
         approval_bytes=seen.approval_bytes,
         newcomers=len(during),
         served=served,
+        at_once=sum(not sample.why and sample.attempts == 1 for sample in during),
         recovery=recovery(seen),
         goodput_ratio=storm.goodput_ratio if storm else None,
         back_ratio=storm.back_ratio if storm else None,

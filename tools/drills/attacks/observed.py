@@ -16,6 +16,8 @@ class Sample:
     began: float
     ended: float
     why: str = ""
+    attempts: int = 1
+    """How often a newcomer tried."""
 
     @property
     def seconds(self) -> float:

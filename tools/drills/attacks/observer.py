@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.device.errors import DeviceClientError
 from shared.device.handshake import Admitted, Credentials
 from shared.device.identity import DeviceKey
-from tools.drills.attacks.judge import NEWCOMER_SECONDS
+from tools.drills.attacks.judge import CALL_SECONDS, HEALTH_SECONDS, NEWCOMER_SECONDS
 from tools.drills.attacks.observed import Sample
 from tools.drills.load.device import Connection
 from tools.load.client.devices import PROFILE, LoadDevice
@@ -42,6 +43,7 @@ AGAIN_SECONDS: Final = 1.0
 """A newcomer that was not served tries again after this, as the reference client does."""
 LOOP_PERIOD_SECONDS: Final = 0.1
 FAILED: Final = "not served in time"
+UNANSWERED: Final = "unanswered at the end"
 
 
 def _addresses(network: int, count: int) -> list[str]:
@@ -51,6 +53,13 @@ def _addresses(network: int, count: int) -> list[str]:
 HEALTH_ADDRESSES: Final = _addresses(70, 50)
 SESSION_ADDRESSES: Final = _addresses(71, 200)
 NEWCOMER_ADDRESSES: Final = _addresses(72, 2000)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    why: str = ""
+    counts: bool = True
+    attempts: int = 1
 
 
 class Observer:
@@ -146,44 +155,51 @@ class Observer:
         task.add_done_callback(self._tasks.discard)
 
     async def _check(self, service: ServiceProcess, path: str, addresses: Iterator[str]) -> None:
-        why = ""
-        began = self._now()
-        try:
-            async with asyncio.timeout(HEALTH_DEADLINE_SECONDS):
-                status = await _get(service.port, path, next(addresses))
-            if status != b"200":
-                why = f"{service.name}{path}: {status.decode(errors='replace') or 'cut off'}"
-        except (OSError, TimeoutError) as error:
-            why = f"{service.name}{path}: {type(error).__name__}"
-        self._seen.health.append(Sample(began, self._now(), why))
+        with self._sampled(self._seen.health, HEALTH_SECONDS) as attempt:
+            try:
+                async with asyncio.timeout(HEALTH_DEADLINE_SECONDS):
+                    status = await _get(service.port, path, next(addresses))
+                if status != b"200":
+                    status = status or b"cut off"
+                    attempt.why = f"{service.name}{path}: {status.decode(errors='replace')}"
+            except (OSError, TimeoutError) as error:
+                attempt.why = f"{service.name}{path}: {type(error).__name__}"
 
     async def _call(self, session: Connection) -> None:
         """Call a method; sessions that are lost are counted by themselves."""
-        if not session.is_open:
-            return
-        began = self._now()
-        why = await _call_problem(session)
-        if not why or session.is_open:
-            self._seen.calls.append(Sample(began, self._now(), why))
+        if session.is_open:
+            with self._sampled(self._seen.calls, CALL_SECONDS) as attempt:
+                attempt.why = await _call_problem(session)
+                attempt.counts = not attempt.why or session.is_open
 
     async def _arrive(self, caller: Caller, *, paired: bool) -> None:
-        token = self._stack.gateway_token
         identity = next(self._visitors) if paired else new_identities(1, approved=False)[0]
-        device = LoadDevice(identity, token, 0)
+        device = LoadDevice(identity, self._stack.gateway_token, 0)
         wanted = Kind.ADMITTED if paired else Kind.REFUSED
-        began = self._now()
-        decided = why = ""
+        with self._sampled(self._seen.newcomers, NEWCOMER_SECONDS) as attempt:
+            decided = FAILED
+            try:
+                async with asyncio.timeout(NEWCOMER_SECONDS):
+                    while (outcome := (await caller.connect(device)).outcome).kind is not wanted:
+                        decided = f"{outcome.kind} {outcome.what}"
+                        attempt.attempts += 1
+                        await asyncio.sleep(AGAIN_SECONDS)
+            except TimeoutError:
+                attempt.why = decided
+
+    @contextlib.contextmanager
+    def _sampled(self, samples: list[Sample], limit: float) -> Iterator[_Attempt]:
+        """Add a sample at the end of the block, also of what is unanswered when all is over."""
+        attempt, began = _Attempt(), self._now()
         try:
-            async with asyncio.timeout(NEWCOMER_SECONDS):
-                while True:
-                    outcome = (await caller.connect(device)).outcome
-                    if outcome.kind is wanted:
-                        break
-                    decided = f"{outcome.kind} {outcome.what}"
-                    await asyncio.sleep(AGAIN_SECONDS)
-        except TimeoutError:
-            why = decided or FAILED
-        self._seen.newcomers.append(Sample(began, self._now(), why))
+            yield attempt
+        except asyncio.CancelledError:
+            attempt.why = UNANSWERED
+            attempt.counts = began < self._seen.over or self._now() - began > limit
+            raise
+        finally:
+            if attempt.counts:
+                samples.append(Sample(began, self._now(), attempt.why, attempt.attempts))
 
     async def _watch_loop(self) -> None:
         while True:

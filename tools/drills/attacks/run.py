@@ -117,8 +117,8 @@ async def _attack_and_watch(attack: Attack, size: Size, stack: Stack, seen: Obse
                 gateway_token=stack.gateway_token,
                 scale=size.scale,
             )
-            begin(now())
-            with attacking(attack.do, target) as process:
+            async with attacking(attack.do, target) as process:
+                begin(now())
                 await asyncio.sleep(size.seconds)
                 if not process.is_alive():
                     seen.broken = f"the attacker ended with status {process.exitcode}"

@@ -16,7 +16,7 @@ HEADINGS: Final = (
     "call p99",
     "sessions lost",
     "memory: gateway, approval",
-    "newcomers served",
+    "newcomers served (at once)",
     "recovered after",
     "storm",
     "held",
@@ -24,7 +24,7 @@ HEADINGS: Final = (
 LEGEND: Final = (
     "Times in seconds. Health: /livez and /readyz of a gateway and an approval, on new connections. "
     "Call: a\nmethod of admitted sessions. Memory: the most of a process over what it used before, "
-    "in MB. Newcomers: paired\nand new devices from other addresses, in per cent, within 10 s. "
+    "in MB. Newcomers: paired\nand new devices from other addresses, within 10 s, and at\ntheir first attempt. "
     "Recovered: from the end of the attack to the\nlast slow or failed answer. Storm: goodput "
     "relative to the closed-loop rate, or time until all are back relative\nto the work."
 )
@@ -47,11 +47,20 @@ def cells(name: str, verdict: Verdict) -> tuple[str, ...]:
         _seconds(verdict.call_p99),
         f"{verdict.lost} of {verdict.sessions}",
         f"{verdict.gateway_bytes / 1e6:.0f}, {verdict.approval_bytes / 1e6:.0f}",
-        f"{100 * verdict.served / verdict.newcomers:.0f} %" if verdict.newcomers else NOTHING,
+        _newcomers(verdict),
         "not" if verdict.recovery is None else f"{verdict.recovery:.1f}",
         _storm(verdict),
         "NO" if verdict.violations else "yes",
     )
+
+
+def _newcomers(verdict: Verdict) -> str:
+    if not verdict.newcomers:
+        return NOTHING
+    served, at_once = (
+        f"{100 * number / verdict.newcomers:.0f} %" for number in (verdict.served, verdict.at_once)
+    )
+    return f"{served} ({at_once})"
 
 
 def _storm(verdict: Verdict) -> str:

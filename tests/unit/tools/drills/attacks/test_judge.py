@@ -187,8 +187,9 @@ def test_the_99th_percentile(seconds: list[float], expected: float | None) -> No
 def test_a_row_shows_the_figures() -> None:
     seen = good()
     seen.storm = STORM
+    seen.newcomers[0] = replace(seen.newcomers[0], attempts=2)
     assert cells("storm", judge(seen)) == (
-        *("storm", "0.01", "0.02", "0 of 20", "0, 0", "100 %", "0.0", "0.95", "yes"),
+        *("storm", "0.01", "0.02", "0 of 20", "0, 0", "100 % (99 %)", "0.0", "0.95", "yes"),
     )
 
 
