@@ -1,6 +1,6 @@
 """`make run`: Latchkey on this machine, until Ctrl-C.
 
-With `--check`, only what can be wrong before anything is installed or started is checked.
+With `--check`, it only checks what can be checked before anything is installed or started.
 """
 
 from __future__ import annotations

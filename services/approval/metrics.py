@@ -63,8 +63,8 @@ class Metrics:
         )
         self.turned_away = Counter(
             "latchkey_approval_turned_away",
-            "Sockets rejected with 503, by limit: `address` (too many from one) or `all`; closed to"
-            " make room: `idle` (silent) or `displaced` (served, of the address with most).",
+            "Sockets rejected with 503, by limit: `address` (too many from one) or `all`; or closed"
+            " to make room: `idle` (silent) or `displaced` (active, of the address with the most).",
             ["limit"],
             registry=self.registry,
         )
@@ -85,15 +85,15 @@ class Metrics:
             "latchkey_approval_writes_waiting",
             "Writes that wait for a slot (at most 1024 of a kind): pairing requests (`request`),"
             " tokens of admitted devices (`admission`), counts of wrong secrets (`secret`) and"
-            " methods (`call`).",
+            " method calls (`call`).",
             ["kind"],
             registry=self.registry,
         )
         self.writes_dropped = Counter(
             "latchkey_approval_writes_dropped",
-            "Writes answered busy, by kind and reason: `expected-wait` (at once, it would have"
-            " waited over 0.5 s), `waited` (it did), or `largest-share` (1024 waited, most of them"
-            " its client's).",
+            "Writes answered busy, by kind and reason: `expected-wait` (at once: it would have"
+            " waited over 0.5 s), `waited` (for 0.5 s), or `largest-share` (1024 waited, and its"
+            " client had the most).",
             ["kind", "reason"],
             registry=self.registry,
         )

@@ -214,7 +214,7 @@ class ApprovalClient:
     async def _stream(
         self, path: str, media_type: str, query: Mapping[str, str] | None = None
     ) -> AsyncIterator[aiohttp.StreamReader]:
-        """Open a response that may last, and whose body is read as it comes."""
+        """Open a response whose body is read as it arrives, and may take long."""
         with self._reaching():
             async with self._session.get(
                 self.url + path,

@@ -66,7 +66,7 @@ UPSTREAM_BACK: Final = LogEvent(
 UPSTREAM_CLOCK_DIFFERS: Final = LogEvent(
     "upstream.clock_differs",
     "The upstream's clock differs so much that no signature is valid by both clocks, and devices"
-    " cannot be connected to it; with the seconds. Once, until the clocks agree.",
+    " cannot be connected to it; with the difference in seconds. Once, until the clocks agree.",
 )
 UPSTREAM_CLOCK_AGREES: Final = LogEvent(
     "upstream.clock_agrees",

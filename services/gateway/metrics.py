@@ -36,8 +36,8 @@ class Metrics:
         )
         self.turned_away = Counter(
             "latchkey_gateway_turned_away",
-            "Sockets rejected with 503, by limit: `address` (too many from one) or `all`; closed to"
-            " make room: `idle` (silent) or `displaced` (served, of the address with most).",
+            "Sockets rejected with 503, by limit: `address` (too many from one) or `all`; or closed"
+            " to make room: `idle` (silent) or `displaced` (active, of the address with the most).",
             ["limit"],
             registry=self.registry,
         )
@@ -181,7 +181,7 @@ class Metrics:
         )
         self.held_bytes = Gauge(
             "latchkey_gateway_held_bytes",
-            "Size of all messages that are incomplete or that clients have not read;"
+            "Total size of messages that are incomplete or that clients have not read;"
             " `GATEWAY_MEMORY_LIMIT_MB` limits it.",
             registry=self.registry,
         )
@@ -213,7 +213,7 @@ class Metrics:
         self.connections.labels("admitted").set_function(admitted)
 
     def watch_memory(self, memory: MemoryBudget) -> None:
-        """Read what sockets hold, and what was closed for it, on each scrape."""
+        """Read the bytes that sockets hold, and the counts of shed sockets, on each scrape."""
         self.held_bytes.set_function(lambda: memory.held_bytes)
         self.shed.watch(lambda: memory.shed_for_memory, "memory")
         self.shed.watch(lambda: memory.shed_for_time, "deadline")

@@ -78,9 +78,9 @@ GATEWAY_CONNECTION_LIMIT: Final = Number(
 )
 GATEWAY_MEMORY_LIMIT_MB: Final = Number(
     "GATEWAY_MEMORY_LIMIT_MB",
-    "Maximum size in MiB of all WebSocket messages together that are incomplete, or that clients"
-    " have not read. When it is exceeded, the connection that holds the most is closed. The process"
-    " may use twice as much for them.",
+    "Maximum total size, in MiB, of WebSocket messages that are incomplete or that clients have not"
+    " read. When it is exceeded, the connection that holds the most is closed. The process may use"
+    " twice as much memory for them.",
     128,
     least=64,
     most=65_536,

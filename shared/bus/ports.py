@@ -21,7 +21,7 @@ class Count(Protocol):
         ...
 
     def adder(self, name: str) -> Callable[[int], object]:
-        """Return what adds to a counter without labels, for counts of every message."""
+        """Return a function that adds to a counter without labels; called for each message."""
         ...
 
 
@@ -32,7 +32,7 @@ class Uncounted:
         """Ignore a count."""
 
     def adder(self, name: str) -> Callable[[int], object]:
-        """Return what ignores an amount."""
+        """Return a function that ignores an amount."""
         return partial(self, name)
 
 

@@ -62,13 +62,13 @@ class PlainHttpMetrics:
         self._unread = Gauge(
             f"latchkey_{service}_plain_unread_bytes",
             "Bytes of responses that clients of plain HTTP have not read; above 32 MiB, those with"
-            " most are disconnected.",
+            " the most are disconnected.",
             registry=registry,
         )
         dropped = Counter(
             f"latchkey_{service}_plain_dropped",
             "Plain HTTP requests that were dropped: `waited` (503: no turn within 5 s), `displaced`"
-            " (by one of an address with fewer), `body` (not received in time, or too large to"
+            " (to make room for another), `body` (not received in time, or too large to"
             " wait) or `unread` (the client reads too slowly).",
             ["reason"],
             registry=registry,
@@ -102,7 +102,7 @@ class BusCounts:
         self._event("-".join((name, *labels.values())).removeprefix("bus_")).inc(amount)
 
     def adder(self, name: str) -> Callable[[float], None]:
-        """Return what adds to a counter without labels, for counts of every message."""
+        """Return a function that adds to a counter without labels; called for each message."""
         return self._event(name.removeprefix("bus_")).inc
 
     def rejected(self, why: Rejected) -> None:

@@ -20,7 +20,7 @@ _encode: Final = msgspec.json.Encoder().encode
 METRICS_RENDERINGS: Final = 5
 """Scrapes in a row that each render the metrics anew; later ones share a rendering."""
 METRICS_SECONDS: Final = 1.0
-"""The metrics are rendered once in this time at most, except for those first scrapes."""
+"""The metrics are rendered at most once in this time, except for those first scrapes."""
 
 
 class LoopDelay(Protocol):

@@ -3,8 +3,8 @@
 A request waits for its turn, then is in progress until its response was written. At most
 STARTS_PER_TURN requests start in one iteration of the event loop: everything else that is ready
 runs in between. Waiting requests start in turn by address, health checks and operators first.
-Requests in progress are limited in total and per address. When all places are taken, a request may
-displace one of the address that has most, never one of an operator.
+Requests in progress are limited in total and per address. When the total is reached, a request may
+displace one of the address with the most, but never one of an operator.
 """
 
 from __future__ import annotations

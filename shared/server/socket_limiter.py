@@ -61,7 +61,7 @@ class SocketLimiter:
     Pending sockets are counted here, from accept until they are upgraded or closed. Of WebSockets,
     `websockets` are all that are open, and `unauthenticated` says how many each key has; both are
     read at each accept. When a limit is reached, the oldest idle socket is closed to make room, so
-    that a flood displaces its own sockets. While all sockets are being served, the address with
+    that a flood displaces its own sockets. If all sockets are being served, the address with the
     most of them loses its oldest. `count` is called for each closed socket: `idle`, `displaced`, or
     the limit that rejected it, `address` or `all`.
 
@@ -180,7 +180,7 @@ class SocketLimiter:
     ) -> bytes | None:
         """Close a socket under a key (None: any) to make room; return `refusal` if none may be.
 
-        While all are being served, a newcomer displaces one of the address with most.
+        While all are being served, a newcomer displaces one of the address with the most.
         """
         spare = self._evictable(key)
         if spare is None and newcomer is not None:
@@ -216,7 +216,7 @@ class SocketLimiter:
         return None
 
     def _largest(self, newcomer: str) -> PendingSocket | None:
-        """Return the oldest socket of the address that has most, and more than the newcomer.
+        """Return the oldest socket of the address that has the most, and more than the newcomer.
 
         Sockets of operators and of trusted proxies are not chosen.
         """

@@ -314,8 +314,8 @@ LOG_FORMAT: Final = Choice(
 HTTP_REQUESTS_LIMIT: Final = Number(
     "HTTP_REQUESTS_LIMIT",
     "Maximum number of plain HTTP requests in progress; more wait for up to 5 s. Health checks and"
-    " event streams are not counted. When all places are taken, an anonymous request of the address"
-    " with most gives way.",
+    " event streams are not counted. When the limit is reached, an anonymous request of the address"
+    " with the most is dropped.",
     256,
     least=1,
     most=100_000,
@@ -329,8 +329,8 @@ HTTP_REQUESTS_LIMIT_PER_ADDRESS: Final = Number(
 )
 HTTP_STALL_SECONDS: Final = Number(
     "HTTP_STALL_SECONDS",
-    "How long a client of plain HTTP may take for 16 KiB of a request's body or of a response, or"
-    " for what is left of it, in seconds; then it is disconnected.",
+    "How long a client of plain HTTP may take to send 16 KiB of a request's body, or to read 16 KiB"
+    " of a response, or what is left of either, in seconds; then it is disconnected.",
     20,
     least=0.25,
     most=600,

@@ -74,7 +74,7 @@ class Counts(dict[str, int]):
         self[key] = self.get(key, 0) + amount
 
     def adder(self, name: str) -> Callable[[int], object]:
-        """Return what adds to a counter without labels."""
+        """Return a function that adds to a counter without labels."""
         return partial(self, name)
 
 

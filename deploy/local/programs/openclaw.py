@@ -30,8 +30,8 @@ _FIXED: Final = {
 }
 _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TERM", "TMPDIR", "SSL_CERT_FILE", "TZ")
 _EXTENDED: Final = frozenset({"allowedOrigins", "trustedProxies"})
-"""Lists that keep what the user added; all other settings of ours are replaced, as Latchkey would
-not work, or not be safe, with more headers or users than its own."""
+"""Lists that keep what the user added. All other settings of ours are replaced: with other headers
+or users than its own, Latchkey would not work, or would not be safe."""
 _KEYS: Final = "_API_KEY"
 """Suffix of the environment variables that hold model providers' keys."""
 
@@ -53,7 +53,7 @@ class OpenClaw:
     def configure(self, secret: str, origins: Sequence[str]) -> None:
         """Write the settings that Latchkey needs into openclaw.json, and keep all others.
 
-        Of what an earlier run added to lists, it removes what is no longer needed.
+        Entries that an earlier run added to lists are removed if they are no longer needed.
 
         Raises OpenClawUnusable.
         """

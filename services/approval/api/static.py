@@ -90,7 +90,7 @@ def json_view(body: bytes) -> Callable[[web.Request], Awaitable[web.Response]]:
 
 
 def _takes_gzip(accept_encoding: str) -> bool:
-    """Return whether an Accept-Encoding header names gzip, not with the weight 0."""
+    """Return whether an Accept-Encoding header names gzip with a weight above 0."""
     for part in accept_encoding.lower().split(","):
         coding, _, weight = part.partition(";")
         if coding.strip() == "gzip":

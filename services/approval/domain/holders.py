@@ -1,13 +1,13 @@
 """The holders of pending requests: a full list makes room at the expense of the largest. Pure.
 
-A request counts for its IPv4 address, or for its IPv6 /64 and the /56 and /48 around it: one
-customer may have any of these to itself. If the list is full, a new request displaces the oldest
+A request counts for its IPv4 address, or for its IPv6 /64 and the /56 and /48 around it: any of
+these may belong to a single customer. If the list is full, a new request displaces the oldest
 one of the holder with the most: first among IPv4 addresses and /48s, then among the /56s of that
 /48, then among their /64s. Requests of paired devices go last.
 
 A holder gives way only if it keeps at least as many requests as the newcomer's then has; otherwise
-the newcomer displaces its own oldest. So nobody who has a single request loses it to others, and
-where every holder has just one, a newcomer from elsewhere is refused.
+the newcomer displaces its own oldest. So a holder's only request is never displaced by others, and
+when every holder has just one, a newcomer from elsewhere is refused.
 """
 
 from __future__ import annotations

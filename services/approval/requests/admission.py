@@ -222,7 +222,7 @@ class Admissions:
         failures: FailureCounts,
         now_ms: int,
     ) -> bytes | _Write:
-        """Decide where the client has sent wrong secrets, or others from its address have.
+        """Decide a question of a client that sent wrong secrets, or whose address has failures.
 
         Return the answer, or what has to be written first.
         """

@@ -14,7 +14,7 @@ class FairQueue(Generic[Item]):
     """Waiting items by client; within a client, first in, first out.
 
     `_clients` is in the order in which the clients' turns come. `_deeper_than[n]` holds the clients
-    with more than n waiting items, so the clients that hold most are found without a search.
+    with more than n waiting items, so the client with the most is found without a search.
     """
 
     def __init__(self) -> None:

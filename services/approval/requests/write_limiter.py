@@ -56,7 +56,7 @@ SLOTS_TOTAL: Final = sum(slots.total for slots in SLOTS.values())
 WAIT_SECONDS: Final = 0.5
 """Max. wait for a slot. After that the answer is BUSY, and gateways try another replica."""
 QUEUE_LIMIT_WRITES: Final = 1_024
-"""Max. waiting writes of a kind. Beyond it, the client that holds most loses its newest one."""
+"""Max. waiting writes of a kind. Beyond it, the client with the most loses its newest one."""
 _SMOOTHING: Final = 8
 """Number of recent jobs over which their duration is averaged, approximately."""
 
@@ -69,7 +69,7 @@ class Dropped(enum.StrEnum):
     WAITED = "waited"
     """After WAIT_SECONDS: others came first."""
     LARGEST_SHARE = "largest-share"
-    """The queue was full, and its client held most of it."""
+    """The queue was full, and its client held the largest part of it."""
 
 
 class WriteLimiter:

@@ -37,7 +37,7 @@ def reaching_redis() -> _Reaching:
 
 
 def load_script(name: str, *, with_history: bool = False) -> str:
-    """Return the source of a Lua script, if asked for with history.lua prepended."""
+    """Return the source of a Lua script; `with_history` prepends history.lua."""
     folder = files("services.approval.storage.scripts")
     source = folder.joinpath(name).read_text()
     return folder.joinpath("history.lua").read_text() + source if with_history else source

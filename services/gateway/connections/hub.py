@@ -99,12 +99,12 @@ class Hub:
 
     @property
     def all(self) -> Collection[Connection]:
-        """All connections; the collection follows what is opened and closed."""
+        """All connections, as a live view."""
         return self._all
 
     @property
     def pending_by_address(self) -> Mapping[str, int]:
-        """How many unauthenticated connections each address has; it follows them too."""
+        """The number of unauthenticated connections of each address, as a live view."""
         return self._pending_by_address
 
     @property

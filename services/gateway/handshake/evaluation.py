@@ -92,7 +92,7 @@ class Evaluation:
             and version == refusals.PROTOCOL_3
             and not _may_speak_protocol_3_upstream(client.mode, role)
         ):
-            # Said before anybody is asked to approve a device that could not be connected then.
+            # Refused first: nobody should be asked to approve a device that could not be connected.
             details = refusals.mismatch_details(params.min_protocol, params.max_protocol)
             return refusals.upstream_protocol("INVALID_REQUEST", details, PROTOCOLS[0])
         self.protocol = version

@@ -146,7 +146,7 @@ class UpgradeProtocol(asyncio.Protocol):
 
 
 def _nothing() -> None:
-    """Do nothing: a socket that is not counted needs not be removed."""
+    """Do nothing: a socket that is not counted need not be removed."""
 
 
 def _may_become_head(head: bytes) -> bool:

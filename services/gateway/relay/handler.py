@@ -249,7 +249,7 @@ class RelayHandler(SessionHandler):
             return
         upstream.reached()
         agrees = upstream.note_clock(asked.ts)
-        if self._stage is Stage.OPENING_AS_COMMAND:  # it signs nothing, so no clock matters to it
+        if self._stage is Stage.OPENING_AS_COMMAND:  # it signs nothing, so clocks do not matter
             self._join(link.socket, rewriting.deviceless_connect(self._connect))
         elif self._stage is Stage.OPENING and not agrees:
             self._do_without_upstream()
@@ -330,7 +330,7 @@ class RelayHandler(SessionHandler):
             connection.transport.writelines(text_frame_parts(payload))
 
     def _pass_frames(self) -> None:
-        """Let frames that are not changed pass without being taken apart."""
+        """Pass on frames that need no change without decoding them."""
         socket, upstream, hub = self.socket, self._link.socket, self._context.connections
         if socket is not None and upstream is not None:
             both = self._connection, hub, upstream, self._relay.counts

@@ -1,4 +1,4 @@
-"""One client's way to the upstream: its turn among those that connect, a deadline, the socket."""
+"""One client's link to the upstream: its turn to connect, a deadline and the socket."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Owner(Listener, Protocol):
     """Gets what arrives on the socket, and `on_timeout` if a deadline passes."""
 
     def on_timeout(self) -> None:
-        """Handle the end of the time that was given to `open` or `wait`."""
+        """Handle the end of the time given to `open` or `wait`."""
         ...
 
 
 class UpstreamLink:
-    """Opens, for one client, one socket to the upstream after the other, and cleans up after each.
+    """Opens sockets to the upstream for one client, one at a time, and cleans up after each.
 
     `socket` is used directly for frames.
     """
@@ -62,7 +62,7 @@ class UpstreamLink:
         return True
 
     def wait(self, seconds: float) -> None:
-        """Set the deadline anew."""
+        """Replace the deadline."""
         self._relay.wait(self._owner, seconds)
 
     def opened(self) -> None:

@@ -39,7 +39,7 @@ class UpwardPasser(_FramePasser):
     is_to_be_read = staticmethod(may_name_ours)
 
     def on_frames(self, frames: bytes | bytearray, count: int, payload_bytes: int) -> None:
-        """Pass on frames, unless the client is not served any more."""
+        """Pass on frames while the client is served."""
         connection = self._connection
         connection.pinged = False
         if connection.transport.get_write_buffer_size() > BUFFERED_LIMIT_BYTES:
@@ -59,7 +59,7 @@ class DownwardPasser(_FramePasser):
     is_to_be_read = staticmethod(is_pair_event)
 
     def on_frames(self, frames: bytes | bytearray, count: int, payload_bytes: int) -> None:
-        """Pass on frames, unless the client is not served any more."""
+        """Pass on frames while the client is served."""
         self._upstream.pinged = False
         connection = self._connection
         if self._hub.serves(connection):

@@ -41,7 +41,7 @@ UNDECIDED: Final = frozenset({"unavailable", "upstream"})
 _WITHOUT_SECRET: Final = frozenset(
     {"token-missing", "device-required", "control-ui-device-required"}
 )
-"""Outcomes of clients that present nothing that could be right or wrong."""
+"""Outcomes of clients that present nothing to verify."""
 _DEVICE_ID: Final = re.compile(r"[0-9a-f]{64}")
 _ORIGIN: Final = re.compile(r"null|[a-z][a-z0-9+.-]*://[A-Za-z0-9.:\[\]-]+")
 _Key = tuple[str, bool | None]
@@ -222,7 +222,7 @@ class RecentRefusals:
 
 
 def _is_check(handshake: Handshake, refusal: Refusal) -> bool:
-    """Return whether `latchkey doctor` makes this attempt to be refused.
+    """Return whether `latchkey doctor` makes this attempt in order to be refused.
 
     Anybody may take that name, so a wrong secret or proof is recorded nevertheless.
     """

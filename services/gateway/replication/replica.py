@@ -139,7 +139,7 @@ class Replica:
         return self.is_leased()
 
     def is_leased(self) -> bool:
-        """Return `leased`, for callers that ask at every frame: one call less."""
+        """Return `leased`, for callers that check every frame: it saves a call."""
         return self._leased_from + self._lease_seconds > self._clock.monotonic()
 
     def next_heartbeat(self) -> int:

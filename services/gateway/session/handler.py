@@ -141,11 +141,11 @@ class SessionHandler:
         self._context.connections.close(self._connection, CloseCode.TOO_BIG, "")
 
     def on_progress(self) -> None:
-        """Note that a part of a message arrived: the client cannot answer a ping within it."""
+        """Note that a part of a message arrived: no pong can come in the middle of a frame."""
         self._connection.pinged = False
 
     def on_shed(self, reason: str) -> None:
-        """Close a connection that holds too much memory, or does so for too long."""
+        """Close a connection that holds too much memory, or holds it for too long."""
         self._context.connections.close(self._connection, CloseCode.TRY_AGAIN, reason)
         if self._connection.transport.get_write_buffer_size() > SHED_OUTPUT_BYTES:
             self._connection.transport.abort()

@@ -98,7 +98,7 @@ class FrameParser:
         larger_limit: Callable[[], int] | None = None,
         from_client: bool = True,
     ) -> None:
-        """Create a parser. `larger_limit` is asked for the limit that holds for longer messages."""
+        """Create a parser. `larger_limit` returns the limit to apply to longer messages, if any."""
         self._on_message = on_message
         self._on_broken = on_broken
         self._from_client = from_client

@@ -1,7 +1,7 @@
 """Limits the memory for messages that are incomplete or unread, over all sockets. Pure.
 
-A socket that holds nothing costs nothing here. When the limit is exceeded, the socket that holds
-the most is closed, until the rest fits.
+A socket that holds nothing costs nothing here. When the limit is exceeded, sockets are closed until
+the rest fits, the largest first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Part(IntEnum):
     OUTPUT = 1
     """What the client has not read."""
     UPSTREAM = 2
-    """The same of the upstream's side of a relayed session."""
+    """The same for the upstream's side of a relayed session."""
 
 
 class Holder(Protocol):

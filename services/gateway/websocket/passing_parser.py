@@ -2,7 +2,7 @@
 
 A relay rarely changes a message, so it need not take a frame apart and build it again: a client's
 mask is valid for the next server as well. Only fragmented messages, control frames and messages
-that have to be read go the way of the FrameParser.
+that have to be read are handled by the FrameParser.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Passer(Protocol):
         ...
 
     def on_frames(self, frames: Bytes, count: int, payload_bytes: int) -> None:
-        """Pass on whole text frames, as they came. The buffer is the callee's from now on."""
+        """Pass on whole text frames, as they came. The callee owns the buffer from now on."""
         ...
 
 

@@ -52,11 +52,11 @@ class Handler(Protocol):
         ...
 
     def on_progress(self) -> None:
-        """Note that a part of a message arrived: the client cannot answer a ping within it."""
+        """Note that a part of a message arrived: no pong can come in the middle of a frame."""
         ...
 
     def on_shed(self, reason: str) -> None:
-        """Close a connection that holds too much memory, or does so for too long."""
+        """Close a connection that holds too much memory, or holds it for too long."""
         ...
 
     def pause_writing(self) -> None:

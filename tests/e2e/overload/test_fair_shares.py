@@ -35,7 +35,7 @@ HEARD_SHARE: Final = 0.95
 DELAY_SECONDS: Final = 0.05
 """Each way to Redis, so that the writes of a flood take longer than newcomers may wait."""
 PENDING_LIMIT: Final = 40
-"""Room for all newcomers at once: who has a single request is not displaced."""
+"""Room for all newcomers at once: a holder's only request is not displaced."""
 PER_ADDRESS: Final = 5
 
 

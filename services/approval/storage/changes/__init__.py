@@ -1,1 +1,1 @@
-"""Changes: committed at once, numbered, logged, and repaired if lost."""
+"""Changes: committed atomically, numbered, logged, and repaired if lost."""

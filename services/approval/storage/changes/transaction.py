@@ -119,7 +119,7 @@ class TransactionPlan:
     def make_room(
         self, device_id: str, limit_key: str, now_ms: int, *, total: int, per_address: int
     ) -> None:
-        """Keep to the limits of pending requests: another one may have to give way to this one.
+        """Enforce the limits of pending requests: another one may be displaced by this one.
 
         The displacement is a change like the others, and its source is the newcomer's address.
         """

@@ -1,1 +1,1 @@
-"""Lua scripts: each runs at once in Redis, or not at all."""
+"""Lua scripts, each of which Redis runs atomically."""

@@ -52,7 +52,7 @@ def sighting(hello: Mapping[str, Any], *, asked_at: float, answered_at: float) -
 
 
 def processes(sightings: Iterable[Sighting]) -> list[Process]:
-    """Return the processes, those with most connections first.
+    """Return the processes, those with the most connections first.
 
     Without boot ids, it is the smallest number that explains the answers.
     """

@@ -1,4 +1,4 @@
-"""Finds out quickly whether a client's frame may name a method that is served here. Pure.
+"""Checks quickly whether a client's frame may name a method that is served here. Pure.
 
 Every frame of a client is searched. A search for several bytes takes up to 2 ms in a frame of 1 MB,
 and one for a single byte a hundredth of that, so single bytes are searched for first.

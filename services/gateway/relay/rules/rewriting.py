@@ -62,7 +62,7 @@ class Response(msgspec.Struct, frozen=True):
 
 
 class _Called(msgspec.Struct):
-    """The method of a request; of a message that is none, the empty string."""
+    """The method of a request; empty for any other message."""
 
     method: str = ""
 

@@ -71,7 +71,7 @@ class UpstreamPairing:
     def is_granted_less(self, device_id: str) -> bool:
         """Return whether the upstream grants a device less, and has no request to approve.
 
-        What it was asked is used for a while only: somebody may change the device there.
+        Its answer is remembered for a while only, as the device may be changed there.
         """
         return self._granted_less.get(device_id, 0.0) > self._clock.monotonic()
 

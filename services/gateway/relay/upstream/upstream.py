@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS: Final = 2.0
 """How long connecting may take: name, TCP and TLS."""
 CLOCK_MARGIN_MS: Final = 1_000
-"""A clock that was wrong counts as right only this far inside the limit, so that the state is
-steady where the two clocks drift across it."""
+"""Hysteresis: a clock that was wrong counts as right again only this far inside the limit."""
 _CROWDED: Final = "the upstream answers 503"
 """How UpstreamSocket says that an upgrade was refused for there being too many."""
 _DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
