@@ -21,6 +21,11 @@ class Backend(Protocol):
         """Note that the connection is being closed with this code; None: it was lost."""
         ...
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the other side does not read, so that nothing is read from the client."""
+        ...
+
     def ping(self) -> None:
         """Ping the other side; end if the last ping was not answered."""
         ...

@@ -349,14 +349,19 @@ class Hub:
             self.close(connection, CloseCode.RESTART, RESTART_REASON)
 
     def _ping(self, connection: Connection) -> None:
-        if connection.pinged:
+        """Ping a client and its other side; end it if it did not answer the last ping.
+
+        While the other side is full, the answer is not read: that side is at fault.
+        """
+        backend = connection.backend
+        if connection.pinged and not (backend is not None and backend.is_full):
             self._move_to_closing(connection)
             connection.transport.abort()
         else:
             connection.pinged = True
             connection.transport.write(PING)
-            if connection.backend is not None:
-                connection.backend.ping()
+            if backend is not None:
+                backend.ping()
 
     def _tick(self, connection: Connection, head: bytes) -> None:
         self.close_if_slow(connection)

@@ -24,6 +24,7 @@ from services.gateway.relay.rules.rewriting import Route
 from services.gateway.session.handler import SessionHandler
 from services.gateway.websocket.frame_parser import BINARY, TEXT
 from services.gateway.websocket.frames import text_frame_parts
+from services.gateway.websocket.protocol import PREAUTH_BUFFER_LIMIT_BYTES
 from shared.protocol import refusals
 from shared.protocol.closing import CloseCode
 from shared.protocol.events import CHALLENGE
@@ -84,6 +85,13 @@ class RelayHandler(SessionHandler):
 
     # From the client's side.
 
+    @property
+    def message_limit_bytes(self) -> int:
+        """The maximum size of a message; smaller before hello-ok, when it would be queued."""
+        if self._stage is not Stage.JOINED:
+            return PREAUTH_BUFFER_LIMIT_BYTES
+        return super().message_limit_bytes
+
     def send_challenge(self, upgraded: bytes) -> None:
         """Answer the upgrade; a client from a known address gets the upstream's challenge."""
         relay, peer = self._relay, self._request
@@ -105,6 +113,11 @@ class RelayHandler(SessionHandler):
     def on_closing(self, code: int | None) -> None:
         """Close the upstream's side with the client's close code."""
         self._leave(rewriting.code_for_upstream(code))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the upstream does not read, so that nothing is read from the client."""
+        return self.socket is not None and self.socket.is_held
 
     def ping(self) -> None:
         """Ping the upstream on this connection's behalf."""
@@ -166,11 +179,7 @@ class RelayHandler(SessionHandler):
         if opcode == BINARY:
             connections.close(connection, CloseCode.UNSUPPORTED, "")
         elif self._stage is not Stage.JOINED or upstream is None:
-            if len(self._queued) >= QUEUED_FRAMES_LIMIT:
-                refusal = refusals.TOO_MANY_FRAMES
-                connections.close(connection, refusal.close_code, refusal.close_reason)
-            else:
-                self._queued.append((opcode, payload))
+            self._queue(opcode, payload)
         elif connections.serves(connection):
             route = rewriting.route_of(payload)
             if route is Route.HERE:
@@ -181,6 +190,18 @@ class RelayHandler(SessionHandler):
                 self._remove_node(session, payload)
             else:
                 self._send_up(upstream, payload)
+
+    def _queue(self, opcode: int, payload: bytes) -> None:
+        """Keep a frame that came before hello-ok; what is queued does not count as held memory."""
+        queued, connections = self._queued, self._context.connections
+        queued_bytes = len(payload) + sum(len(frame) for _, frame in queued)
+        if len(queued) >= QUEUED_FRAMES_LIMIT:
+            refusal = refusals.TOO_MANY_FRAMES
+            connections.close(self._connection, refusal.close_code, refusal.close_reason)
+        elif queued_bytes > PREAUTH_BUFFER_LIMIT_BYTES:
+            connections.close(self._connection, CloseCode.TOO_BIG, "")
+        else:
+            queued.append((opcode, payload))
 
     # From the upstream's side.
 

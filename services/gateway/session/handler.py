@@ -141,7 +141,7 @@ class SessionHandler:
         self._context.connections.close(self._connection, CloseCode.TOO_BIG, "")
 
     def on_progress(self) -> None:
-        """Note that a part of a message arrived: no pong can come in the middle of a frame."""
+        """Note that a part of a message arrived or was read: until its end there is no pong."""
         self._connection.pinged = False
 
     def on_shed(self, reason: str) -> None:

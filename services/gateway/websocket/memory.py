@@ -34,6 +34,10 @@ class Holder(Protocol):
         """Return how many bytes wait for the client to read them."""
         ...
 
+    def on_progress(self) -> None:
+        """Note that the client reads, even if slowly: a ping waits behind the rest."""
+        ...
+
     def shed(self, reason: str) -> None:
         """Release everything that is held, and close the socket."""
         ...
@@ -106,7 +110,10 @@ class MemoryBudget:
                 self.release(holder)
                 holder.shed(DEADLINE_REASON)
             elif held.parts[Part.OUTPUT]:
-                self.hold(holder, Part.OUTPUT, holder.unread_bytes())
+                unread_bytes = holder.unread_bytes()
+                if unread_bytes < held.parts[Part.OUTPUT]:
+                    holder.on_progress()
+                self.hold(holder, Part.OUTPUT, unread_bytes)
 
     def _shed_largest(self) -> None:
         while self.held_bytes > self._limit_bytes:

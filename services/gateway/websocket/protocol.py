@@ -52,7 +52,7 @@ class Handler(Protocol):
         ...
 
     def on_progress(self) -> None:
-        """Note that a part of a message arrived: no pong can come in the middle of a frame."""
+        """Note that a part of a message arrived or was read: until its end there is no pong."""
         ...
 
     def on_shed(self, reason: str) -> None:
@@ -166,6 +166,16 @@ class SocketProtocol(asyncio.Protocol):
     def unread_bytes(self) -> int:
         """Return how many bytes wait for the client to read them."""
         return self._transport.get_write_buffer_size()
+
+    def on_progress(self) -> None:
+        """Note that the client reads, even if slowly: a ping waits behind the rest."""
+        if self._handler is not None:
+            self._handler.on_progress()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing is read from the peer."""
+        return self._held
 
     def hold_upstream(self, held_bytes: int) -> None:
         """Count what the upstream's side of this session holds."""

@@ -36,6 +36,8 @@ _BODY_BUFFER_BYTES: Final = 2**16
 """The response parser's buffer for a body: only a refusal has one, and it is not read."""
 _LINE_LIMIT_BYTES: Final = 8190
 """Cap on the status line and on each header of the upstream's response."""
+UNSENT_SECONDS: Final = 10.0
+"""How long a socket that is closed may take to send what the upstream has not read."""
 SWITCHING_PROTOCOLS: Final = 101
 
 
@@ -71,6 +73,7 @@ class UpstreamSocket(asyncio.Protocol):
         "_closed",
         "_ended",
         "_holds",
+        "_is_paused",
         "_listener",
         "_parser",
         "_request",
@@ -93,6 +96,8 @@ class UpstreamSocket(asyncio.Protocol):
         self._ended = False
         self._holds = False
         """Whether held bytes were reported."""
+        self._is_paused = False
+        """Whether nothing is read, and so no answer to a ping."""
         self.pinged = False
         """Whether a ping is unanswered."""
 
@@ -134,23 +139,25 @@ class UpstreamSocket(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Report that the upstream does not read."""
-        if self._listener is not None:
-            self._report_held()
+        self._report_held()
+        if self._listener is not None:  # the report may have closed the connection
             self._listener.on_full()
 
     def resume_writing(self) -> None:
         """Report that the upstream reads again."""
+        self._report_held()
         if self._listener is not None:
-            self._report_held()
             self._listener.on_drained()
 
     def pause_reading(self) -> None:
-        """Stop reading, because the client does not read."""
+        """Stop reading, because the client does not read; pings wait until it does."""
+        self._is_paused = True
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Resume reading."""
+        self._is_paused = self.pinged = False
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -171,6 +178,8 @@ class UpstreamSocket(asyncio.Protocol):
 
     def ping(self) -> None:
         """Send a ping; one that is still unanswered means that the upstream is gone."""
+        if self._is_paused:
+            return
         if self.pinged:
             self.abort()
             return
@@ -186,6 +195,8 @@ class UpstreamSocket(asyncio.Protocol):
             self._send(CLOSE, code.to_bytes(2, "big") + reason.encode())
         self._ended = True
         self._transport.close()
+        if self._transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(UNSENT_SECONDS, self.abort)
 
     def fail(self, why: str) -> None:
         """Report that connecting failed."""

@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import pytest
+
 from tests.e2e.relay.devices import new_device
 from tools.support.waiting import until
 
@@ -22,6 +24,8 @@ FRAMES: Final = 2_000
 GROWTH_LIMIT_BYTES: Final = 16 * 1024 * 1024
 STILL_SECONDS: Final = 1.5
 """A sender that sends nothing for this long is stopped."""
+ADMITTED_SECONDS: Final = 0.7
+"""By then a client is admitted, and its `connect` is on its way to the upstream."""
 
 
 async def test_memory_does_not_grow_and_no_frame_is_lost(
@@ -58,6 +62,30 @@ async def test_memory_does_not_grow_and_no_frame_is_lost(
         (CALL % (number, TEXT))[:30] for number in range(sent)
     ]
     await client.close()
+
+
+@pytest.mark.parametrize(
+    ("frames", "size"), [(1, 200_000), (3, 60_000)], ids=["a long one", "many"]
+)
+async def test_little_is_queued_for_an_upstream_that_does_not_answer_a_connect(
+    stack: Stack, operator: Operator, upstream: StubOpenClaw, frames: int, size: int
+) -> None:
+    gateway, device = stack.gateways[0], new_device(stack)
+    (await operator.approve(await device.request_pairing(gateway))).ok()
+    client, _admitted = await device.connect_when_ready(gateway)
+    await client.close()
+    client = device.client(gateway)
+    upstream.reads.clear()
+    connecting = asyncio.create_task(client.connect())
+    try:
+        await asyncio.sleep(ADMITTED_SECONDS)
+        for _ in range(frames):
+            await client.send_text("a" * size)
+        close = await client.closed(within=2)
+    finally:
+        upstream.reads.set()
+        await asyncio.gather(connecting, return_exceptions=True)
+    assert close.code == 1009
 
 
 def resident_bytes(service: ServiceProcess) -> int:

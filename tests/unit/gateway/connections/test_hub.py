@@ -8,7 +8,7 @@ import pytest
 
 from services.gateway.connections.deadlines import SWEEP_SECONDS
 from shared.protocol.events import Broadcast
-from shared.protocol.limits import BUFFERED_LIMIT_BYTES, TICK_SECONDS
+from shared.protocol.limits import BUFFERED_LIMIT_BYTES, PING_SECONDS, TICK_SECONDS
 from tests.unit.gateway.fake_connections import DEVICE_ID, FakeSessions, closes, texts, transport_of
 
 READ, WRITE, ADMIN, PAIRING = (f"operator.{name}" for name in ("read", "write", "admin", "pairing"))
@@ -230,3 +230,33 @@ class TestCloseDevice:
         sessions.connections.respond(own, "boot:1/1", RESPONSE)
         assert (texts(own), closes(own)) == ([], [])
         assert own.closed_with is not None
+
+
+class Backend:
+    """The other side of a relayed connection."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+        self.pings = 0
+
+    def on_closing(self, code: int | None) -> None: ...
+
+    def ping(self) -> None:
+        self.pings += 1
+
+
+def test_a_client_that_is_not_read_from_cannot_answer_pings(sessions: FakeSessions) -> None:
+    connection, backend = sessions.enter(), Backend()
+    connection.backend = backend
+
+    def pass_pings(number: int) -> None:
+        for _ in range(round(number * PING_SECONDS / SWEEP_SECONDS)):
+            sessions.connections.sweep()
+
+    backend.is_full = True
+    pass_pings(3)
+    assert backend.pings == 3, "the other side still has to answer"
+    assert not transport_of(connection).is_closing()
+    backend.is_full = False
+    pass_pings(1)
+    assert transport_of(connection).is_closing()

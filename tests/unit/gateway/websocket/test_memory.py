@@ -17,6 +17,10 @@ class Socket:
     def __init__(self) -> None:
         self.unread = 0
         self.shed_for: list[str] = []
+        self.progress = 0
+
+    def on_progress(self) -> None:
+        self.progress += 1
 
     def unread_bytes(self) -> int:
         return self.unread
@@ -109,3 +113,12 @@ def test_what_only_waits_to_be_read_has_none(memory: MemoryBudget, clock: FakeCl
     clock.advance(2 * DEADLINE_SECONDS)
     memory.sweep()
     assert not socket.shed_for
+
+
+def test_a_client_that_reads_slowly_makes_progress(memory: MemoryBudget) -> None:
+    socket = Socket()
+    memory.hold(socket, Part.OUTPUT, 50)
+    for unread, progress in ((50, 0), (49, 1), (49, 1), (60, 1), (20, 2)):
+        socket.unread = unread
+        memory.sweep()
+        assert socket.progress == progress
