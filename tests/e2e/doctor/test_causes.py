@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from services.cli.doctor import causes
-from services.cli.doctor.checks.device import PROOF_KEY
-from services.cli.doctor.journey import NAME, State
+from services.cli.doctor.journey import State
 from shared.device.client import DeviceClient
 from shared.device.profile import CLI
 from shared.device.state import DeviceState
 from tests.e2e.doctor.conftest import WRONG
 from tools.support.actors import Operator, SimulatedDevice
 from tools.support.proxies.websocket import Faults, proxy
-from tools.support.waiting import POLL_SECONDS
 from tools.support.walking import HASTY, findings_of, stopped_by, warned_of
 
 if TYPE_CHECKING:
@@ -27,8 +24,6 @@ if TYPE_CHECKING:
 
     from tools.support.processes.stack import Stack
 
-REPORTED_SECONDS = 20.0
-"""The time until a gateway has reported refusals with its heartbeat."""
 LOCKED_AT = 10
 """Number of different wrong secrets within a minute."""
 pytestmark = pytest.mark.usefixtures("no_lockouts")
@@ -55,28 +50,6 @@ class TestWell:
         await findings_of(url, env=env)
         await findings_of(url, env=env, pairing_probe=True)
         assert await everything(operator) == before
-
-    async def test_all_runs_are_one_row_of_the_refusals(
-        self, url: str, env: dict[str, str], operator: Operator
-    ) -> None:
-        runs = 3
-        for _ in range(runs):
-            await findings_of(url, env=env)
-
-        async def rows() -> list[dict[str, Any]]:
-            path = f"refusals?deviceId={PROOF_KEY.device_id}"
-            received: list[dict[str, Any]] = (await operator.call("GET", path)).ok()["refusals"]
-            return received
-
-        found: list[dict[str, Any]] = []
-        async with asyncio.timeout(REPORTED_SECONDS):
-            while True:
-                found = await rows()
-                if sum(row["count"] for row in found) >= runs:
-                    break
-                await asyncio.sleep(POLL_SECONDS)
-        (row,) = found
-        assert (row["displayName"], row["reason"]) == (NAME, "token-missing")
 
     async def test_the_doctor_is_not_paired_where_local_clients_are_trusted(
         self, env: dict[str, str], stack: Stack, operator: Operator

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PROOF_KEY: Final = DeviceKey(hashlib.sha256(b"latchkey doctor").digest())
 """Key for proofs sent without a secret, which never create a request, so it need not be secret.
 
-It is constant, so that all runs share one row in the lists of refusals.
+It is constant, so that gateways of earlier releases, which list these checks, list one row.
 """
 _SECRET_MISSING: Final = frozenset({"AUTH_TOKEN_MISSING", "AUTH_PASSWORD_MISSING"})
 _PAIRING_BY_SECRET: Final = frozenset({"token", "password"})
