@@ -83,7 +83,7 @@ async def test_from_refused_to_online_to_revoked(browser: Browser, stack: Stack)
         await expect(device).to_have_count(0, timeout=SEE_MS)
 
 
-async def test_a_dashboard_may_come_back_by_itself(browser: Browser, stack: Stack) -> None:
+async def test_a_dashboard_may_reconnect_by_itself(browser: Browser, stack: Stack) -> None:
     device = SimulatedDevice(stack, replace(CONTROL_UI, display_name="Tablet"))
     async with screen(browser, stack) as view:
         await view.come_in()

@@ -96,7 +96,7 @@ class TestAdmin:
             await view.sees(card, "Approved.")
             assert "operator.admin" in (await device.connect_once(stack.gateways[0])).scopes
 
-    async def test_so_it_is_when_an_approval_would_give_it_back(
+    async def test_an_approval_that_would_restore_it_needs_the_same_confirmation(
         self, browser: Browser, stack: Stack
     ) -> None:
         device = SimulatedDevice(stack, replace(CLI, display_name="Once root")).with_scopes(*ADMIN)
@@ -149,7 +149,9 @@ class TestDialogs:
             await view.sees(dialog, "This device is no longer paired.")
             await expect(dialog.get_by_role("button", name="Rename")).to_have_count(0)
 
-    async def test_a_blank_name_is_refused_in_words(self, browser: Browser, stack: Stack) -> None:
+    async def test_a_blank_name_is_refused_with_a_message(
+        self, browser: Browser, stack: Stack
+    ) -> None:
         device = SimulatedDevice(stack, replace(CLI, display_name="Named"))
         async with Operator(stack, stack.approvals[0]) as operator, screen(browser, stack) as view:
             (await operator.approve(await device.request_pairing(stack.gateways[0]))).ok()

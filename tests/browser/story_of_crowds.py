@@ -90,7 +90,7 @@ async def test_a_flood_is_rejected_as_it_was_shown_and_hides_nobody(
         assert sorted(rejected) == sorted(flood)
 
 
-async def test_requests_in_pages_and_found_by_what_the_device_prints(
+async def test_requests_are_listed_in_pages_and_found_by_what_the_device_prints(
     browser: Browser, stack: Stack
 ) -> None:
     async with asking(stack) as gateway, screen(browser, stack) as view:
@@ -118,7 +118,9 @@ async def test_requests_in_pages_and_found_by_what_the_device_prints(
         await view.sees(pager, "of 24")
 
 
-async def test_devices_in_pages_and_found_anywhere(browser: Browser, stack: Stack) -> None:
+async def test_devices_are_listed_in_pages_and_found_anywhere(
+    browser: Browser, stack: Stack
+) -> None:
     async with (
         asking(stack) as gateway,
         Operator(stack, stack.approvals[0]) as operator,

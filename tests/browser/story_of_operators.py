@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 HOSTILE = "<img src=x onerror=document.title='owned'> \u202egnp.exe \x1b[31mred\x1b[0m\nsecond line"
 
 
-async def test_two_operators_at_two_replicas(browser: Browser, stack: Stack) -> None:
+async def test_two_operators_at_two_replicas_see_each_others_decisions(
+    browser: Browser, stack: Stack
+) -> None:
     """Each sees the other's decisions without reloading, and no approval counts twice."""
     device = SimulatedDevice(stack, replace(CLI, display_name="Shared tablet"))
     east, west = stack.approvals

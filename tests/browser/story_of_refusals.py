@@ -70,7 +70,9 @@ async def test_the_card_of_a_device_says_why_and_what_to_do(browser: Browser, st
         await expect(own.get_by_text("What to do")).to_have_count(0)
 
 
-async def test_the_card_of_a_request(browser: Browser, stack: Stack) -> None:
+async def test_a_refused_device_is_shown_on_the_card_of_its_request(
+    browser: Browser, stack: Stack
+) -> None:
     device = SimulatedDevice(stack, replace(CLI, display_name="Hall computer"))
     async with screen(browser, stack) as view:
         await view.come_in()

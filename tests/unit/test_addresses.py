@@ -162,7 +162,7 @@ class TestUnreadable:
                 assert named((header, blank)) == PROXY
         assert named(("X-Forwarded-Proto", "https")) == PROXY
 
-    def test_nor_is_a_chain_of_trusted_proxies(self) -> None:
+    def test_a_chain_of_trusted_proxies_names_no_client(self) -> None:
         assert named(("X-Forwarded-For", "10.0.0.2:1, 10.0.0.3")) == PROXY
         assert named(("Forwarded", "for=10.0.0.2, for=10.0.0.3")) == PROXY
 
@@ -269,7 +269,7 @@ class TestHttps:
             ([("Forwarded", f"for={CLIENT};proto=https"), ("X-Real-IP", CLIENT)], False),
         ],
     )
-    def test_is_what_the_proxy_next_to_the_client_says(
+    def test_the_proxy_next_to_the_client_decides(
         self,
         headers: list[tuple[str, str]],
         https: bool,  # noqa: FBT001 (a column of the table)

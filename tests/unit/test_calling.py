@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
-def test_by_its_name_where_the_path_leads_to_it() -> None:
+def test_the_command_is_called_by_name_if_path_has_it() -> None:
     assert (
         latchkey({"PATH": str(LAUNCHER.parent), "LATCHKEY_COMMAND": "bin/latchkey"}) == "latchkey"
     )

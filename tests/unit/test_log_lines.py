@@ -54,7 +54,7 @@ def pipe() -> Iterator[Pipe]:
 
 
 class TestWhatStandsInIt:
-    def test_first_time_level_and_event_then_the_fields_then_who(self, pipe: Pipe) -> None:
+    def test_fields_come_in_a_fixed_order(self, pipe: Pipe) -> None:
         pipe.logger().info("question", change=7, seen=["a"])
         (line,) = pipe.records()
         assert list(line) == [
@@ -138,7 +138,7 @@ class TestWhatStandsInIt:
 
 
 class TestWhenItIsWritten:
-    async def test_at_the_end_of_the_turn_in_one_write(self, pipe: Pipe) -> None:
+    async def test_lines_are_written_at_the_end_of_the_turn_in_one_write(self, pipe: Pipe) -> None:
         for n in range(3):
             pipe.lines.put(b"%d" % n)
         assert pipe.written() == b""
@@ -148,11 +148,11 @@ class TestWhenItIsWritten:
         await asyncio.sleep(0)
         assert pipe.written() == b"next\n"
 
-    def test_at_once_where_no_loop_runs(self, pipe: Pipe) -> None:
+    def test_lines_are_written_at_once_if_no_loop_runs(self, pipe: Pipe) -> None:
         pipe.lines.put(b"one")
         assert pipe.written() == b"one\n"
 
-    async def test_in_the_middle_of_a_turn_when_it_is_too_much(self, pipe: Pipe) -> None:
+    async def test_too_many_lines_are_written_within_the_turn(self, pipe: Pipe) -> None:
         for n in range(WAITING_LIMIT_LINES + 1):
             pipe.lines.put(b"%d" % n)
         assert pipe.written().count(b"\n") == WAITING_LIMIT_LINES
@@ -168,7 +168,7 @@ class TestWhenItIsWritten:
         pipe.lines.put(b"after it")
         assert pipe.written() == b"last of it\nafter it\n"
 
-    async def test_from_another_thread_none_is_lost_and_none_is_torn(self, pipe: Pipe) -> None:
+    async def test_lines_from_another_thread_are_neither_lost_nor_torn(self, pipe: Pipe) -> None:
         def many(name: bytes) -> None:
             for n in range(200):
                 pipe.lines.put(b"%s %d" % (name, n))
@@ -197,9 +197,7 @@ class TestWhenItIsWritten:
         pipe.lines.put(b"first")
         assert pipe.written() == b"first\nof a finalizer\n"
 
-    def test_whole_where_the_reader_is_slow_and_the_descriptor_does_not_block(
-        self, pipe: Pipe
-    ) -> None:
+    def test_lines_stay_whole_if_the_reader_is_slow(self, pipe: Pipe) -> None:
         os.set_blocking(pipe.write_end, False)
         os.set_blocking(pipe.read_end, True)
         line = b"x" * 1_000_000
@@ -222,7 +220,7 @@ class TestWhenItIsWritten:
         os.close(write_end)
 
     @pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise RuntimeError"])
-    def test_before_the_process_ends_whichever_way(self, end: str) -> None:
+    def test_lines_are_written_before_the_process_ends(self, end: str) -> None:
         program = (
             "import asyncio, sys, structlog\n"
             "from shared.observability.logs import configure_logs\n"

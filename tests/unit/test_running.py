@@ -101,7 +101,7 @@ def test_the_runner_and_the_tools_mean_the_same_file() -> None:
     )
 
 
-def test_from_any_directory_the_secrets_of_the_installation_are_meant(
+def test_the_secrets_of_the_installation_are_found_from_any_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

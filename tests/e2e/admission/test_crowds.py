@@ -112,7 +112,7 @@ class Crowd:
 
 class TestGuessesAreCountedAcrossGateways:
     @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a device token"])
-    async def test_a_thousand_wrong_tokens_at_three_gateways(
+    async def test_a_thousand_wrong_tokens_at_three_gateways_lock_out_after_ten(
         self, stack: Stack, *, beside: bool
     ) -> None:
         """The lock-out comes after ten in all, not after ten at each."""

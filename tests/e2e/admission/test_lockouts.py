@@ -102,7 +102,7 @@ class TestStaleClients:
         stranger = await office.comes(DeviceKey.generate(), token=stack.gateway_token)
         assert stranger == "PAIRING_REQUIRED"
 
-    async def test_nor_does_one_that_devices_bring_alone(
+    async def test_an_outdated_gateway_token_alone_locks_nobody_out(
         self, stack: Stack, office: Office
     ) -> None:
         for _ in range(DEVICES):

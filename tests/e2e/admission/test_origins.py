@@ -59,7 +59,7 @@ async def error_of(
     ids=lambda case: f"{case.client_id} {case.max_protocol}",
 )
 class TestOrigins:
-    async def test_that_are_listed_or_all_allowed_get_as_far_as_pairing(
+    async def test_allowed_origins_get_as_far_as_pairing(
         self, stack: Stack, profile: Profile
     ) -> None:
         listing, open_to_all = stack.gateways
@@ -68,7 +68,7 @@ class TestOrigins:
                 error = await error_of(stack, gateway, profile, origin)
                 assert error["details"]["code"] == "PAIRING_REQUIRED"
 
-    async def test_that_are_not_are_refused_in_the_name_of_our_setting(
+    async def test_other_origins_are_refused_with_the_name_of_our_setting(
         self, stack: Stack, profile: Profile
     ) -> None:
         listing, open_to_all = stack.gateways

@@ -53,7 +53,7 @@ both_protocols = pytest.mark.parametrize("profile", [CLI, CLI_3], ids=named)
 
 class TestStory:
     @every_client
-    async def test_refused_approved_and_admitted_each_at_another_replica(
+    async def test_a_device_is_refused_approved_and_admitted_at_different_replicas(
         self, stack: Stack, second_operator: Operator, profile: Profile
     ) -> None:
         one, two, three = stack.gateways
@@ -150,7 +150,7 @@ def check_pairing_required(refused: Refused, device: SimulatedDevice) -> None:
 
 
 class TestTwoOperators:
-    async def test_at_once_on_two_approvals_have_one_effect(
+    async def test_two_approvals_at_once_have_one_effect(
         self, stack: Stack, operator: Operator, second_operator: Operator
     ) -> None:
         for _ in range(5):

@@ -123,7 +123,7 @@ CASES: Final = (
 class TestEveryKind:
     @PROTOCOLS
     @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.reason}-{case.proven}")
-    async def test_is_shown_with_its_reason(
+    async def test_each_kind_is_shown_with_its_reason(
         self, stack: Stack, addresses: Iterator[str], case: Case, protocol: int
     ) -> None:
         gateway, address, key = stack.gateways[0], next(addresses), DeviceKey.generate()
@@ -231,7 +231,7 @@ class TestOfADevice:
         assert card["lastRefusedClaim"]["reason"] == "device-id-mismatch"
 
     @PROTOCOLS
-    async def test_more_rights_another_role_or_platform(
+    async def test_requests_for_more_are_shown_with_their_reason(
         self, stack: Stack, operator: Operator, protocol: int
     ) -> None:
         client_device = await pair(stack, profile_of(protocol).with_scopes("operator.read"))
@@ -304,7 +304,7 @@ class TestOfADevice:
 
 
 class TestAFlood:
-    async def test_of_invented_devices_leaves_the_others_to_be_seen(
+    async def test_a_flood_of_invented_devices_hides_no_others(
         self, stack: Stack, addresses: Iterator[str]
     ) -> None:
         gateway, flood, honest = stack.gateways[0], next(addresses), next(addresses)

@@ -140,7 +140,7 @@ class TestForgedBusMessages:
             assert (await client.call("health")).ok
         await self.goes_on(stack, victim)
 
-    async def test_no_forged_answer_lets_anybody_in(self, stack: Stack, intruder: Intruder) -> None:
+    async def test_no_forged_answer_admits_anybody(self, stack: Stack, intruder: Intruder) -> None:
         """While a request is open: the right ids, sealed wrongly or by the wrong replica."""
         gateway = stack.gateways[0]
         inbox = inbox_channel(gateway.boot_id)

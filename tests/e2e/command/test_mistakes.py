@@ -81,46 +81,46 @@ def a_directory(tmp_path: Path) -> Path:
 
 
 class TestFilesOfMakeRun:
-    def test_a_data_directory_that_is_a_file(self, a_file: Path) -> None:
+    def test_a_data_directory_that_is_a_file_is_reported(self, a_file: Path) -> None:
         ended = run(RUN, DATA_DIR=str(a_file))
         says_in_one_sentence(ended, f"{a_file} is a file, but must be a directory", "DATA_DIR")
 
-    def test_a_data_directory_below_a_file(self, a_file: Path) -> None:
+    def test_a_data_directory_below_a_file_is_reported(self, a_file: Path) -> None:
         ended = run(RUN, DATA_DIR=str(a_file / "data"))
         says_in_one_sentence(ended, "is below a file", "DATA_DIR")
 
-    def test_a_data_directory_that_is_read_only(self, a_directory: Path) -> None:
+    def test_a_read_only_data_directory_is_reported(self, a_directory: Path) -> None:
         ended = run(RUN, a_directory, DATA_DIR=str(a_directory))
         says_in_one_sentence(ended, str(a_directory / "lock"), "cannot be", "DATA_DIR")
 
-    def test_a_data_directory_in_one_that_is_read_only(self, a_directory: Path) -> None:
+    def test_a_data_directory_in_a_read_only_one_is_reported(self, a_directory: Path) -> None:
         ended = run(RUN, a_directory, DATA_DIR=str(a_directory / "data"))
         says_in_one_sentence(ended, str(a_directory / "data"), "cannot be", "DATA_DIR")
 
     @pytest.mark.parametrize("name", ["lock", "secrets.env"])
-    def test_a_directory_where_a_file_is_needed(self, a_directory: Path, name: str) -> None:
+    def test_a_directory_instead_of_a_file_is_reported(self, a_directory: Path, name: str) -> None:
         (a_directory / name).mkdir()
         ended = run(RUN, DATA_DIR=str(a_directory), GATEWAY_PORT="0", APPROVAL_PORT="0")
         says_in_one_sentence(ended, f"{a_directory / name} is a directory, but must be a file")
 
     @pytest.mark.parametrize("name", ["logs", "redis"])
-    def test_a_file_where_a_directory_is_needed(self, a_directory: Path, name: str) -> None:
+    def test_a_file_instead_of_a_directory_is_reported(self, a_directory: Path, name: str) -> None:
         (a_directory / name).write_text("")
         ended = run(RUN, DATA_DIR=str(a_directory), GATEWAY_PORT="0", APPROVAL_PORT="0")
         says_in_one_sentence(ended, str(a_directory / name), "must be a directory")
 
-    def test_a_secrets_file_that_is_no_text(self, a_directory: Path) -> None:
+    def test_a_secrets_file_that_is_not_text_is_reported(self, a_directory: Path) -> None:
         (a_directory / "secrets.env").write_bytes(b"# made once\nTOKEN_SECRET=\xff\xfe\n")
         ended = run(RUN, DATA_DIR=str(a_directory), GATEWAY_PORT="0", APPROVAL_PORT="0")
         says_in_one_sentence(ended, "secrets.env, line 2")
 
-    def test_run_env_that_is_a_directory(self, a_directory: Path) -> None:
+    def test_run_env_as_a_directory_is_reported(self, a_directory: Path) -> None:
         (a_directory / "run.env").mkdir()
         ended = run(RUN, DATA_DIR=str(a_directory), GATEWAY_PORT="0", APPROVAL_PORT="0")
         says_in_one_sentence(ended, "run.env is a directory, but must be a file")
         assert not list(a_directory.glob(".run.env*"))
 
-    def test_a_clone_that_is_read_only(self, a_directory: Path) -> None:
+    def test_a_read_only_clone_is_reported(self, a_directory: Path) -> None:
         for name in ("Makefile", "requirements.txt"):
             (a_directory / name).write_text((ROOT / name).read_text())
         command = ["/bin/sh", "-c", "exec make run 2>&1"]
@@ -140,16 +140,18 @@ class TestFilesOfMakeRun:
 
 class TestFilesOfTheOtherTools:
     @pytest.mark.parametrize("name", ["device.json", "below/device.json"])
-    def test_a_devices_key_that_cannot_be_kept(self, a_directory: Path, name: str) -> None:
+    def test_a_devices_key_that_cannot_be_stored_is_reported(
+        self, a_directory: Path, name: str
+    ) -> None:
         state = a_directory / name
         ended = run([*DEVICE, NOWHERE, "--state", str(state)], a_directory)
         says_in_one_sentence(ended, f"cannot write {state}", "--state")
 
-    def test_a_devices_key_below_a_file(self, a_file: Path) -> None:
+    def test_a_devices_key_below_a_file_is_reported(self, a_file: Path) -> None:
         ended = run([*DEVICE, NOWHERE, "--state", str(a_file / "device.json")])
         says_in_one_sentence(ended, "cannot read", "--state")
 
-    def test_a_devices_key_that_is_a_directory(self, a_directory: Path) -> None:
+    def test_a_devices_key_that_is_a_directory_is_reported(self, a_directory: Path) -> None:
         ended = run([*DEVICE, NOWHERE, "--state", str(a_directory)])
         says_in_one_sentence(ended, f"cannot read {a_directory}", "--state")
 
@@ -164,7 +166,7 @@ class TestFilesOfTheOtherTools:
         says_in_one_sentence(run([*CHURN, option, str(a_directory)]), "Not run:", "is a directory")
 
     @pytest.mark.parametrize("tool", [CHURN, (*BENCH, "--rounds", "1")])
-    def test_a_stack_of_its_own_without_a_temporary_directory(
+    def test_a_missing_temporary_directory_is_reported(
         self, a_file: Path, tool: Sequence[str]
     ) -> None:
         script = "import runpy, sys, tempfile; tempfile.tempdir = sys.argv.pop(1); "
@@ -172,13 +174,13 @@ class TestFilesOfTheOtherTools:
         ended = run(["-c", script, str(a_file), *tool[1:]])
         says_in_one_sentence(ended, "is below a file")
 
-    def test_secrets_for_compose_that_cannot_be_written(self, a_file: Path) -> None:
+    def test_secrets_for_compose_that_cannot_be_written_are_reported(self, a_file: Path) -> None:
         script = "from pathlib import Path; from deploy.compose_secrets import main; "
         script += f"raise SystemExit(main(Path({str(a_file / '.env')!r})))"
         says_in_one_sentence(run(["-c", script]), "No secrets were generated:", "is below a file")
 
     @pytest.mark.parametrize("where", ["read-only", "below a file"])
-    def test_a_backup_that_cannot_be_written(
+    def test_a_backup_that_cannot_be_written_is_reported(
         self, a_directory: Path, a_file: Path, where: str
     ) -> None:
         target = (a_directory if where == "read-only" else a_file) / "backup.jsonl"

@@ -77,7 +77,7 @@ class Log:
 
 class TestBrokenFrames:
     @pytest.mark.parametrize("row", BROKEN, ids=lambda row: row.name)
-    async def test_close_a_connection_before_admission(
+    async def test_broken_frames_close_a_connection_before_admission(
         self, gateway: ServiceProcess, row: Broken
     ) -> None:
         async with await RawSocket.open(gateway.port) as raw:
@@ -89,7 +89,7 @@ class TestBrokenFrames:
             await log.is_one_short_line(row.code)
 
     @pytest.mark.parametrize("row", BROKEN, ids=lambda row: row.name)
-    async def test_close_a_connection_after_admission(
+    async def test_broken_frames_close_a_connection_after_admission(
         self, stack: Stack, gateway: ServiceProcess, row: Broken
     ) -> None:
         async with await admitted(stack) as raw:
@@ -116,7 +116,7 @@ class TestBrokenFrames:
 
 
 class TestValidFrames:
-    async def test_of_every_shape_are_served(self, stack: Stack) -> None:
+    async def test_frames_of_every_shape_are_served(self, stack: Stack) -> None:
         async with await admitted(stack) as raw:
             long = HEALTH[:-1] + b',"params":{"x":"' + b"x" * 70_000 + b'"}}'
             medium = HEALTH[:-1] + b',"params":{"x":"' + b"x" * 200 + b'"}}'

@@ -83,7 +83,7 @@ def at_most_one_short_line(service: ServiceProcess) -> Iterator[None]:
 class TestRequests:
     @pytest.mark.parametrize("port", PORTS)
     @pytest.mark.parametrize("row", REQUESTS, ids=lambda row: row.name)
-    async def test_get_the_answer_of_the_rfc_and_no_more(
+    async def test_requests_are_answered_as_in_the_rfc(
         self, targets: dict[str, Target], port: str, row: Row
     ) -> None:
         target = targets[port]
@@ -102,7 +102,7 @@ class TestRequests:
 
 class TestUpgrades:
     @pytest.mark.parametrize("row", UPGRADES, ids=lambda row: row.name)
-    async def test_get_the_answer_of_the_rfc_and_no_more(
+    async def test_upgrades_are_answered_as_in_the_rfc(
         self, targets: dict[str, Target], row: Row
     ) -> None:
         target = targets["gateway"]
@@ -115,7 +115,7 @@ class TestUpgrades:
             assert replies[0].headers["upgrade"] == "websocket"
 
     @pytest.mark.parametrize("row", UPGRADES, ids=lambda row: row.name)
-    async def test_so_they_do_on_a_connection_that_has_asked_before(
+    async def test_a_connection_that_was_used_before_gets_the_same_answer(
         self, targets: dict[str, Target], row: Row
     ) -> None:
         target = targets["gateway"]

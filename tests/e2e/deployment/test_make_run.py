@@ -81,7 +81,7 @@ def printed(text: str, start: str) -> str:
 class TestPasting:
     """With other ports and data: printed commands work as they are, without an added address."""
 
-    def test_a_device_gets_in_by_the_printed_commands_alone(self, tmp_path: Path) -> None:
+    def test_a_device_is_admitted_by_the_printed_commands_alone(self, tmp_path: Path) -> None:
         with running(tmp_path) as run:
             run.wait_ready()
             connect = printed(run.output, ".venv/bin/python -m shared.device")

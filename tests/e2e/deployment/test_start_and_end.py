@@ -59,7 +59,7 @@ async def get(url: str) -> tuple[int, Any]:
 
 
 class TestStartWithoutRedis:
-    async def test_without_redis_both_are_up_say_why_and_let_nobody_in(
+    async def test_without_redis_both_services_run_say_why_and_admit_nobody(
         self, unstarted: Stack
     ) -> None:
         (approval,), (gateway,) = unstarted.approvals, unstarted.gateways

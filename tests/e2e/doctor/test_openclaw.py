@@ -41,7 +41,7 @@ def asked_to_be_paired(replica: Replica) -> list[dict[str, Any]]:
 
 
 class TestOneGateway:
-    async def test_is_recognised_and_nothing_is_wrong(self, release: str) -> None:
+    async def test_openclaw_is_recognised_and_nothing_is_wrong(self, release: str) -> None:
         async with openclaw(Replica(release)) as url:
             findings = await findings_of(url, env=ENV)
         assert all(finding.cause is None for finding in findings)
@@ -52,7 +52,7 @@ class TestOneGateway:
         state = next(finding.found for finding in findings if finding.step == "state")
         assert "in /data/token/state." in state
 
-    async def test_is_recognised_by_what_it_says_where_its_pages_are_hidden(
+    async def test_openclaw_is_recognised_by_its_frames_if_its_pages_are_hidden(
         self, release: str
     ) -> None:
         replicas = [
@@ -63,7 +63,7 @@ class TestOneGateway:
             await stopped_by(url, openclaw_causes.SEPARATE_LISTS, env=ENV)
         assert not any(asked_to_be_paired(replica) for replica in replicas)
 
-    async def test_is_not_asked_to_pair_a_device(self, release: str) -> None:
+    async def test_no_device_is_paired_with_openclaw(self, release: str) -> None:
         replica = Replica(release)
         async with openclaw(replica) as url:
             await findings_of(url, env=ENV)
@@ -72,7 +72,7 @@ class TestOneGateway:
         assert not replica.requests
         assert not replica.paired
 
-    async def test_is_asked_for_no_scope_under_the_doctors_name_if_told_to(
+    async def test_the_pairing_probe_asks_for_no_scope_under_the_doctors_name(
         self, release: str
     ) -> None:
         replica = Replica(release)
@@ -93,16 +93,14 @@ class TestOneGateway:
 
 
 class TestReplicas:
-    async def test_with_separate_device_lists_are_distinguished_without_a_request(
-        self, release: str
-    ) -> None:
+    async def test_separate_device_lists_are_found_without_a_request(self, release: str) -> None:
         replicas = [Replica(release), Replica(release, uptime_ms=3_600_000)]
         async with openclaw(*replicas) as url:
             found = await stopped_by(url, openclaw_causes.SEPARATE_LISTS, env=ENV)
         assert "2 OpenClaw processes" in found.found
         assert not any(replica.requests for replica in replicas)
 
-    async def test_with_separate_device_lists_give_one_device_different_requests(
+    async def test_separate_device_lists_are_found_by_different_requests(
         self, release: str
     ) -> None:
         replicas = [Replica(release), Replica(release, uptime_ms=3_600_000)]
@@ -115,7 +113,7 @@ class TestReplicas:
         assert "the same device got 2 request ids" in found.found
         assert all(request in found.found for request in asked)
 
-    async def test_of_which_one_has_another_token(self, release: str) -> None:
+    async def test_a_replica_with_another_token_is_found(self, release: str) -> None:
         replicas = [Replica(release), Replica(release, token="other")]
         async with openclaw(*replicas) as url:
             found = await stopped_by(url, causes.REPLICAS_DISAGREE, env=ENV, connections=9)
@@ -160,13 +158,13 @@ class TestRefusals:
             found = await stopped_by(url, openclaw_causes.REFUSED, env=ENV)
         assert "client version mismatch" in found.found
 
-    async def test_of_a_page_from_elsewhere(self, release: str) -> None:
+    async def test_a_page_from_another_origin_is_refused(self, release: str) -> None:
         there = "https://panel.example"
         async with openclaw(Replica(release)) as url:
             found = await stopped_by(url, openclaw_causes.ORIGIN_REFUSED, env=ENV, origin=there)
         assert f"""gateway.controlUi.allowedOrigins '["{there}"]'""" in found.cure
 
-    async def test_of_its_own_page_is_a_warning(self, release: str) -> None:
+    async def test_a_refusal_of_its_own_page_is_a_warning(self, release: str) -> None:
         replica = Replica(release)
         body = replica.recorded["connects"]
         body["page"] = body["foreign-origin"]
@@ -187,7 +185,7 @@ class TestRefusals:
 
 
 class TestProxy:
-    async def test_that_openclaw_does_not_trust(self, release: str) -> None:
+    async def test_a_proxy_that_openclaw_does_not_trust_is_found(self, release: str) -> None:
         if release == OLD:
             pages = Replica(OLD).recorded["pages of an untrusted proxy"]
             assert {page["status"] for page in pages.values()} == {200}  # it has no such refusal
@@ -206,7 +204,7 @@ class TestProxy:
             async with proxy(to, Faults(drops_upgrade=True)) as url:
                 await stopped_by(url, causes.UPGRADE_DROPPED, env=ENV)
 
-    async def test_whose_address_has_too_many_sockets(self, release: str) -> None:
+    async def test_a_proxy_with_too_many_sockets_is_found(self, release: str) -> None:
         async with openclaw(Replica(release, upgrades="too many sockets")) as url:
             found = await stopped_by(url, openclaw_causes.TOO_MANY_SOCKETS, env=ENV)
         assert "GATEWAY_PREAUTH" not in found.cure
@@ -242,7 +240,7 @@ class TestOwnDevice:
         assert all(finding.cause is None for finding in findings)
         assert findings[-1].found == "paired as operator"
 
-    async def test_that_is_approved_at_one_of_two(
+    async def test_a_device_approved_at_one_of_two_is_found(
         self, release: str, state: DeviceState, file: Path
     ) -> None:
         paired = Replica(release, paired={state.key.device_id})
@@ -251,7 +249,7 @@ class TestOwnDevice:
         assert "admitted by 4 connections and refused by 4" in found.found
 
     @pytest.mark.parametrize("env", [ENV, {}], ids=["token", "device token"])
-    async def test_that_the_gateway_has_forgotten(
+    async def test_a_device_that_the_gateway_has_forgotten_is_found(
         self, release: str, state: DeviceState, file: Path, env: dict[str, str]
     ) -> None:
         async with openclaw(Replica(release)) as url:

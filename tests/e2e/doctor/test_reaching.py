@@ -166,7 +166,7 @@ class TestTls:
             found = await stopped_by(f"wss://{where}", causes.TLS_NOT_SPOKEN)
             assert f"ws://127.0.0.1:{where.rpartition(':')[2]}" in found.cure
 
-    async def test_a_port_with_tls_asked_in_the_clear(self) -> None:
+    async def test_a_port_with_tls_is_found(self) -> None:
         async with https(GOOD_FOREVER) as where:
             found = await stopped_by(f"ws://{where}", causes.TLS_WANTED)
             assert f"wss://{where}" in found.cure
@@ -196,7 +196,7 @@ class TestHttp:
             assert "wss://gateway.example" in found.cure
 
     @pytest.mark.parametrize("status", [500, 502, 503, 504])
-    async def test_a_proxy_without_a_gateway(self, status: int) -> None:
+    async def test_a_proxy_without_a_gateway_is_found(self, status: int) -> None:
         async with http(status, headers={"Server": "edge"}) as where:
             found = await stopped_by(f"ws://{where}", causes.PROXY_ALONE)
             assert str(status) in found.found
@@ -217,7 +217,7 @@ class TestHttp:
             await stopped_by(f"ws://{where}", causes.FORBIDDEN)
 
     @pytest.mark.parametrize("status", [401, 407])
-    async def test_a_login_of_the_proxy(self, status: int) -> None:
+    async def test_a_login_of_the_proxy_is_found(self, status: int) -> None:
         async with http(status, headers={"WWW-Authenticate": "Basic"}) as where:
             await stopped_by(f"ws://{where}", causes.LOGIN_REQUIRED)
 

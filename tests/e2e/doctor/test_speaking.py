@@ -159,7 +159,7 @@ class TestRefusals:
             found = await stopped_by(url, causes.NOT_READY)
             assert "1012" in found.found
 
-    async def test_a_gateway_that_lets_everybody_in_is_walked_to_the_end(self) -> None:
+    async def test_a_gateway_that_admits_everybody_is_checked_to_the_end(self) -> None:
         async def script(socket: Socket) -> None:
             await socket.challenge()
             message = await socket.hear_anything()

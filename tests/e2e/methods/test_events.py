@@ -286,7 +286,7 @@ class TestPresence:
         await wait_for_presence(there=False)
         assert versions == sorted(set(versions)), "versions rise, and each is sent once"
 
-    async def test_is_sent_only_to_clients_that_may_read(
+    async def test_presence_is_sent_only_to_clients_that_may_read(
         self, stack: Stack, callers: Callers
     ) -> None:
         gateway = stack.gateways[0]
@@ -306,7 +306,7 @@ class TestPresence:
 
 class TestShutdown:
     @both_protocols
-    async def test_is_sent_before_the_close(
+    async def test_shutdown_is_sent_before_the_close(
         self, stack: Stack, callers: Callers, profile: Profile
     ) -> None:
         leaving = stack.gateways[2]

@@ -47,7 +47,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 class TestApprove:
     @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR, "device-token admin"])
-    async def test_lets_a_device_in_that_asked_elsewhere(
+    async def test_a_device_that_asked_elsewhere_is_admitted(
         self, stack: Stack, callers: Callers, kind: str
     ) -> None:
         caller = await callers.enter(kind, stack.gateways[0])
@@ -84,7 +84,7 @@ class TestApprove:
         lists = await caller.call("device.pair.list")
         assert target.device_id not in [item["deviceId"] for item in lists["pending"]]
 
-    async def test_of_its_own_request_by_a_device_that_holds_all_of_it(
+    async def test_a_device_that_holds_everything_in_its_request_may_approve_it(
         self, stack: Stack, callers: Callers
     ) -> None:
         """The request has other metadata, and no scope that the device lacks."""
@@ -98,7 +98,7 @@ class TestApprove:
 
 class TestReject:
     @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR])
-    async def test_reject_ends_a_request(self, stack: Stack, callers: Callers, kind: str) -> None:
+    async def test_a_rejected_request_ends(self, stack: Stack, callers: Callers, kind: str) -> None:
         caller = await callers.enter(kind, stack.gateways[0])
         target = SimulatedDevice(stack, NODE_HOST)
         request_id = await target.request_pairing(stack.gateways[1])
@@ -140,7 +140,7 @@ class TestRename:
 class TestRemove:
     @both_protocols
     @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR])
-    async def test_closes_its_sockets_on_every_gateway(
+    async def test_removing_a_device_closes_its_sockets_on_every_gateway(
         self, stack: Stack, callers: Callers, kind: str, profile: Profile
     ) -> None:
         caller = await callers.enter(kind, stack.gateways[0], profile)
@@ -156,7 +156,7 @@ class TestRemove:
 
 class TestRotate:
     @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR, "device-token admin"])
-    async def test_of_another_withholds_the_token(
+    async def test_rotation_of_another_device_withholds_the_token(
         self, stack: Stack, callers: Callers, kind: str
     ) -> None:
         caller = await callers.enter(kind, stack.gateways[0])
@@ -181,7 +181,7 @@ class TestRotate:
         await target.connect_once(stack.gateways[2])
 
     @pytest.mark.parametrize("kind", [DEVICE_TOKEN, "device-token admin"])
-    async def test_of_itself_gives_the_token_which_opens(
+    async def test_a_device_that_rotates_its_own_token_gets_a_valid_one(
         self, stack: Stack, callers: Callers, kind: str
     ) -> None:
         caller = await callers.enter(kind, stack.gateways[0])
@@ -208,7 +208,7 @@ class TestRotate:
         admitted = await narrow.connect_once(stack.gateways[2], with_gateway_token=False)
         assert admitted.device_token == rotated["token"]
 
-    async def test_of_itself_with_the_gateway_token_withholds_it(
+    async def test_rotation_with_the_gateway_token_withholds_the_token(
         self, stack: Stack, callers: Callers
     ) -> None:
         caller = await callers.enter(SHARED_SECRET, stack.gateways[0])
@@ -218,7 +218,9 @@ class TestRotate:
         assert "token" not in rotated
         assert rotated["tokenDelivery"] == "withheld-cross-device"
 
-    async def test_of_a_node_by_an_admin(self, stack: Stack, callers: Callers) -> None:
+    async def test_an_admin_may_rotate_the_token_of_a_node(
+        self, stack: Stack, callers: Callers
+    ) -> None:
         caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
         node = await pair(stack, NODE_HOST)
         inside = await callers.stay(node, stack.gateways[1])
@@ -229,7 +231,7 @@ class TestRotate:
 
 class TestRevoke:
     @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR])
-    async def test_closes_and_asks_a_person_anew(
+    async def test_revoking_closes_sockets_and_requires_a_new_approval(
         self, stack: Stack, callers: Callers, kind: str
     ) -> None:
         caller = await callers.enter(kind, stack.gateways[0])
@@ -250,7 +252,7 @@ class TestRevoke:
         listed = found((await caller.call("device.pair.list"))["paired"], target.device_id)
         assert listed["tokens"][0]["revokedAtMs"] == revoked["revokedAtMs"]
 
-    async def test_of_one_role_leaves_the_other(self, stack: Stack, callers: Callers) -> None:
+    async def test_revoking_one_role_leaves_the_other(self, stack: Stack, callers: Callers) -> None:
         caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
         target = await pair(stack)
         await add_role(target, NODE_HOST)

@@ -117,7 +117,7 @@ class TestConnected:
         )
         await client.close()
 
-    async def test_is_listed_for_every_device(self, stack: Stack) -> None:
+    async def test_the_connection_state_of_every_device_is_listed(self, stack: Stack) -> None:
         here, away = await pair(stack), await pair(stack, CONTROL_UI)
         async with here.client(stack.gateways[1]) as client:
             assert isinstance(await client.connect(), Admitted)
@@ -150,7 +150,9 @@ class TestSeen:
         )
         assert entry["tokens"][0]["lastUsedAtMs"] == entry["lastSeenAtMs"] > before
 
-    async def test_is_reported_after_approval_was_away(self, start_stack: StartStack) -> None:
+    async def test_last_seen_times_are_reported_after_approval_was_away(
+        self, start_stack: StartStack
+    ) -> None:
         """An unanswered heartbeat loses nothing; the lease outlasts the outage."""
         beat_seconds, lease_seconds = 5, 60
         alone = start_stack(

@@ -51,7 +51,7 @@ both_ends = pytest.mark.parametrize("mode", ["stopped", "killed"])
 
 class TestRestart:
     @both_ends
-    async def test_nothing_approved_is_lost_and_nobody_unapproved_gets_in(
+    async def test_nothing_approved_is_lost_and_nobody_unapproved_is_admitted(
         self, stack: Stack, mode: str
     ) -> None:
         paired = [await pair(stack, profile) for profile in (CLI, CLI_3, NODE_HOST)]

@@ -113,7 +113,7 @@ async def test_a_network_that_fills_the_list_gives_way_to_newcomers(stack: Stack
 
 
 @pytest.mark.timeout(150)
-async def test_newcomers_and_method_calls_are_heard_while_one_address_floods(
+async def test_newcomers_and_method_calls_are_served_while_one_address_floods(
     stack: Stack,
 ) -> None:
     """Writes are slow, and the flood alone would fill every slot for longer than anyone waits."""

@@ -214,7 +214,7 @@ class TestGateway:
             await flood(gateway, *MANY_ADDRESSES, "--target", "/chat", *options)
 
 
-async def test_those_who_never_read_are_dropped(stack: Stack) -> None:
+async def test_clients_that_never_read_are_dropped(stack: Stack) -> None:
     approval = stack.approvals[0]
     before = await dropped(approval, "unread")
     await flood(approval, "--sockets", "8")

@@ -157,7 +157,7 @@ async def test_interrupted_it_leaves_nothing_behind() -> None:
 
 
 class TestOnAGivenStack:
-    async def test_open_loop_with_addresses_and_tokens_given(
+    async def test_an_open_loop_runs_with_given_addresses_and_tokens(
         self, stack: Stack, tmp_path: Path
     ) -> None:
         file = tmp_path / "r.json"
@@ -202,7 +202,9 @@ class TestOnAGivenStack:
         assert kinds(json.loads(file.read_text())) == {"refused"}
         assert (await call(stack, "GET", "/v1/requests"))["pending"] == []
 
-    async def test_a_storm_and_a_revocation(self, stack: Stack, tmp_path: Path) -> None:
+    async def test_a_storm_and_a_revocation_are_measured(
+        self, stack: Stack, tmp_path: Path
+    ) -> None:
         file = tmp_path / "r.json"
         held = ["--connections", "20", "--devices", "4", "--json", str(file)]
         storm = await run_load("storm", "--jitter", "0.1", *held, *at(stack), env=tokens(stack))

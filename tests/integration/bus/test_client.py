@@ -54,7 +54,7 @@ async def test_a_redis_that_hangs_is_given_up(redis_server: RedisServer) -> None
         assert await client.get("latchkey:test") == b""
 
 
-async def test_a_connection_that_ended_while_idle_is_made_anew(redis_server: RedisServer) -> None:
+async def test_a_connection_that_ended_while_idle_is_replaced(redis_server: RedisServer) -> None:
     client = make_client(redis_server.approval_url, max_connections=1, timeout_seconds=2.0)
     async with client:
         await client.set("latchkey:test", b"x")

@@ -168,7 +168,7 @@ class TestWriting:
             assert await item.reads.mget([KEY]) == [b"1"]
             assert way.accepted == accepted + 5
 
-    async def test_pipelines_and_scripts_as_well(
+    async def test_pipelines_and_scripts_fail_over_as_well(
         self, redis_server: RedisServer, other: RedisServer
     ) -> None:
         async with FaultProxy(redis_server.port) as way, process(way, redis_server) as item:

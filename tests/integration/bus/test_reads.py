@@ -65,7 +65,7 @@ async def test_what_redis_refuses_is_raised_and_the_next_is_read(redis_server: R
         assert await reads.mget(["latchkey:a"]) == [b"1"]
 
 
-async def test_a_connection_that_ended_while_idle_is_made_anew(redis_server: RedisServer) -> None:
+async def test_a_connection_that_ended_while_idle_is_replaced(redis_server: RedisServer) -> None:
     async with reading(redis_server) as reads:
         await reads.mget(["latchkey:a"])
         connection = reads._connection
@@ -101,7 +101,7 @@ async def test_a_redis_that_hangs_is_given_up(redis_server: RedisServer) -> None
         assert await reads.mget(["latchkey:a"]) == [b"1"]
 
 
-async def test_a_redis_that_accepts_and_says_nothing_fails_all_that_wait_at_once(
+async def test_a_silent_redis_fails_all_waiting_calls_at_once(
     redis_server: RedisServer,
 ) -> None:
     async with reading(redis_server) as reads:

@@ -100,7 +100,9 @@ class TestQuestions:
             results = await keep_asking(gateways, lambda _: None, rounds=4)
             assert {result[1] for result in results} == {approvals[1].boot_id}
 
-    async def test_slow_approvals_and_a_thousand_askers(self, redis_server: RedisServer) -> None:
+    async def test_slow_approvals_leave_a_bounded_number_of_questions_in_flight(
+        self, redis_server: RedisServer
+    ) -> None:
         async with bus_of(redis_server, gateways=1, approvals=2) as (gateways, approvals):
             for approval in approvals:
                 approval.seconds = 3.0

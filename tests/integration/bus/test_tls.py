@@ -53,7 +53,7 @@ async def test_a_client_works_over_tls(redis_server: RedisServer, relay: FaultPr
         assert await client.incr("latchkey:n") == 1
 
 
-async def test_a_certificate_nobody_vouches_for_is_refused_and_named(
+async def test_an_untrusted_certificate_is_refused_and_named(
     redis_server: RedisServer, relay: FaultProxy
 ) -> None:
     async with Member(over_tls(redis_server.member_url, relay)).running() as peer:

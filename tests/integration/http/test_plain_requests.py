@@ -215,7 +215,7 @@ async def test_too_large_a_head_is_answered_with_431(server: Server) -> None:
     writer.close()
 
 
-async def test_who_waits_too_long_is_refused_and_nothing_is_done(server: Server) -> None:
+async def test_a_request_that_waits_too_long_is_refused_without_effect(server: Server) -> None:
     server.go_on.clear()
     sockets = [await server.open() for _ in range(3)]
     for number, (_, writer) in enumerate(sockets):
@@ -236,7 +236,7 @@ async def test_who_waits_too_long_is_refused_and_nothing_is_done(server: Server)
         writer.close()
 
 
-async def test_who_leaves_while_waiting_is_forgotten(server: Server) -> None:
+async def test_a_client_that_leaves_while_waiting_is_forgotten(server: Server) -> None:
     server.go_on.clear()
     sockets = [await server.open() for _ in range(3)]
     for _, writer in sockets:
@@ -268,7 +268,7 @@ async def test_health_checks_are_answered_while_all_places_are_taken(server: Ser
 
 
 @pytest.mark.parametrize(("length", "waits"), [(16_384, True), (16_385, False), (None, False)])
-async def test_only_a_small_body_of_a_stranger_waits(
+async def test_only_a_small_anonymous_body_waits(
     server: Server, length: int | None, *, waits: bool
 ) -> None:
     server.go_on.clear()

@@ -145,7 +145,7 @@ class TestBroken:
             with pytest.raises(BrokenBackup):
                 read(changed.splitlines(keepends=True))
 
-    def test_a_line_left_out_or_twice(self, lines: list[bytes]) -> None:
+    def test_a_missing_or_repeated_line_is_refused(self, lines: list[bytes]) -> None:
         for place in range(len(lines)):
             with pytest.raises(BrokenBackup):
                 read(lines[:place] + lines[place + 1 :])
@@ -197,14 +197,14 @@ class TestInvalid:
         other = msgspec.structs.replace(frame, pairing=pairing)
         assert unsound(other) == "it holds a role that was not approved"
 
-    def test_two_tokens_of_one_role(self) -> None:
+    def test_two_tokens_of_one_role_are_invalid(self) -> None:
         frame = self.sound()
         tokens = (frame.pairing.tokens[0],) * 2
         pairing = msgspec.structs.replace(frame.pairing, tokens=tokens)
         other = msgspec.structs.replace(frame, pairing=pairing)
         assert unsound(other) == "it holds two tokens for one role"
 
-    def test_a_live_token_without_an_id(self) -> None:
+    def test_a_live_token_without_an_id_is_invalid(self) -> None:
         frame = self.sound()
         tokens = tuple(
             msgspec.structs.replace(token, token_id="") for token in frame.pairing.tokens

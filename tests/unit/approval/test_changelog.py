@@ -87,7 +87,7 @@ def followed_in(
 
 class TestFollowed:
     @pytest.mark.parametrize("since", [place(4), Position(4)], ids=["with its tag", "without"])
-    def test_what_came_after_a_position(self, since: Position) -> None:
+    def test_entries_after_a_position_are_returned(self, since: Position) -> None:
         received = followed_in(since, [audited(number) for number in (4, 5, 6)], oldest=1)
         assert [entry.id for entry in received.entries] == [5, 6]
         assert (received.at, received.lost) == (place(6), False)
@@ -152,7 +152,7 @@ class TestUnreadable:
 
 
 class TestChangedAfter:
-    def test_each_device_once_and_the_position_reached(self) -> None:
+    def test_each_changed_device_is_returned_once_with_the_position(self) -> None:
         found = [logged(3, "before"), logged(4, "a"), logged(5, "b"), logged(6, "a"), logged(7, "")]
         assert changed_after(place(3), found) == (place(7), ["a", "b"])
 

@@ -110,7 +110,7 @@ class TestDevices:
 class TestUnknownToken:
     @pytest.mark.parametrize("error", [UnknownDevice(), UnknownRole()])
     @pytest.mark.parametrize(("method", "word"), [(ROTATE, "rotation"), (REVOKE, "revocation")])
-    def test_is_denied_in_protocol_4_and_named_in_3(
+    def test_an_unknown_token_is_denied_in_protocol_4_and_named_in_3(
         self, method: str, word: str, error: RegistryError
     ) -> None:
         assert error_text(method, error) == f"device token {word} denied"

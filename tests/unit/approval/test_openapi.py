@@ -59,7 +59,7 @@ def test_references_lead_somewhere_and_nothing_is_left_over() -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda case: case.id)
 class TestOperation:
-    def test_every_parameter_of_the_path(self, operation: Any) -> None:
+    def test_every_parameter_of_the_path_is_described(self, operation: Any) -> None:
         described = [
             parameter
             for parameter in CALLS[operation.id]["parameters"]
@@ -70,7 +70,7 @@ class TestOperation:
             assert item["required"]
             assert item["schema"] == msgspec.json.schema(PARAMETERS[item["name"]])
 
-    def test_every_problem_by_its_status(self, operation: Any) -> None:
+    def test_every_problem_is_described_by_its_status(self, operation: Any) -> None:
         responses = CALLS[operation.id]["responses"]
         assert set(responses) == {"200", *(str(kind.status) for kind in operation.problems)}
         for kind in operation.problems:
@@ -94,7 +94,7 @@ def test_pages_require_no_token() -> None:
         assert CALLS[page.id]["security"] == []
 
 
-def test_patterns_and_bounds_as_promised() -> None:
+def test_patterns_and_bounds_are_as_promised() -> None:
     described = {
         item["name"]: item for call in CALLS.values() for item in call.get("parameters", ())
     }

@@ -18,7 +18,7 @@ PUBLIC = "https://public.example"
 
 
 class TestCookie:
-    def test_is_read_with_the_token_that_signed_it_and_no_other(self) -> None:
+    def test_a_cookie_is_read_only_with_the_token_that_signed_it(self) -> None:
         assert read(COOKIE, [TOKEN], NOW_MS) == SESSION
         assert read(COOKIE, [OTHER, TOKEN], NOW_MS) == SESSION
         assert read(COOKIE, [OTHER], NOW_MS) is None

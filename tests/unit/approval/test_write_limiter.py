@@ -78,7 +78,7 @@ async def all_replied(replies: list[Reply | asyncio.Future[Reply]]) -> list[Repl
 
 
 class TestSlots:
-    def test_so_many_are_carried_out_at_once_and_the_others_in_their_turn(self) -> None:
+    def test_a_limited_number_of_writes_run_at_once(self) -> None:
         async def scenario(_clock: FakeClock) -> None:
             here, work = Limiter(), Work(0.01)
             replies = [here.ask(f"client {number}", work) for number in range(10 * TOTAL)]
@@ -202,7 +202,7 @@ class TestShares:
 
         run_virtual(scenario)
 
-    def test_a_full_queue_drops_the_newest_of_the_client_that_holds_most(self) -> None:
+    def test_a_full_queue_drops_the_newest_of_the_client_with_the_most(self) -> None:
         async def scenario(_clock: FakeClock) -> None:
             here, work = Limiter(queue_limit=4, slots={REQUEST: Slots(2, 1)}), Work(0.1)
             flood = [here.ask("flood", work) for _ in range(1 + 4)]

@@ -291,7 +291,7 @@ class TestUnheard:
 
         run_virtual(scenario)
 
-    def test_but_not_while_the_subscription_is_lost(self) -> None:
+    def test_nothing_is_reported_while_the_subscription_is_lost(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = Case(clock)
             await case.start()

@@ -93,7 +93,7 @@ class TestShowing:
         assert "node: box, node (node-host, node), linux, Linux" in shown
         assert "also box" in run(api, "devices", "list").stdout
 
-    def test_of_a_paired_device_it_is_shown_what_is_new(self, api: Api) -> None:
+    def test_what_is_new_for_a_paired_device_is_shown(self, api: Api) -> None:
         request = pending(isRepair=True, scopes=["operator.read", "operator.write"])
         api.wait_with(request)
         api.say("GET", f"/v1/devices/{DEVICE_ID}", paired(operatorLabel="Mine"))

@@ -133,7 +133,7 @@ class TestConfig:
         assert "APPROVAL_ADMIN_TOKEN" in result.stderr
         assert not api.asked
 
-    def test_in_the_shell_of_a_gateway_it_says_where_approval_is(self) -> None:
+    def test_the_shell_of_a_gateway_is_told_where_approval_is(self) -> None:
         result = run(
             None,
             *("devices", "list"),
@@ -147,7 +147,7 @@ class TestConfig:
         assert "https://approve.example/setup" in result.stderr
         assert "railway ssh --service approval" in result.stderr
 
-    def test_in_the_shell_of_approval_it_talks_to_that_one(self) -> None:
+    def test_the_shell_of_approval_uses_its_own_service(self) -> None:
         own = {"APPROVAL_ADMIN_TOKEN": SECRET, "TOKEN_SECRET": SECRET, "HOST": "0.0.0.0,::"}
         assert Config(own | {"PORT": "8080"}).approval_url == "http://127.0.0.1:8080"
         assert Config(own | {"HOST": "fd00::1"}).approval_url == "http://[fd00::1]:18790"
@@ -211,7 +211,7 @@ class TestPrinting:
         assert json.loads(result.stdout) == first
         assert len(run(api, "audit").stdout.splitlines()) == 20
 
-    def test_of_one_device_the_last_entries_are_looked_for_in_the_whole_log(self, api: Api) -> None:
+    def test_the_last_entries_of_a_device_are_found_in_the_whole_log(self, api: Api) -> None:
         entries = [
             {"action": "requested", "deviceId": item * 64, "actor": "device", "atMs": 1, "id": n}
             for n, item in enumerate("abab", 1)
@@ -334,7 +334,7 @@ class TestSecrets:
         assert all(len(value) >= SECRET_MIN_CHARACTERS for value in made.values())
         assert run(None, "secrets").stdout.splitlines() != lines
 
-    def test_one_alone_and_as_json(self) -> None:
+    def test_one_secret_alone_is_printed_as_json(self) -> None:
         assert list(json.loads(run(None, "secrets", "BUS_SECRET", "--json").stdout)) == [
             "BUS_SECRET"
         ]

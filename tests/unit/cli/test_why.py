@@ -52,7 +52,7 @@ def api() -> Iterator[Api]:
 @pytest.mark.parametrize(
     "who", [DEVICE_ID, DEVICE_ID[:8], DEVICE_ID[:12].upper(), "kitchen mac", "203.0.113.7"]
 )
-def test_by_id_name_or_address(api: Api, who: str) -> None:
+def test_a_device_is_found_by_id_name_or_address(api: Api, who: str) -> None:
     output = run(api, "devices", "why", who)
     assert output.exit_code == 0
     for text in (
@@ -67,7 +67,7 @@ def test_by_id_name_or_address(api: Api, who: str) -> None:
         assert text in output.stdout, text
 
 
-def test_by_request_id_it_says_how_to_approve(api: Api) -> None:
+def test_a_request_id_leads_to_the_command_that_approves(api: Api) -> None:
     api.say("GET", "/v1/requests", {"pending": [pending()]})
     api.say("GET", "/v1/devices", {"devices": []})
     output = run(api, "devices", "why", REQUEST_ID)
@@ -116,7 +116,7 @@ def test_an_unknown_device_is_reported(api: Api) -> None:
     assert "no device, request or refusal of the last day matches this" in output.stderr
 
 
-def test_all_of_the_last_day(api: Api) -> None:
+def test_all_refusals_of_the_last_day_are_listed(api: Api) -> None:
     without = refusal(deviceId=None, proven=False, remoteIp=None, displayName=None, past=True)
     api.say("GET", ALL, {"refusals": [refusal(), without]})
     output = run(api, "devices", "why").stdout

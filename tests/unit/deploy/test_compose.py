@@ -125,7 +125,7 @@ def test_the_proxys_address_is_the_only_one_that_is_trusted() -> None:
 
 class TestProxy:
     @pytest.mark.parametrize("backend", ["gateways", "unready-gateways", "approvals"])
-    def test_a_random_replica_each_time(self, backend: str) -> None:
+    def test_each_connection_goes_to_a_random_replica(self, backend: str) -> None:
         lines = section(f"backend {backend}")
         assert "balance random(1)" in lines
         assert not re.search(r"\b(stick|stick-table|cookie|source|hash-type)\b", " ".join(lines))

@@ -60,7 +60,7 @@ def test_openclaw_is_off_has_no_public_domain_and_allows_all_gateways_sockets() 
     assert limit > gateways * UNADMITTED_LIMIT_PER_ADDRESS
 
 
-def test_the_replicas_and_their_health() -> None:
+def test_replicas_and_health_checks_are_declared() -> None:
     assert re.findall(r"replicas: (\d+)", FILE) == ["2", "3"]
     assert re.findall(r'healthcheck: "([^"]+)"', FILE) == ["/readyz", "/readyz"]
     assert re.findall(r'start: "([^"]+)"', FILE) == [

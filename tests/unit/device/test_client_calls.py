@@ -61,7 +61,7 @@ class TestCalls:
             with pytest.raises(NoAnswerError, match="answer to slow"):
                 await device.call("slow", within=0.05)
 
-    async def test_closed_while_waiting_and_after(self) -> None:
+    async def test_calls_end_when_the_connection_is_closed(self) -> None:
         async def script(socket: Socket) -> None:
             await socket.admit()
             await socket.hear()

@@ -58,7 +58,7 @@ class TestConnect:
     @pytest.mark.parametrize(
         "attempt", [a for a in ATTEMPTS if "operator" in a.name and "refclient" in a.name], ids=str
     )
-    def test_is_the_recorded_frame_to_the_last_bit_of_the_signature(self, attempt: Any) -> None:
+    def test_connect_is_the_recorded_frame_including_the_signature(self, attempt: Any) -> None:
         params = attempt.connect["params"]
         key = DeviceKey.from_seed(bytes.fromhex(VECTORS["keys"][3]["seedHex"]))
         profile = Profile(
@@ -77,7 +77,7 @@ class TestConnect:
         assert ours == attempt.connect
 
     @each_profile
-    def test_of_each_ready_made_client_is_sound(self, profile: Profile) -> None:
+    def test_connect_of_each_ready_made_client_is_valid(self, profile: Profile) -> None:
         frame = connect_request(CHALLENGE, KEY, profile, Credentials(token="t"))
         assert schema.request_problem(frame) is None
         assert schema.params_problems(frame["params"], schema.CONNECT_PARAMS) == []
@@ -224,7 +224,7 @@ class TestOutcome:
             issued_at_ms=7,
         )
 
-    def test_admitted_in_protocol_3_without_a_device(self) -> None:
+    def test_a_protocol_3_admission_without_a_device_is_read(self) -> None:
         payload = hello({"maxProtocol": 3})
         del payload["auth"]
         outcome = read_outcome(Response("1", True, payload))

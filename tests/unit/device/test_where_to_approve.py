@@ -61,13 +61,13 @@ class TestWhereToApprove:
         assert command.read_arguments(["ws://127.0.0.1:1"]).url == "ws://127.0.0.1:1"
 
     @pytest.mark.usefixtures("run_here")
-    def test_at_a_gateway_of_the_run_the_command_finds_approval_by_itself(self) -> None:
+    def test_the_command_finds_approval_for_a_gateway_of_the_local_run(self) -> None:
         page, typed = advised({"approvalUrl": "http://127.0.0.1:28790"})
         assert page == "http://127.0.0.1:28790/setup"
         assert typed == f"{calling.LAUNCHER} devices approve r-1"
 
     @pytest.mark.usefixtures("run_here")
-    def test_at_another_gateway_the_command_names_what_that_gateway_said(self) -> None:
+    def test_the_command_names_the_approval_of_another_gateway(self) -> None:
         received = {"approvalUrl": "https://approve.example"}
         page, typed = advised(received, "wss://gateway.example")
         assert page == "https://approve.example/setup"

@@ -36,7 +36,7 @@ class TestControlUiDir:
         assert read().control_ui_dir is None
         assert read(CONTROL_UI_DIR=" ").control_ui_dir is None
 
-    def test_a_directory_with_an_index(self, ui: Path) -> None:
+    def test_a_directory_with_an_index_is_accepted(self, ui: Path) -> None:
         settings = read(CONTROL_UI_DIR=str(ui))
         assert settings.control_ui_dir == ui
         assert settings.warnings == ()
@@ -54,7 +54,7 @@ class TestControlUiDir:
             assert f"CONTROL_UI_DIR={ui / name}: {wrong}; " in problem
             assert "<npm package openclaw>/dist/control-ui" in problem
 
-    def test_a_directory_that_may_not_be_read(
+    def test_an_unreadable_directory_is_reported(
         self, ui: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("os.access", lambda *_: False)
@@ -64,7 +64,9 @@ class TestControlUiDir:
 
 class TestTheDashboardsOwnOrigin:
     @pytest.mark.parametrize("url", ["https://gw.example", "wss://gw.example:443/x"])
-    def test_is_missed_where_browsers_would_be_refused(self, ui: Path, url: str) -> None:
+    def test_a_missing_origin_is_reported_if_browsers_would_be_refused(
+        self, ui: Path, url: str
+    ) -> None:
         (warning,) = read(CONTROL_UI_DIR=str(ui), GATEWAY_PUBLIC_URL=url).warnings
         assert "GATEWAY_ALLOWED_ORIGINS lacks" in warning
         assert "https://gw.example:" in warning
@@ -79,13 +81,15 @@ class TestTheDashboardsOwnOrigin:
             ("", ""),
         ],
     )
-    def test_is_not_missed_where_it_may_connect(self, ui: Path, url: str, allowed: str) -> None:
+    def test_no_origin_is_missing_if_the_dashboard_may_connect(
+        self, ui: Path, url: str, allowed: str
+    ) -> None:
         settings = read(
             CONTROL_UI_DIR=str(ui), GATEWAY_PUBLIC_URL=url, GATEWAY_ALLOWED_ORIGINS=allowed
         )
         assert settings.warnings == ()
 
-    def test_is_not_missed_without_a_dashboard(self) -> None:
+    def test_no_origin_is_missing_without_a_dashboard(self) -> None:
         assert read(GATEWAY_PUBLIC_URL="https://gw.example").warnings == ()
 
 

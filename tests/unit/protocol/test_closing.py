@@ -10,7 +10,7 @@ from shared.protocol.closing import CloseCode, cut_reason
 
 
 @given(st.text(max_size=300))
-def test_never_longer_and_always_a_beginning(reason: str) -> None:
+def test_a_cut_reason_is_short_enough_and_a_prefix(reason: str) -> None:
     cut = cut_reason(reason)
     assert len(cut.encode()) <= 120
     assert reason.startswith(cut)

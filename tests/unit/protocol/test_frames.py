@@ -111,7 +111,9 @@ class TestBrokenRequests:
             ),
         ],
     )
-    def test_a_broken_request_is_told_what_is_wrong(self, text: bytes, problem: str) -> None:
+    def test_the_error_of_a_broken_request_says_what_is_wrong(
+        self, text: bytes, problem: str
+    ) -> None:
         assert broken(text).problem == problem
 
 

@@ -106,7 +106,7 @@ BOUNDED_TEXTS = {
 
 class TestBothWaysAgree:
     @pytest.mark.parametrize(("part", "name"), BOUNDED_TEXTS)
-    def test_on_the_bounds_of_each_text(self, part: str, name: str) -> None:
+    def test_both_ways_agree_on_the_bounds_of_each_text(self, part: str, name: str) -> None:
         maximum = BOUNDED_TEXTS[part, name]
         lengths = [0, 1, *((maximum, maximum + 1) if maximum else (60_000,))]
         for length in lengths:
@@ -118,7 +118,7 @@ class TestBothWaysAgree:
     @pytest.mark.parametrize(
         ("name", "maximum"), [("scopes", 64), ("caps", 256), ("commands", 256)]
     )
-    def test_on_the_bounds_of_each_list(self, name: str, maximum: int) -> None:
+    def test_both_ways_agree_on_the_bounds_of_each_list(self, name: str, maximum: int) -> None:
         """`maximum` items, and as many characters in each."""
         x = "x" * maximum
         for items in ([], ["x"], [x] * maximum, ["x"] * (maximum + 1), [""], [x + "x"], [None]):
@@ -143,7 +143,7 @@ class TestBothWaysAgree:
         agree(json.dumps(frame).encode())
 
     @given(doubled())
-    def test_on_frames_with_doubled_keys(self, text: bytes) -> None:
+    def test_both_ways_agree_on_frames_with_doubled_keys(self, text: bytes) -> None:
         agree(text, doubled_keys=True)
 
     @given(scratched())
@@ -183,7 +183,7 @@ class TestBothWaysAgree:
         agree(json.dumps(frame | change).encode())
 
     @pytest.mark.parametrize("name", ["type", "id", "method", "params"])
-    def test_nor_one_that_lacks_a_part(self, name: str) -> None:
+    def test_a_connect_that_lacks_a_part_is_not_decoded(self, name: str) -> None:
         frame = {"type": "req", "id": "1", "method": "connect", "params": GOOD}
         del frame[name]
         assert decode_connect(json.dumps(frame).encode()) is None
@@ -266,7 +266,7 @@ class TestTexts:
         assert schema.params_problems(params, schema.CONNECT_PARAMS)[0] == problem
         agree(framed(params))
 
-    def test_all_problems_in_the_order_of_the_schema(self) -> None:
+    def test_all_problems_are_reported_in_the_order_of_the_schema(self) -> None:
         assert schema.params_problems({"role": 1}, schema.CONNECT_PARAMS) == [
             "must have required property 'minProtocol'",
             "must have required property 'maxProtocol'",

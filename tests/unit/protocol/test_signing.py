@@ -53,7 +53,7 @@ def params_of(vector: dict[str, Any], signature: str) -> tuple[ConnectParams, De
 
 class TestKeys:
     @pytest.mark.parametrize("vector", VECTORS["keys"], ids=lambda v: v["seedHex"][:8])
-    def test_id_and_forms_of_each_recorded_key(self, vector: dict[str, str]) -> None:
+    def test_recorded_keys_are_read_in_all_forms(self, vector: dict[str, str]) -> None:
         raw = bytes.fromhex(vector["publicKeyRawHex"])
 
         assert device_id_of(raw) == vector["deviceId"]
@@ -82,12 +82,12 @@ class TestKeys:
         ["\n{pem}", "  {pem}", "text before\n{pem}", "{pem}\n\n"],
         ids=["newline", "indented", "text", "trailing"],
     )
-    def test_pem_with_something_around_it(self, text: str) -> None:
+    def test_pem_with_text_around_it_is_read(self, text: str) -> None:
         key = VECTORS["keys"][0]
         pem = text.format(pem=key["publicKeyPem"]).replace("text before\n", "\n")
         assert decode_public_key(pem) == bytes.fromhex(key["publicKeyRawHex"])
 
-    def test_pem_with_windows_line_ends(self) -> None:
+    def test_pem_with_windows_line_ends_is_read(self) -> None:
         key = VECTORS["keys"][0]
         pem = key["publicKeyPem"].replace("\n", "\r\n")
         assert decode_public_key(pem) == bytes.fromhex(key["publicKeyRawHex"])

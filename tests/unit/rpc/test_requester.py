@@ -16,7 +16,7 @@ from tests.unit.rpc.fake_bus import SECRET, Approval, Gateway, reasons
 
 
 class TestQuestionsOfOneTurnTravelTogether:
-    def test_in_one_message_each_with_its_own_answer(self) -> None:
+    def test_questions_of_one_turn_share_a_message(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
             answers = await asyncio.gather(*(gateway.ask(n) for n in range(64)))
@@ -244,7 +244,7 @@ class TestLate:
 
 
 class TestErrors:
-    def test_one_in_what_follows_a_failed_try_stops_no_later_question(
+    def test_an_error_after_a_failed_try_stops_no_later_question(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async def scenario(clock: FakeClock) -> list[object]:

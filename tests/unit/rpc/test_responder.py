@@ -57,7 +57,7 @@ class TestAnswering:
 
         run_virtual(scenario)
 
-    def test_no_more_in_a_message_than_its_limits(self) -> None:
+    def test_a_message_of_answers_stays_within_its_limits(self) -> None:
         async def scenario(_: FakeClock) -> None:
             approval = Approval()
             for _n in range(2):

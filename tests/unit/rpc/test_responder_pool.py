@@ -134,7 +134,7 @@ class TestTimedOut:
             responders.seen("b")
         assert {responders.choose(), responders.choose()} == {"a", "b"}
 
-    def test_of_one_that_is_not_live_nothing_is_kept(self) -> None:
+    def test_nothing_is_remembered_of_a_responder_that_is_not_live(self) -> None:
         responders, _ = heard()
         responders.timed_out("a")
         responders.seen("a")
@@ -158,7 +158,7 @@ class TestAstray:
             self.responders.seen("a")
             self.responders.no_responders("a")
 
-    def test_reported_each_time_it_happened_this_often(self) -> None:
+    def test_a_responder_is_reported_each_time_the_limit_is_reached(self) -> None:
         self.heard_but_not_reached(UNREACHED_LIMIT - 1)
         assert self.times == 0
         self.heard_but_not_reached(1)

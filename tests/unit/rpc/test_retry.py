@@ -72,7 +72,7 @@ class TestWhereNobodyListens:
 
         run_virtual(scenario)
 
-    def test_but_not_for_longer_than_the_deadline_nor_once_it_is_forgotten(self) -> None:
+    def test_a_responder_is_awaited_until_the_deadline_or_until_it_is_forgotten(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock, approvals=0)
             gateway.responders.seen("dead")
@@ -219,7 +219,7 @@ class TestBusyResponders:
 
         run_virtual(scenario)
 
-    def test_of_a_batch_only_the_refused_part_moves_on(self) -> None:
+    def test_only_the_refused_part_of_a_batch_moves_on(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock, approvals=2)
             first = gateway.approvals[0]

@@ -82,7 +82,7 @@ def states(tickets: list[Ticket]) -> list[str]:
 
 
 class TestTurns:
-    async def test_so_many_start_in_one_turn_of_the_loop(self) -> None:
+    async def test_a_limited_number_start_in_one_turn_of_the_loop(self) -> None:
         made = Scheduler(limit=100, per_address=100)
         tickets = [made.enter() for _ in range(3 * STARTS_PER_TURN)]
         assert states(tickets).count("running") == STARTS_PER_TURN
@@ -120,7 +120,7 @@ class TestTurns:
 
 
 class TestLimits:
-    async def test_an_address_has_so_many_in_progress(self) -> None:
+    async def test_an_address_has_a_limited_number_in_progress(self) -> None:
         made = Scheduler()
         tickets = [made.enter() for _ in range(3)]
         await turns()
@@ -136,7 +136,7 @@ class TestLimits:
         tickets = [made.enter(), made.enter(rank=Rank.HEALTH), made.enter(rank=Rank.HEALTH)]
         assert states(tickets) == ["running"] * 3
 
-    async def test_the_address_with_most_gives_way(self) -> None:
+    async def test_the_address_with_the_most_gives_way(self) -> None:
         made = Scheduler()
         kept = made.enter("192.0.2.3")
         tickets = [made.enter(), made.enter(), made.enter("192.0.2.4")]
@@ -147,7 +147,7 @@ class TestLimits:
         ]
         assert made.dropped == {"displaced": 1}
 
-    async def test_equals_do_not_give_way_until_they_are_old(self) -> None:
+    async def test_addresses_with_equal_shares_do_not_give_way_until_they_are_old(self) -> None:
         made = Scheduler(limit=2)
         first, second, late = made.enter("192.0.2.3"), made.enter("192.0.2.4"), made.enter(THERE)
         await made.wait(DISPLACE_AFTER_SECONDS - 0.1)
@@ -167,14 +167,14 @@ class TestLimits:
         assert state(late) == "refused"
         assert made.dropped == {"waited": 1}
 
-    async def test_an_operator_displaces_a_stranger_of_the_same_address(self) -> None:
+    async def test_an_operator_displaces_an_anonymous_request_of_the_same_address(self) -> None:
         made = Scheduler()
         strangers = [made.enter(), made.enter()]
         operator = made.enter(rank=Rank.OPERATOR)
         await turns()
         assert states([*strangers, operator]) == ["ended", "running", "running"]
 
-    async def test_a_strangers_large_body_does_not_wait(self) -> None:
+    async def test_an_anonymous_large_body_does_not_wait(self) -> None:
         made = Scheduler(limit=1)
         made.enter()
         assert state(made.enter(THERE, large_body=True)) == "refused"
@@ -235,7 +235,7 @@ class TestDeadlines:
         assert (slow.ended, gone.ended) == ("aborted", "")
         assert made.dropped == {"unread": 1}
 
-    async def test_those_with_most_unread_bytes_are_closed(self) -> None:
+    async def test_connections_with_the_most_unread_bytes_are_closed(self) -> None:
         made = Scheduler()
         sockets = [Socket() for _ in range(3)]
         for socket, part in zip(sockets, (2, 4, 3), strict=True):

@@ -156,7 +156,7 @@ class TestOfAll:
         assert sockets.counted == {"idle": 1, "all": 1}
         assert served.ended is None
 
-    def test_while_all_are_served_the_address_with_most_loses_its_oldest(self) -> None:
+    def test_the_address_with_the_most_loses_its_oldest_while_all_are_served(self) -> None:
         sockets = LimitedSockets()
         sockets.websockets.append("elsewhere")
         operator, served = sockets.asks(THERE), sockets.asks(THERE)
@@ -166,7 +166,7 @@ class TestOfAll:
         assert (operator.ended, served.ended, last.ended) == (None, b"", None)
         assert sockets.counted == {"displaced": 1}
 
-    def test_an_address_with_most_displaces_nothing(self) -> None:
+    def test_an_address_with_the_most_displaces_nothing(self) -> None:
         sockets = LimitedSockets()
         sockets.websockets.extend(["elsewhere"] * 2)
         served = [sockets.asks(HERE), sockets.asks(THERE)]

@@ -29,7 +29,7 @@ async def host_of(sent: bytes) -> str:
 
 
 class TestHost:
-    async def test_of_the_target_counts_where_it_names_one(self) -> None:
+    async def test_the_host_of_the_target_takes_precedence(self) -> None:
         assert await host_of(get(b"/x")) == "gateway.example"
         assert await host_of(get(b"http://other.example:81/x")) == "other.example:81"
         assert await host_of(get(b"http://[::1]/x")) == "[::1]"
@@ -78,5 +78,5 @@ class TestPieces:
 
 
 class TestStatus:
-    def test_of_an_unknown_error_is_400(self) -> None:
+    def test_the_status_of_an_unknown_error_is_400(self) -> None:
         assert status_of(BadHttpMessage("x")) == 400

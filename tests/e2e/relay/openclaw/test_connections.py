@@ -93,7 +93,7 @@ class TestConnecting:
         assert refused.close.code == 1013
         assert "AUTH_" not in json.dumps(refused.details)
 
-    async def test_an_operator_of_protocol_3_hears_that_before_it_is_asked_to_pair(
+    async def test_an_operator_of_protocol_3_is_refused_before_it_is_asked_to_pair(
         self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
         device = new_device(stack)

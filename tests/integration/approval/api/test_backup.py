@@ -177,7 +177,7 @@ class TestRestore:
         (await restore(operator, part(found))).ok()
         (await operator.approve(asked.request_id)).problem(410, "request-expired")
 
-    async def test_not_where_a_device_is_paired(
+    async def test_nothing_is_restored_where_a_device_is_paired(
         self, here: Replica, operator: Operator, redis_server: RedisServer
     ) -> None:
         await here.paired()
@@ -189,7 +189,7 @@ class TestRestore:
         listed = (await operator.get("/v1/devices")).ok()["devices"]
         assert [item["deviceId"] for item in listed] == [stranger.device_id]
 
-    async def test_in_parts_each_of_which_is_done_once(
+    async def test_each_part_of_a_restore_is_done_once(
         self, here: Replica, there: Replica, operator: Operator, redis_server: RedisServer
     ) -> None:
         devices = [await here.paired() for _ in range(5)]
@@ -223,7 +223,7 @@ class TestRestore:
         assert (await restore(operator, part(found, 1, 1))).ok() == {"done": 2, "skipped": 1}
         await here.admit(last.asks(token=token))
 
-    async def test_not_in_the_middle_of_another(
+    async def test_no_restore_starts_in_the_middle_of_another(
         self, here: Replica, operator: Operator, redis_server: RedisServer
     ) -> None:
         for _ in range(2):

@@ -170,7 +170,7 @@ class TestDescription:
 
 
 class TestResuming:
-    async def test_at_either_replica_while_changes_happen(
+    async def test_streams_resume_at_either_replica_while_changes_happen(
         self, here: Replica, there: Replica, operator: Operator, elsewhere: Operator
     ) -> None:
         total = 120
@@ -211,7 +211,9 @@ class TestResuming:
         assert await asyncio.gather(*listeners) == [list(range(1, 41))] * 20
 
     @pytest.mark.parametrize("after", ["-1", "x", "1.5", "9007199254740992", "1,2", "null"])
-    async def test_from_what_is_no_number(self, operator: Operator, after: str) -> None:
+    async def test_a_position_that_is_not_a_number_is_malformed(
+        self, operator: Operator, after: str
+    ) -> None:
         (await operator.get(f"/v1/events?after={after}")).problem(400, "malformed")
         headers = {**BEARER, "Last-Event-ID": after}
         reply = await operator.call("GET", "/v1/events", headers=headers)
@@ -221,7 +223,9 @@ class TestResuming:
 class TestReset:
     """A gap is reported as a reset, and the stream continues from the present."""
 
-    async def test_a_position_that_never_existed(self, here: Replica, operator: Operator) -> None:
+    async def test_a_position_that_never_existed_resets_the_stream(
+        self, here: Replica, operator: Operator
+    ) -> None:
         await change(here, 3)
         async with listening(operator, last_id=9) as listener:
             (reset,) = await listener.take(1)
@@ -242,7 +246,7 @@ class TestReset:
             (event,) = await listener.take(1)
             assert (event.id, event.name) == (1, "renamed")
 
-    async def test_other_changes_have_the_numbers_now(
+    async def test_numbers_of_another_history_reset_the_stream(
         self, operator: Operator, here: Replica, redis_server: RedisServer
     ) -> None:
         """A failover lost some, and as many were made since: only the tags differ."""
@@ -259,7 +263,7 @@ class TestReset:
             (reset,) = await listener.take(1)
             assert (reset.id, reset.name) == (5, "reset")
 
-    async def test_what_came_after_is_no_longer_kept(
+    async def test_a_trimmed_position_resets_the_stream(
         self, here: Replica, operator: Operator
     ) -> None:
         await change(here, 9)
@@ -273,7 +277,7 @@ class TestReset:
 
 
 class TestBounds:
-    async def test_so_many_listen_and_no_more(self, redis_server: RedisServer) -> None:
+    async def test_a_limited_number_of_clients_may_listen(self, redis_server: RedisServer) -> None:
         async with (
             replica(
                 redis_server.approval_url, events={"listeners_limit": 2, "poll_seconds": 0.05}

@@ -39,7 +39,9 @@ async def fetch(
 
 @pytest.mark.parametrize("path", FILES)
 class TestFile:
-    async def test_is_served_to_everybody_as_it_is(self, operator: Operator, path: str) -> None:
+    async def test_files_are_served_to_everybody_unchanged(
+        self, operator: Operator, path: str
+    ) -> None:
         status, headers, body = await fetch(operator, path)
         assert (status, body) == (200, FILES[path].body)
         assert headers["Content-Type"].startswith(FILES[path].content_type)
@@ -63,7 +65,7 @@ class TestFile:
         assert "unsafe" not in headers["Content-Security-Policy"]
         assert headers["X-Frame-Options"] == "DENY"
 
-    async def test_is_asked_for_again_and_sent_once(self, operator: Operator, path: str) -> None:
+    async def test_files_are_revalidated_and_sent_once(self, operator: Operator, path: str) -> None:
         _, headers, _ = await fetch(operator, path)
         for known in (headers["ETag"], f'"other", W/{headers["ETag"]}'):
             status, again, body = await fetch(operator, path, **{"If-None-Match": known})
@@ -81,7 +83,7 @@ class TestFile:
 
 
 class TestDescription:
-    async def test_is_asked_for_again_and_sent_once(self, operator: Operator) -> None:
+    async def test_the_description_is_revalidated_and_sent_once(self, operator: Operator) -> None:
         bodies = set()
         for coding in ("identity", "gzip", "br, gzip;q=0.5"):
             sent = {"Accept-Encoding": coding}
@@ -94,7 +96,7 @@ class TestDescription:
             assert (status, body, again["ETag"]) == (304, b"", headers["ETag"])
         assert len(bodies) == 1
 
-    async def test_is_not_compressed_for_those_who_refuse(self, operator: Operator) -> None:
+    async def test_the_description_is_compressed_only_if_accepted(self, operator: Operator) -> None:
         for coding in ("", "br", "gzip;q=0", "gzip; q=0.0", "*"):
             _, headers, _ = await fetch(operator, "/openapi.json", **{"Accept-Encoding": coding})
             assert "Content-Encoding" not in headers, coding

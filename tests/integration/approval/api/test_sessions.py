@@ -78,7 +78,7 @@ class TestSigningIn:
             ({}, {"X-Forwarded-Proto": "https"}, False),
         ],
     )
-    async def test_secure_where_the_browser_came_over_https(
+    async def test_the_cookie_is_secure_if_the_browser_used_https(
         self,
         redis_server: RedisServer,
         settings: dict[str, Any],
@@ -175,7 +175,7 @@ class TestEnd:
         key = session_key(browser.cookie.split(".")[1])
         assert 0 < await here.redis.pttl(key) <= LIFE_MS
 
-    async def test_at_every_replica_by_signing_out(
+    async def test_signing_out_ends_the_session_at_every_replica(
         self, browser: Browser, elsewhere: Operator
     ) -> None:
         (await browser.at(elsewhere).call("GET", "/v1/requests")).ok()
@@ -185,7 +185,7 @@ class TestEnd:
         for item in (browser, browser.at(elsewhere)):
             (await item.call("GET", "/v1/requests")).problem(401, "unauthorized")
 
-    async def test_of_one_is_not_the_end_of_others(self, browser: Browser) -> None:
+    async def test_signing_out_ends_no_other_session(self, browser: Browser) -> None:
         other = Browser(browser.operator)
         await other.sign_in()
         await browser.call("DELETE", "/v1/session")
@@ -217,7 +217,7 @@ class TestEnd:
         redis_server.kill9()
         (await browser.call("GET", "/v1/requests")).problem(503, "store-unavailable")
 
-    async def test_ends_what_listens_at_another_replica(
+    async def test_the_end_of_a_session_ends_its_streams_at_other_replicas(
         self, browser: Browser, elsewhere: Operator
     ) -> None:
         async with elsewhere._client.session.get(

@@ -50,7 +50,7 @@ class TestConnected:
         await east.loses(number)
         assert await where(operator, device) == ["west"]
 
-    async def test_as_long_as_one_of_several_connections_is_there(
+    async def test_a_device_is_connected_while_one_of_several_connections_is_open(
         self, operator: Operator, device: Device, east: Gateway
     ) -> None:
         first, second = await east.admits(device), await east.admits(device, "node")
@@ -71,7 +71,7 @@ class TestConnected:
         assert await where(operator, device) == ["east"]
         assert await where(operator, other) == ["west"]
 
-    async def test_at_the_other_replica_of_approval_as_well(
+    async def test_the_other_replica_of_approval_shows_it_as_well(
         self, there: Replica, operator: Operator, device: Device
     ) -> None:
         await Gateway(there, "east").admits(device)
@@ -104,7 +104,7 @@ class TestConnected:
 class TestR13:
     """A delta is applied only on top of the heartbeat it builds on, and only forward."""
 
-    async def test_a_change_does_not_build_on_another_presence(
+    async def test_a_delta_on_another_presence_is_not_applied(
         self, operator: Operator, device: Device, east: Gateway
     ) -> None:
         number = await east.admits(device)
@@ -125,7 +125,7 @@ class TestR13:
         assert (await here.store.heartbeats.answer("east", again)).presence_at == 2
         assert await where(operator, device) == []
 
-    async def test_from_the_start_forgets_what_was(
+    async def test_a_report_from_the_start_replaces_earlier_presence(
         self, here: Replica, operator: Operator, device: Device, east: Gateway
     ) -> None:
         other = Device.new()
@@ -176,7 +176,7 @@ class TestSeen:
         assert entry["lastSeenAtMs"] == node
         assert 4_000 - took <= node - own <= 4_000
 
-    async def test_repeated_or_late_it_only_moves_forward(
+    async def test_repeated_or_late_reports_only_move_it_forward(
         self, operator: Operator, device: Device, east: Gateway, west: Gateway
     ) -> None:
         await east.beat(seen=[Seen(device.device_id, "operator", "device-token", "192.0.2.7", 0)])
@@ -199,7 +199,7 @@ class TestSeen:
         newest = max(at.values())
         assert {item: newest - when for item, when in at.items()} == ages
 
-    async def test_is_forgotten_with_the_device(
+    async def test_last_seen_times_are_removed_with_the_device(
         self,
         here: Replica,
         operator: Operator,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class TestWhatIsShown:
-    async def test_everything_of_a_paired_device(
+    async def test_a_paired_device_shows_all_fields_of_its_refusal(
         self, here: Replica, operator: Operator, paired: str
     ) -> None:
         await tell(
@@ -139,7 +139,7 @@ class TestWhatIsShown:
         assert shown["title"] == "approval did not answer in time"
 
     @pytest.mark.parametrize("undecided", [True, False])
-    async def test_a_reason_of_a_later_release(
+    async def test_a_reason_of_a_later_release_is_shown(
         self, here: Replica, operator: Operator, *, undecided: bool
     ) -> None:
         await tell(here, report("", "a-new-one", undecided=undecided))
@@ -148,7 +148,7 @@ class TestWhatIsShown:
         assert shown["title"]
         assert shown["remedy"]
 
-    async def test_clients_without_a_device_by_address_and_reason_newest_first(
+    async def test_clients_without_a_device_are_listed_by_address_and_reason(
         self, here: Replica, operator: Operator
     ) -> None:
         await tell(
@@ -168,7 +168,7 @@ class TestWhatIsShown:
         ]
         assert len(await listed(operator, "?limit=2")) == 2
 
-    async def test_of_one_device_known_or_not(
+    async def test_refusals_of_one_device_are_listed_whether_it_is_known_or_not(
         self, here: Replica, operator: Operator, paired: str
     ) -> None:
         await tell(here, report(paired), *(report(device_id(number)) for number in range(5)))
@@ -188,7 +188,7 @@ class TestWhatIsShown:
         await tell(here, report(device.device_id, "device-token-mismatch", number=2))
         assert [item["reason"] for item in await listed(operator)] == ["device-token-mismatch"]
 
-    async def test_of_clients_that_are_neither_paired_nor_wait(
+    async def test_clients_that_are_neither_paired_nor_pending_are_listed(
         self, here: Replica, operator: Operator, paired: str
     ) -> None:
         waiting = Device.new()

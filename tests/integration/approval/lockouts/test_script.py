@@ -171,7 +171,7 @@ class TestScript:
         assert await counter.fail(DEVICE_TOKEN, SHARED_SECRET, times=FAILURES_LIMIT) > 0
         assert await counter.fail(SHARED_SECRET) > 0
 
-    async def test_of_two_locks_that_of_the_first_credential_is_reported(
+    async def test_the_lock_of_the_first_of_two_credentials_is_reported(
         self, counter: Counter
     ) -> None:
         await counter.fail(DEVICE_TOKEN, times=FAILURES_LIMIT)

@@ -76,7 +76,7 @@ class TestOnce:
     @pytest.mark.parametrize(
         "method", ["device.pair.remove", "device.token.rotate", "device.token.revoke"]
     )
-    async def test_also_when_the_first_ended_the_caller(
+    async def test_a_second_try_gets_the_answer_even_if_the_first_ended_the_caller(
         self, here: Replica, there: Replica, method: str
     ) -> None:
         caller = await here.paired(*MAY)

@@ -47,7 +47,7 @@ class TestRaces:
 
     @pytest.mark.parametrize("method", CHANGING)
     @pytest.mark.parametrize("ending", ENDINGS)
-    async def test_ended_between_check_and_commit(
+    async def test_a_caller_that_ends_between_check_and_commit_changes_nothing(
         self,
         here: Replica,
         there: Replica,
@@ -95,7 +95,7 @@ class TestRaces:
                 assert done == [ending]
                 assert (await here.request(target.asks())).request_id == asked.request_id
 
-    async def test_of_two_devices_revoking_each_other_one_succeeds(
+    async def test_only_one_of_two_devices_revokes_the_other(
         self, here: Replica, there: Replica
     ) -> None:
         for _ in range(ROUNDS):

@@ -138,7 +138,7 @@ async def many(here: Replica, clock: FakeClock, *addresses: str) -> list[str]:
 class TestFullList:
     """Six requests fit, three of one address."""
 
-    async def test_the_holder_with_most_gives_way_to_newcomers(
+    async def test_the_holder_with_the_most_gives_way_to_newcomers(
         self, here: Replica, operator: Operator, clock: FakeClock
     ) -> None:
         single = await many(here, clock, VICTIM)
@@ -152,7 +152,7 @@ class TestFullList:
         ), "nobody holds two"
         assert set(await operator.pending_ids()) == held
 
-    async def test_twenty_networks_of_one_48_fill_the_list_and_newcomers_are_heard(
+    async def test_newcomers_are_accepted_when_twenty_networks_of_one_48_fill_the_list(
         self, here: Replica, operator: Operator, clock: FakeClock
     ) -> None:
         single = await many(here, clock, VICTIM)
@@ -273,7 +273,7 @@ class TestLostCounts:
 
     @pytest.mark.parametrize("damage", ["deleted", "another type"])
     @pytest.mark.parametrize("key", [HOLDERS, within_key("2001:db8:77::/48")])
-    async def test_newcomers_are_heard_again_after_a_check(
+    async def test_newcomers_are_accepted_again_after_a_check(
         self, here: Replica, operator: Operator, clock: FakeClock, key: str, damage: str
     ) -> None:
         await here.redis.delete(key)

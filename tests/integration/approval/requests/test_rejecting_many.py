@@ -129,7 +129,7 @@ async def test_a_caller_who_sees_one_device_rejects_none_in_a_crowd(here: Replic
 class TestAdmin:
     """Approving operator.admin can require an explicit confirmation."""
 
-    async def test_is_refused_where_it_was_not_agreed_to(
+    async def test_an_approval_of_admin_without_agreement_is_refused(
         self, here: Replica, operator: Operator
     ) -> None:
         asked = await here.request(Device.new().asks((ADMIN,)))

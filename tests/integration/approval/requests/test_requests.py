@@ -55,7 +55,7 @@ class TestListing:
             "total": 1,
         }
 
-    async def test_when_the_device_last_asked(
+    async def test_a_request_shows_when_its_device_last_asked(
         self, here: Replica, operator: Operator, clock: FakeClock
     ) -> None:
         device = Device.new()
@@ -126,7 +126,7 @@ class TestApproving:
         reply = await operator.approve(asked.request_id)
         assert reply.problem(409, "request-rejected") == {"requestId": asked.request_id}
 
-    async def test_when_the_device_was_removed_since(
+    async def test_a_device_that_was_removed_since_is_reported(
         self, here: Replica, operator: Operator
     ) -> None:
         device = Device.new()
@@ -180,12 +180,16 @@ class TestApproving:
             "requested",
         ]
 
-    async def test_a_scope_of_no_requested_role(self, here: Replica, operator: Operator) -> None:
+    async def test_a_scope_of_no_requested_role_is_invalid(
+        self, here: Replica, operator: Operator
+    ) -> None:
         asked = await here.request(Device.new().asks(("node.run",)))
         members = (await operator.approve(asked.request_id)).problem(403, "invalid-scope")
         assert members == {"requestId": asked.request_id, "scope": "node.run"}
 
-    async def test_a_scope_with_blanks_around_it(self, here: Replica, operator: Operator) -> None:
+    async def test_a_scope_with_blanks_around_it_is_invalid(
+        self, here: Replica, operator: Operator
+    ) -> None:
         """Token scopes are trimmed, so no token would match a scope approved with blanks."""
         asked = await here.request(Device.new().asks(("operator.read ",)))
         members = (await operator.approve(asked.request_id)).problem(403, "invalid-scope")

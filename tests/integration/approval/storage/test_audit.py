@@ -83,7 +83,9 @@ class TestReading:
         assert pages == [[1, 2], [3, 4], [5], []]
         assert after == 5
 
-    async def test_a_hundred_at_a_time_by_default(self, here: Replica, operator: Operator) -> None:
+    async def test_a_hundred_entries_are_read_by_default(
+        self, here: Replica, operator: Operator
+    ) -> None:
         for _ in range(101):
             await here.request(Device.new().asks(address="203.0.113.9"))
         assert len((await operator.get("/v1/audit")).ok()["entries"]) == 100

@@ -40,7 +40,7 @@ async def refused(
 
 
 class TestExpects:
-    async def test_a_record_as_it_was_read(self, here: Replica, store: Store) -> None:
+    async def test_a_record_is_expected_as_it_was_read(self, here: Replica, store: Store) -> None:
         attempt = plan()
         attempt.expect(RECORD, "")
         attempt.put(RECORD, b"one")
@@ -67,7 +67,7 @@ class TestExpects:
         attempt.once(CALL, b"answer")
         assert (await refused(store, attempt, "conflict", redis_server)).change == head
 
-    async def test_conflict_with_what_is_gone(
+    async def test_a_record_that_is_gone_is_a_conflict(
         self, store: Store, redis_server: RedisServer
     ) -> None:
         attempt = plan()
@@ -75,7 +75,7 @@ class TestExpects:
         attempt.put(RECORD, b"one")
         await refused(store, attempt, "conflict", redis_server)
 
-    async def test_of_many_at_once_one_wins(self, here: Replica, store: Store) -> None:
+    async def test_one_of_many_simultaneous_plans_wins(self, here: Replica, store: Store) -> None:
         attempts = [plan() for _ in range(20)]
         for number, attempt in enumerate(attempts):
             attempt.expect(RECORD, "")

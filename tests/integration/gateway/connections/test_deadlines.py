@@ -234,7 +234,9 @@ class TestKeepalive:
         [CLI, CLI_3, NODE_HOST, CONTROL_UI],
         ids=lambda case: f"{case.client_id}-{case.max_protocol}",
     )
-    async def test_a_ping_every_25_seconds(self, harness: GatewayHarness, profile: Profile) -> None:
+    async def test_a_ping_is_sent_every_25_seconds(
+        self, harness: GatewayHarness, profile: Profile
+    ) -> None:
         raw, connection = await admitted_as(harness, profile)
         async with raw:
             for _ in range(4):
@@ -248,7 +250,7 @@ class TestKeepalive:
                 frames.append(frame)
         assert frames.count(Frame(PING, b"")) == 4
 
-    async def test_a_tick_every_30_seconds_counted_for_each_connection(
+    async def test_a_tick_is_sent_every_30_seconds_and_counted_for_each_connection(
         self, harness: GatewayHarness
     ) -> None:
         early, _ = await harness.admitted(CLI.with_scopes())

@@ -77,7 +77,7 @@ class TestOtherRequests:
         [LIVEZ, LIVEZ.replace(b"GET", b"HEAD"), LIVEZ + b"X-Speaks-Of: websocket\r\n"],
         ids=["GET", "HEAD", "only the word"],
     )
-    async def test_are_served_though_they_come_in_pieces(
+    async def test_requests_that_arrive_in_pieces_are_served(
         self, harness: GatewayHarness, head: bytes
     ) -> None:
         async with await RawSocket.tcp(harness.port) as raw:

@@ -78,7 +78,7 @@ class TestUnauthenticatedSockets:
             ]
         assert statuses == [101, 101, 503, 101]
 
-    async def test_the_client_sees_what_happened(self) -> None:
+    async def test_a_rejected_client_reports_the_503(self) -> None:
         async with GatewayHarness(preauth_limit=1) as harness:
             await harness.raw()
             async with harness.device() as device:

@@ -175,7 +175,7 @@ class TestSilent:
 
 
 class TestDescriptors:
-    async def test_are_left_for_the_bus_and_for_devices(
+    async def test_descriptors_are_left_for_the_bus_and_for_devices(
         self, tmp_path: Path, redis_server: RedisServer, stack: ExitStack
     ) -> None:
         gateway = stack.enter_context(

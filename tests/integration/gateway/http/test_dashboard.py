@@ -148,7 +148,9 @@ class TestFiles:
         assert reply.headers.items() >= SECURITY.items()
         assert "content-encoding" not in reply.headers
 
-    async def test_forms_that_came_along_are_sent_to_who_takes_them(self, served: Served) -> None:
+    async def test_precompressed_forms_are_sent_to_clients_that_accept_them(
+        self, served: Served
+    ) -> None:
         path = "/assets/coded-BBBBBBBB.css"
         brotli = await served.get(path, Accept_Encoding="gzip, deflate, br")
         assert (brotli.headers["content-encoding"], brotli.body) == ("br", b"as brotli")
@@ -332,7 +334,7 @@ class TestWithout:
             assert f"CONTROL_UI_DIR={tmp_path}: contains no index.html" in gateway.log_text()
             assert "Traceback" not in gateway.log_text()
 
-    async def test_nor_may_its_index_be_a_link(
+    async def test_the_index_may_not_be_a_link(
         self, tmp_path: Path, redis_process: RedisServer
     ) -> None:
         (tmp_path / "page").write_bytes(INDEX)

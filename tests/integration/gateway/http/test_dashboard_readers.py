@@ -43,7 +43,7 @@ class Stalled:
 
 
 class TestSlowReaders:
-    async def test_hold_no_more_than_a_piece_or_two(self, ui: Path) -> None:
+    async def test_slow_readers_hold_no_more_than_two_pieces(self, ui: Path) -> None:
         stalled = Stalled(ui, stall_seconds=60, turn_seconds=60)
         async with stalled.harness as harness, await slow_reader(harness) as slow:
             transport = harness.protocols[-1].transport
@@ -53,7 +53,7 @@ class TestSlowReaders:
             slow.reset()
             await until(lambda: not stalled.room.asked_for, "its place is free")
 
-    async def test_are_cut_off_once_they_take_nothing(self, ui: Path) -> None:
+    async def test_slow_readers_are_cut_off_once_they_read_nothing(self, ui: Path) -> None:
         stalled = Stalled(ui, stall_seconds=0.2, turn_seconds=60)
         async with stalled.harness as harness, await slow_reader(harness) as slow:
             await until(lambda: not stalled.room.asked_for, "it has ended")
@@ -62,7 +62,7 @@ class TestSlowReaders:
             assert len(output) < len(LARGE)
             assert (await ask(harness.port, "/large.bin")).body == LARGE
 
-    async def test_keep_others_waiting_only_so_long(self, ui: Path) -> None:
+    async def test_slow_readers_delay_others_for_a_limited_time(self, ui: Path) -> None:
         stalled = Stalled(ui, stall_seconds=60, turn_seconds=0.1)
         async with stalled.harness as harness, await slow_reader(harness) as slow:
             other = await ask(harness.port, "/")

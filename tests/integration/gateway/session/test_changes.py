@@ -99,7 +99,7 @@ async def bus_events(gateway: ServiceProcess, event: str) -> float:
 
 
 class TestDecisionsThatAChangeOvertakes:
-    async def test_decided_before_a_revoke_and_delivered_after_it(
+    async def test_an_admission_delivered_after_a_revoke_is_asked_again(
         self, gateway: ServiceProcess, approval: FakeApproval
     ) -> None:
         key = DeviceKey.generate()

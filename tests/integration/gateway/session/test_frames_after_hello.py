@@ -97,7 +97,7 @@ class TestBrokenFrames:
             ),
         ],
     )
-    async def test_are_answered_and_the_connection_stays(
+    async def test_invalid_requests_are_answered_and_the_connection_stays(
         self,
         harness: GatewayHarness,
         profile: Profile,
@@ -145,7 +145,7 @@ class TestBrokenFrames:
         assert await said_to(raw, request("health"), BINARY) is None
 
     @both
-    async def test_of_two_equal_keys_the_last_counts(
+    async def test_the_last_of_two_equal_keys_counts(
         self, harness: GatewayHarness, profile: Profile
     ) -> None:
         raw, _ = await harness.admitted(profile)
@@ -177,7 +177,7 @@ class TestSecondConnect:
 
 class TestUnknownMethod:
     @pytest.mark.parametrize("profile", [ADMIN, ADMIN_3], ids=PROTOCOLS)
-    async def test_is_named_to_an_administrator(
+    async def test_an_unknown_method_is_named_to_an_administrator(
         self, harness: GatewayHarness, profile: Profile
     ) -> None:
         raw, _ = await harness.admitted(profile)
@@ -208,7 +208,7 @@ class TestUnknownMethod:
     @pytest.mark.parametrize(
         "profile", [LIMITED_3, PAIRING_3, NOTHING_3], ids=["read", "pairing", "none"]
     )
-    async def test_needs_admin_in_protocol_3(
+    async def test_an_unknown_method_needs_admin_in_protocol_3(
         self, harness: GatewayHarness, profile: Profile
     ) -> None:
         raw, _ = await harness.admitted(profile)
@@ -240,7 +240,7 @@ class TestMissingScope:
             },
         }
 
-    async def test_is_invalid_in_protocol_3(self, harness: GatewayHarness) -> None:
+    async def test_a_missing_scope_is_invalid_in_protocol_3(self, harness: GatewayHarness) -> None:
         raw, _ = await harness.admitted(LIMITED_3)
         expected = invalid("missing scope: operator.pairing")
         assert await said_to(raw, request("device.pair.list")) == expected

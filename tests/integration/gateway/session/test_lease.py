@@ -37,7 +37,7 @@ class TestLeaseIsOver:
         await harness.pass_time(2)
         assert await raw.rest() == []
 
-    async def test_nor_is_a_ping_answered(self, harness: GatewayHarness) -> None:
+    async def test_no_ping_is_answered(self, harness: GatewayHarness) -> None:
         raw, connection = await harness.admitted()
         harness.approvals.leased = False
         await raw.send(b"still there?", PING)

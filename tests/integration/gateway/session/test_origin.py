@@ -151,7 +151,7 @@ class TestAllowed:
     @pytest.mark.parametrize(
         "origin", ["http://localhost:9999", "http://127.0.0.1", "https://[::1]:1"]
     )
-    async def test_a_local_page_of_a_local_client(
+    async def test_a_local_page_of_a_local_client_is_allowed(
         self, harness: GatewayHarness, origin: str
     ) -> None:
         assert (await answer_to(harness, CONTROL_UI, ("Origin", origin)))["ok"]

@@ -118,7 +118,7 @@ class TestOfAPairedDevice:
         case.admit(READ, **claim(tui, "linux", "Linux"))
         assert case.ask(READ, **claim(tui, "darwin", "Mac")).reason == "metadata-upgrade"
 
-    def test_so_many_are_held_and_the_oldest_go(self) -> None:
+    def test_a_limited_number_is_kept_and_the_oldest_are_dropped(self) -> None:
         case = PolicyCase()
         for number in range(APPROVED_LIMIT + 3):
             case.ask(ADMIN, **claim(("cli", f"mode{number}"), f"system {number}"))

@@ -94,7 +94,7 @@ class TestFailureCounts:
         assert held.locked_ms([BOOTSTRAP_TOKEN], NOW) == 0
         assert not held.holds([DEVICE_TOKEN])
 
-    def test_of_several_classes_the_first_that_is_locked_counts(self) -> None:
+    def test_the_first_locked_of_several_classes_counts(self) -> None:
         """Otherwise the length of the lock would reveal that the second was wrong as well."""
         held = guard(shared_secret=(0, NOW, NOW + 10), device_token=(0, NOW, NOW + 20))
         assert held.locked_ms([SHARED_SECRET, DEVICE_TOKEN], NOW) == 10

@@ -12,7 +12,7 @@ READ, WRITE, ADMIN, PAIRING = (f"operator.{name}" for name in ("read", "write", 
 
 
 class TestApprovalDecisions:
-    def test_recorded_narrowed_token_and_upgrade(self, case: PolicyCase) -> None:
+    def test_a_recorded_upgrade_of_a_narrowed_token_is_reproduced(self, case: PolicyCase) -> None:
         """As recorded: approved [read, pairing], token narrowed to [read], upgrade +admin."""
         case.pair(READ, PAIRING)
         case.rotate(scopes=[READ])
@@ -94,7 +94,7 @@ class TestApprovalDecisions:
             ((f"{READ}\n",), f"{READ}\n"),
         ],
     )
-    def test_scopes_of_no_requested_role(
+    def test_scopes_of_no_requested_role_are_found(
         self, case: PolicyCase, scopes: tuple[str, ...], outside: str | None
     ) -> None:
         assert grants.scope_outside_roles(case.ask(*scopes).pending) == outside
@@ -157,7 +157,7 @@ class TestDeviceTokens:
         assert admitted.token.token_id != narrowed.token_id
         assert case.pairing.scopes == (READ, PAIRING, WRITE)
 
-    def test_one_opens_what_it_covers(self, case: PolicyCase) -> None:
+    def test_a_token_admits_what_it_covers(self, case: PolicyCase) -> None:
         case.pair(READ, PAIRING)
         case.rotate(scopes=[READ])
         before = case.record
@@ -180,7 +180,7 @@ class TestDeviceTokens:
         )
         assert verdict == policy.Deny("device-token-mismatch")
 
-    def test_of_another_device_role_or_time(self, case: PolicyCase) -> None:
+    def test_a_token_of_another_device_role_or_time_is_denied(self, case: PolicyCase) -> None:
         case.pair(READ)
         other = PolicyCase()
         other.pair(READ)
@@ -193,7 +193,7 @@ class TestDeviceTokens:
         case.revoke()
         assert case.deny(READ, token=old) == "device-token-mismatch"
 
-    def test_of_a_device_that_was_never_paired(self, case: PolicyCase) -> None:
+    def test_a_token_of_a_device_that_was_never_paired_is_denied(self, case: PolicyCase) -> None:
         assert case.deny(READ, token="x") == "device-token-mismatch"
         case.ask(READ)
         assert case.deny(READ, token="x") == "device-token-mismatch"

@@ -46,7 +46,7 @@ class TestWhenPairingIsEvaluated:
         case.admit(READ, family="Mac")
         assert case.pairing.metadata.device_family == ""
 
-    def test_role_upgrade_after_a_revocation(self, case: PolicyCase) -> None:
+    def test_a_revoked_role_is_a_role_upgrade(self, case: PolicyCase) -> None:
         case.pair(READ)
         case.revoke()
         assert case.ask(READ).reason == "role-upgrade"
@@ -127,7 +127,7 @@ class TestOneRequestPerDevice:
         first = case.ask(WRITE)
         assert case.ask(*scopes).pending.request_id == first.pending.request_id
 
-    def test_recorded_wider_then_another_role(self, case: PolicyCase) -> None:
+    def test_recorded_wider_requests_are_reproduced(self, case: PolicyCase) -> None:
         """As recorded: read → +admin → role node."""
         first = case.ask(READ)
         case.now_ms += 1
@@ -165,7 +165,7 @@ class TestOneRequestPerDevice:
         case.now_ms += TTL_MS
         assert case.ask(READ).pending.scopes == (READ,)
 
-    def test_nor_is_what_is_approved(self, case: PolicyCase) -> None:
+    def test_what_is_approved_is_not_widened_without_end(self, case: PolicyCase) -> None:
         scopes = [f"operator.x{number}" for number in range(SCOPES_HELD_LIMIT_ITEMS - 1)]
         for at in range(0, len(scopes), SCOPES_LIMIT_ITEMS):
             case.pair(*scopes[at : at + SCOPES_LIMIT_ITEMS])

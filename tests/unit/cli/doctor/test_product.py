@@ -13,12 +13,12 @@ LATCHKEY_READY = b'{"ready":true,"bootId":"5562f03630bf"}'
 
 @pytest.mark.parametrize("release", RELEASES)
 class TestOpenClaw:
-    def test_is_known_by_its_pages(self, release: str) -> None:
+    def test_openclaw_is_known_by_its_pages(self, release: str) -> None:
         pages = Replica(release).recorded["pages"]
         assert product.openclaw_readiness(pages["/readyz"]["body"].encode()) is True
         assert product.is_openclaw_live(pages["/healthz"]["body"].encode())
 
-    def test_is_known_by_its_hello_with_its_version(self, release: str) -> None:
+    def test_openclaw_is_known_by_its_hello_with_its_version(self, release: str) -> None:
         hello = Replica(release).recorded["connects"]["hello"]["payload"]
         assert product.of_hello(hello) == product.Product(Kind.OPENCLAW, release)
 

@@ -128,7 +128,7 @@ class TestPasting:
         secrets = load_secrets(settings.secrets_file, {}, SECRETS)
         assert pasted(text(settings, {}), line, variable, {}) == secrets[name]
 
-    def test_of_a_list_the_first_is_used(
+    def test_the_first_value_of_a_list_is_used(
         self, settings: RunSettings, line: str, variable: str, name: str
     ) -> None:
         settings.data_dir.mkdir()
@@ -152,13 +152,13 @@ class TestTheCommandOfOpenClaw:
         assert found is not None
         return found[1]
 
-    def test_it_is_called_by_name_where_it_is_on_the_path(
+    def test_the_command_is_called_by_name_if_path_has_it(
         self, settings: RunSettings, tmp_path: Path
     ) -> None:
         program(tmp_path / "openclaw")
         assert self.printed(settings, {"PATH": str(tmp_path)}) == "openclaw"
 
-    def test_otherwise_the_one_that_make_installed(
+    def test_the_command_that_make_installed_is_used_next(
         self, settings: RunSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         package = tmp_path / "it's installed"
@@ -172,7 +172,7 @@ class TestTheCommandOfOpenClaw:
         )
         assert done.stdout == "node run\n"
 
-    def test_or_npx_with_the_release_that_was_tested(
+    def test_without_an_installation_npx_runs_the_tested_release(
         self, settings: RunSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(module, "OPENCLAW_PACKAGE", tmp_path / "nothing")

@@ -39,7 +39,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["-1", "65536", "http", "1.5", "²"])
-def test_a_port_that_is_none_is_named(value: str) -> None:
+def test_an_invalid_port_is_named(value: str) -> None:
     with pytest.raises(BadSetting, match="APPROVAL_PORT="):
         read_settings({"APPROVAL_PORT": value})
 

@@ -145,7 +145,7 @@ class TestOverdueAnswers:
     """Which announcements of an approval replica cause a heartbeat before the regular one."""
 
     @pytest.mark.parametrize(("seconds", "extra"), [(1.4, 0), (1.6, 1), (LEASE_SECONDS + 1, 1)])
-    async def test_those_after_a_heartbeat_went_unanswered(
+    async def test_an_announcement_causes_a_heartbeat_once_an_answer_is_overdue(
         self, seconds: float, extra: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = FakeClock()
@@ -159,7 +159,9 @@ class TestOverdueAnswers:
         beats.heartbeat.on_approval_alive()
         assert len(synced) == extra
 
-    async def test_the_first_one_does(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_an_announcement_before_the_first_answer_causes_a_heartbeat(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         beats = Beats(FakeClock())
         synced: list[bool] = []
         monkeypatch.setattr(beats.heartbeat, "sync_now", lambda: synced.append(True))

@@ -91,7 +91,7 @@ class TestGatewayToken:
         ],
         ids=["cli", "local cli", "local cli in protocol 3", "page", "page in protocol 3", "node"],
     )
-    def test_wrong_token_with_device_no_device_token(
+    def test_a_wrong_token_with_a_device_is_asked_about_as_its_device_token(
         self, profile: Profile, peer: RequestInfo, hint: str
     ) -> None:
         """It could be a device token in the wrong field, so approval is asked first."""
@@ -109,7 +109,7 @@ class TestGatewayToken:
             HINT_CLI_REMOTE, with_device=False
         )
 
-    def test_right_token_in_the_password_field(self) -> None:
+    def test_a_right_token_in_the_password_field_is_accepted(self) -> None:
         question = question_of(connect(token=None, password=TOKEN))
         assert (question.method, question.token_candidate) == ("token", "")
 
@@ -150,7 +150,7 @@ class TestWithoutDevice:
     def test_a_node_without_a_device_is_refused(self) -> None:
         assert client_view(refusal_of(connect(NODE_HOST, key=None, token=None))) == DEVICE_REQUIRED
 
-    def test_node_with_a_right_token(self) -> None:
+    def test_a_node_with_a_right_token_still_needs_a_device(self) -> None:
         """Approval is asked first: a lock-out hides that it was right."""
         refusal = after_report(connect(NODE_HOST, key=None), right=True)
         assert isinstance(refusal, Refusal)
@@ -180,18 +180,18 @@ class TestDeviceToken:
             "update_auth_credentials",
         )
 
-    def test_bad_device_token_beside_a_wrong_token(self) -> None:
+    def test_a_wrong_device_token_beside_a_wrong_gateway_token_is_refused(self) -> None:
         frame = connect(token="wrong", device_token="old")
         assert question_of(frame).token_candidate == "old"
         error, *_ = client_view(refusal_after(frame, WRONG_DEVICE_TOKEN))
         assert error is not None
         assert error["details"]["code"] == "AUTH_DEVICE_TOKEN_MISMATCH"
 
-    def test_bad_device_token_only_in_the_token_field(self) -> None:
+    def test_a_wrong_device_token_in_the_token_field_is_refused(self) -> None:
         refusal = refusal_after(connect(token="old"), WRONG_DEVICE_TOKEN)
         assert client_view(refusal) == mismatch(HINT_CLI_REMOTE, with_device=True)
 
-    def test_scopes_beyond_those_of_the_token(self) -> None:
+    def test_scopes_beyond_those_of_the_token_are_refused(self) -> None:
         frame = connect(token=None, device_token="d")
         assert client_view(refusal_after(frame, Denied(NOW, "scope-mismatch"))) == unauthorized(
             "device token scope mismatch (re-pair or approve scope upgrade)",
@@ -220,7 +220,7 @@ class TestDeviceToken:
         assert error is not None
         assert error["details"]["code"] == "AUTH_BOOTSTRAP_TOKEN_INVALID"
 
-    def test_bad_bootstrap_token_in_protocol_3(self) -> None:
+    def test_a_wrong_bootstrap_token_is_refused_in_protocol_3(self) -> None:
         frame = connect(CLI_3, token=None, bootstrap_token="b")
         assert client_view(
             refusal_of_wrong_secret(frame, classes=(BOOTSTRAP_TOKEN,))
@@ -257,7 +257,7 @@ class TestGuesses:
         frame = connect(CLI_3, key=None, token="wrong", password="other")
         assert report_of(frame).guesses == self.shared("wrong")
 
-    def test_a_wrong_one_beside_a_right_one(self) -> None:
+    def test_a_wrong_secret_beside_a_right_one_is_a_guess(self) -> None:
         right = report_of(connect(key=None, token="wrong", password=TOKEN))
         assert (right.right, right.guesses) == (True, self.shared("wrong"))
         question = question_of(connect(token="wrong", password=TOKEN))

@@ -54,7 +54,7 @@ class TestDeviceProof:
             "too long",
         ],
     )
-    def test_id_is_not_the_hash_of_the_key(self, change: dict[str, str]) -> None:
+    def test_an_id_that_is_not_the_hash_of_the_key_is_refused(self, change: dict[str, str]) -> None:
         frame = alter(connect(), lambda params: params["device"].update(change))
         assert client_view(refusal_of(frame)) == ID_MISMATCH
 
@@ -67,11 +67,11 @@ class TestDeviceProof:
         assert client_view(refusal_of(frame)) == ID_MISMATCH
         assert _known.cache_info().currsize == known
 
-    def test_another_key_than_the_paired_one(self) -> None:
+    def test_another_key_than_the_paired_one_is_refused(self) -> None:
         assert client_view(refusal_after(connect(), Denied(NOW, "key-mismatch"))) == ID_MISMATCH
 
     @pytest.mark.parametrize("skew_ms", [-120_001, 120_001, 10**9])
-    def test_signed_too_long_ago_or_ahead(self, skew_ms: int) -> None:
+    def test_a_signature_from_another_time_is_refused(self, skew_ms: int) -> None:
         assert client_view(refusal_of(connect(), now_ms=NOW_MS + skew_ms)) == device_row(
             "device signature expired", "DEVICE_AUTH_SIGNATURE_EXPIRED", "device-signature-stale"
         )

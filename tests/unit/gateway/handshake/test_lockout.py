@@ -83,7 +83,7 @@ class TestTooManyFailures:
     def test_missing_secrets_are_not_counted(self, token: str | None) -> None:
         assert client_view(refusal_of(connect(token=token))) == missing(HINT_CLI_REMOTE)
 
-    def test_nor_is_a_proof_that_is_broken(self) -> None:
+    def test_broken_proofs_are_not_counted(self) -> None:
         frame = alter(connect(token="wrong"), lambda p: p["device"].update(signature="bad"))
         error, _, _ = client_view(refusal_of(frame))
         assert error is not None

@@ -238,7 +238,7 @@ class TestGuessedSecret:
         ],
         ids=lambda value: ",".join(value) if isinstance(value, dict) else None,
     )
-    def test_is_one_that_is_not_the_device_token_itself(
+    def test_a_wrong_gateway_token_is_a_guess_unless_it_is_the_device_token(
         self, secrets: dict[str, Any], *, wrong: bool, guessed: bool
     ) -> None:
         question = question_of(connect(**secrets))
@@ -296,7 +296,7 @@ class TestState:
     @pytest.mark.parametrize(
         "frame", [b"", connect(token=None), connect(NODE_HOST, key=None, token=None)]
     )
-    def test_is_over_where_nothing_is_asked(self, frame: Any) -> None:
+    def test_the_handshake_is_over_if_nothing_is_asked(self, frame: Any) -> None:
         handshake = new_handshake()
         handshake.on_frame(to_bytes(frame), now_ms=NOW_MS)
         assert handshake.state is State.DONE
@@ -305,7 +305,7 @@ class TestState:
         "answer",
         [Denied(Position(), "scope-mismatch"), NeedsPairing(Position(), "not-paired", "r")],
     )
-    def test_is_over_after_a_no(self, answer: Any) -> None:
+    def test_the_handshake_is_over_after_a_denial(self, answer: Any) -> None:
         handshake = new_handshake()
         handshake.on_frame(to_bytes(connect()), now_ms=NOW_MS)
         handshake.on_answer(answer)

@@ -65,7 +65,7 @@ def problem_of(origin: str | None, *allowed: str, local: bool = False) -> str | 
 
 class TestCustomSchemes:
     @pytest.mark.parametrize("origin", CUSTOM)
-    def test_are_allowed_by_their_own_entry_alone(self, origin: str) -> None:
+    def test_custom_schemes_are_allowed_only_by_their_own_entry(self, origin: str) -> None:
         assert allowed_origins(origin) == (frozenset({origin}), [])
         assert problem_of(origin, origin) is None
         assert problem_of(origin.upper(), origin) is None
@@ -73,7 +73,7 @@ class TestCustomSchemes:
         assert problem_of(origin + "x", origin) in {NOT_ALLOWED, MISSING_OR_INVALID}
 
     @pytest.mark.parametrize("origin", CUSTOM)
-    def test_are_allowed_where_all_are(self, origin: str) -> None:
+    def test_custom_schemes_are_allowed_if_all_are(self, origin: str) -> None:
         assert problem_of(origin, ANY) is None
 
     def test_the_host_does_not_stand_for_another_scheme(self) -> None:
@@ -88,11 +88,11 @@ class TestCustomSchemes:
 
 class TestInvalidOrigins:
     @pytest.mark.parametrize("origin", NO_ORIGINS)
-    def test_is_refused_even_where_all_are_allowed(self, origin: str) -> None:
+    def test_an_invalid_origin_is_refused_even_if_all_are_allowed(self, origin: str) -> None:
         assert canonical_origin(origin) is None
         assert problem_of(origin, ANY, local=True) == MISSING_OR_INVALID
 
-    def test_so_is_none_at_all(self) -> None:
+    def test_a_missing_origin_is_refused(self) -> None:
         assert problem_of(None, ANY) == MISSING_OR_INVALID
 
 

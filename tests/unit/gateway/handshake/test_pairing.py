@@ -174,7 +174,7 @@ class TestUnavailable:
         assert error["details"]["reason"] == "redis"
         assert (code, reason) == (1013, "redis unavailable")
 
-    def test_no_capacity_for_another_request(self) -> None:
+    def test_a_full_list_of_requests_is_unavailable(self) -> None:
         error, code, _ = client_view(outcome_after(connect(), TooManyPending(NOW)))  # type: ignore[arg-type]
         assert code == 1013
         assert error is not None

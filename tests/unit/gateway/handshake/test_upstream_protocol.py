@@ -41,7 +41,7 @@ def evaluate(profile: Profile, **secrets: str) -> Effect:
 
 
 @pytest.mark.parametrize("profile", [CLI_3, CONTROL_UI_3])
-def test_an_operator_hears_it_before_anybody_is_asked_to_approve_it(profile: Profile) -> None:
+def test_an_operator_is_refused_before_a_person_is_asked_to_approve(profile: Profile) -> None:
     refused = evaluate(profile)
     assert isinstance(refused, Refusal), refused
     error, code, reason = client_view(refused)
@@ -60,7 +60,7 @@ def test_an_operator_hears_it_before_anybody_is_asked_to_approve_it(profile: Pro
     }
 
 
-def test_it_hears_it_before_its_token_is_looked_at() -> None:
+def test_it_is_refused_before_its_token_is_checked() -> None:
     refused = evaluate(CLI_3, token="wrong", device_token="wrong, too")
     assert isinstance(refused, Refusal)
     assert refused.outcome == "upstream-protocol"

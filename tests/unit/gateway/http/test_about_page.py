@@ -38,7 +38,7 @@ def test_what_comes_from_settings_is_text() -> None:
     assert 'href="https://approve.example/?a=1&amp;b=&lt;2&gt;/setup"' in text
 
 
-def test_the_policy_lets_in_its_style_and_nothing_else() -> None:
+def test_the_policy_allows_its_style_and_nothing_else() -> None:
     (style,) = re.findall(r"<style>(.*?)</style>", about_html("", ""), re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert f"style-src 'sha256-{digest}'" in POLICY

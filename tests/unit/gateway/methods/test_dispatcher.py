@@ -73,7 +73,7 @@ class TestSound:
         params = {**SOUND[ROTATE], "scopes": ["operator.read"]}
         assert turn(ROTATE, json.dumps(params).encode()).call == MethodCall("1", ROTATE, params)
 
-    def test_of_two_equal_names_the_last_counts(self) -> None:
+    def test_the_last_of_two_equal_names_counts(self) -> None:
         done = turn(APPROVE, b'{"requestId":"shown","requestId":"meant"}')
         assert done.call == MethodCall("1", APPROVE, {"requestId": "meant"})
 

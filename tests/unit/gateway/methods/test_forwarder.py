@@ -106,7 +106,7 @@ class TestAsked:
         assert first.call_id == "boot:1/1"
         assert second.call_id == "boot:1/2"
 
-    async def test_callers_with_the_gateway_token(self, case: ForwarderCase) -> None:
+    async def test_callers_with_the_gateway_token_are_named(self, case: ForwarderCase) -> None:
         with_device = case.sessions.enter(PAIRING)
         without = case.sessions.enter(PAIRING, device_id="")
         for device in (with_device, without):

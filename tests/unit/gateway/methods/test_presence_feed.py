@@ -155,7 +155,7 @@ class TestTold:
 
 
 class TestPace:
-    def test_at_least_so_far_apart(self) -> None:
+    def test_broadcasts_are_at_least_an_interval_apart(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = FeedCase(clock)
             reader = case.reader()

@@ -92,7 +92,7 @@ def test_each_reason_of_a_refusal_is_known(reason: str, problem: str) -> None:
     assert problem_of_refusal(error) == problem
 
 
-def test_a_refusal_without_a_reason_is_told_as_one() -> None:
+def test_a_refusal_without_a_reason_is_reported_as_one() -> None:
     assert problem_of_refusal({}) == problem_of_refusal({"details": "x"}) == known.REFUSES
 
 

@@ -72,7 +72,7 @@ def test_programs_interfaces_and_paths_with_two_readings_are_nowhere(path: str) 
 
 
 @pytest.mark.parametrize("path", ["/", "/ws", "/openclaw/", "/gateway", "/%41", "/a//b", "//"])
-def test_a_client_of_the_protocol_may_come_on_any_path(path: str) -> None:
+def test_a_client_of_the_protocol_may_connect_on_any_path(path: str) -> None:
     assert socket_route_of(path) is SocketRoute.GATEWAY
 
 

@@ -54,7 +54,7 @@ def test_an_outage_says_why_for_how_long_and_what_was_there(
     assert status.health().reason == "OpenClaw 2026.9.6"
 
 
-def test_sockets_refused_for_their_number_are_told_of_for_a_while(
+def test_sockets_refused_for_their_number_are_reported_for_a_while(
     status: Status, upstream: Upstream, clock: FakeClock
 ) -> None:
     upstream.failed("the upstream answers 503 Service Unavailable")
@@ -66,7 +66,7 @@ def test_sockets_refused_for_their_number_are_told_of_for_a_while(
 
 
 class TestClocks:
-    def test_one_that_differs_is_a_state_of_its_own_and_said_once(
+    def test_a_clock_that_differs_is_logged_once(
         self, status: Status, upstream: Upstream, clock: FakeClock
     ) -> None:
         upstream.reached("2026.9.6")
@@ -94,7 +94,7 @@ class TestClocks:
         assert not upstream.refuses_devices
 
     @pytest.mark.parametrize("sign", [1, -1])
-    def test_at_the_limit_it_does_not_waver(
+    def test_the_state_does_not_flap_at_the_limit(
         self, upstream: Upstream, clock: FakeClock, sign: int
     ) -> None:
         def agrees_at(apart_ms: int) -> bool:
@@ -110,7 +110,7 @@ class TestClocks:
         assert agrees_at(limit - CLOCK_MARGIN_MS)
         assert agrees_at(limit)
 
-    def test_while_the_upstream_is_away_that_is_what_is_said(
+    def test_an_unreachable_upstream_hides_the_difference(
         self, status: Status, upstream: Upstream, clock: FakeClock
     ) -> None:
         upstream.note_clock(clock.wall_ms() - 300_000)

@@ -63,18 +63,18 @@ class TestBothProtocols:
 class TestSuperseded:
     CHANGE = changed("requested", request_id="r2", superseded_id="r1", request=REQUEST)
 
-    def test_is_resolved_as_rejected_first(self) -> None:
+    def test_a_superseded_request_is_resolved_as_rejected_first(self) -> None:
         assert events_for(self.CHANGE, 4) == [
             resolved("r1", "rejected"),
             ("device.pair.requested", json.loads(REQUEST)),
         ]
 
-    def test_by_one_that_was_approved_at_once(self) -> None:
+    def test_a_request_superseded_by_an_approved_one_is_resolved(self) -> None:
         change = changed("approved", request_id="r2", superseded_id="r1")
         assert events_for(change, 4) == [resolved("r1", "rejected"), resolved("r2", "approved")]
         assert events_for(change, 3) == [resolved("r2", "approved")]
 
-    def test_in_protocol_3_only_the_new_one_is_sent(self) -> None:
+    def test_protocol_3_receives_only_the_new_request(self) -> None:
         assert events_for(self.CHANGE, 3) == [("device.pair.requested", json.loads(REQUEST))]
 
 

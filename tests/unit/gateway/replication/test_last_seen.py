@@ -25,7 +25,7 @@ def tell(sightings: LastSeen, heartbeat_id: int, now: float = 0.0) -> Told:
 
 
 class TestTelling:
-    def test_who_when_how_and_from_where(self) -> None:
+    def test_each_report_has_device_time_method_and_address(self) -> None:
         sightings = LastSeen()
         session = Session("boot:1", 4, "node", (), "a", "device-token", "2001:db8::1")
         sightings.record(session, CLI, 5.0)
@@ -88,7 +88,7 @@ class TestTelling:
 
 
 class TestBounds:
-    def test_a_limited_number_per_heartbeat_oldest_first(self) -> None:
+    def test_a_heartbeat_reports_a_limited_number_oldest_first(self) -> None:
         sightings = LastSeen(seen_per_beat=2)
         for device in ("a", "b", "c", "a"):
             saw(sightings, device)
@@ -99,7 +99,7 @@ class TestBounds:
         assert behind == [True, False]
         assert [device for device, _age in tell(sightings, 2)] == ["a"]
 
-    def test_so_many_in_all_the_oldest_go(self) -> None:
+    def test_the_oldest_are_dropped_beyond_the_limit(self) -> None:
         sightings = LastSeen(limit=2)
         for device in ("a", "b", "c"):
             saw(sightings, device)

@@ -154,7 +154,7 @@ TestMeeting.settings = settings(max_examples=200, stateful_step_count=50)
 
 
 class TestOneHeartbeat:
-    def test_tells_only_what_changed(self) -> None:
+    def test_a_heartbeat_reports_only_changes(self) -> None:
         gateway, held = Gateway(part=3), Held()
         gateway.join(3)
         assert gateway.exchange(held)[1:] == (0, [connection(n) for n in (1, 2, 3)], [])
@@ -181,7 +181,7 @@ class TestOneHeartbeat:
         assert gateway.exchange(held)[3] == [1]
         assert held.numbers == set()
 
-    def test_is_reported_until_one_was_answered(self) -> None:
+    def test_changes_are_reported_until_a_heartbeat_is_answered(self) -> None:
         gateway, held = Gateway(), Held()
         gateway.join()
         lost = gateway.beat()
@@ -197,7 +197,7 @@ class TestOneHeartbeat:
         assert received == [3, 3, 1]
         assert held.numbers == gateway.here
 
-    def test_all_anew_once_it_has_vanished(self) -> None:
+    def test_everything_is_reported_anew_once_approval_has_lost_it(self) -> None:
         gateway, held = Gateway(part=3), Held()
         gateway.join(2)
         gateway.exchange(held)

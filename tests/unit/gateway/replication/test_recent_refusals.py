@@ -130,7 +130,7 @@ ORIGIN = "https://other.example"
 
 class TestReasons:
     @pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["protocol 4", "protocol 3"])
-    def test_each_reason_for_an_unproven_fact(self, profile: Profile) -> None:
+    def test_each_reason_for_an_unproven_claim_is_reported(self, profile: Profile) -> None:
         def change(name: str, value: object) -> Callable[[Frame], object]:
             return lambda params: params["device"].update({name: value})
 

@@ -23,11 +23,11 @@ class TestR6:
         assert case.standing(5) is Freshness.STALE
         assert case.standing(6) is Freshness.CURRENT
 
-    def test_also_before_a_known_but_unapplied_change(self, case: Case) -> None:
+    def test_an_answer_before_an_unapplied_change_is_stale(self, case: Case) -> None:
         case.beat.on_event(change(8))
         assert case.standing(5) is Freshness.STALE
 
-    def test_also_before_one_that_closes_nobody(self, case: Case) -> None:
+    def test_an_answer_before_a_change_that_closes_nobody_is_stale(self, case: Case) -> None:
         case.beat.on_event(change(6, closes=()))
         assert case.standing(5) is Freshness.STALE
 

@@ -59,7 +59,7 @@ class TestR5:
         assert case.beat.on_event(news) == [CloseDevice(news), SYNC_NOW]
         assert case.beat.applied == at(6)
 
-    def test_in_an_answer_the_chain_is_held_to_as_well(self, case: Case) -> None:
+    def test_changes_in_an_answer_must_follow_the_applied_tag_as_well(self, case: Case) -> None:
         heartbeat_id = case.beat.next_heartbeat()
         effects = case.answer(heartbeat_id, 7, change(6, history="b"), change(7, history="b"))
         assert effects == [PROGRESSED, SYNC_NOW]
@@ -79,7 +79,7 @@ class TestApplied:
         assert not case.beat.has_applied(at(6))
         assert not case.beat.has_applied(at(7))
 
-    def test_the_same_number_in_another_history(self, case: Case) -> None:
+    def test_the_same_number_in_another_history_is_not_applied(self, case: Case) -> None:
         case.beat.on_event(change(6))
         assert not case.beat.has_applied(at(6, "b"))
 
@@ -180,13 +180,13 @@ class TestR10:
         assert case.standing(5) is Freshness.CURRENT
         assert case.beat.behind == 0
 
-    def test_unless_it_arrived_after_the_heartbeat_was_sent(self, case: Case) -> None:
+    def test_an_event_received_after_the_heartbeat_was_sent_is_kept(self, case: Case) -> None:
         heartbeat_id = case.beat.next_heartbeat()
         case.beat.on_event(change(9))
         case.answer(heartbeat_id, 5)
         assert case.standing(5) is Freshness.STALE
 
-    def test_unless_it_is_not_above_the_head(self, case: Case) -> None:
+    def test_an_event_not_above_the_head_is_kept(self, case: Case) -> None:
         case.beat.on_event(change(7))
         case.exchange(7, change(6, "e"), change(7))
         assert case.standing(6) is Freshness.STALE

@@ -47,7 +47,7 @@ class TestStart:
 class TestR1:
     """The lease runs from the sending of the answered heartbeat, and never moves back."""
 
-    def test_from_the_sending_not_from_the_answer(self, case: Case) -> None:
+    def test_the_lease_starts_when_the_heartbeat_is_sent(self, case: Case) -> None:
         heartbeat_id = case.beat.next_heartbeat()
         case.clock.advance(3)
         case.answer(heartbeat_id, 5)
@@ -89,7 +89,7 @@ class TestR1:
         assert case.answer(first, 5) == []
         assert case.answer(ids[0], 5) == [PROGRESSED]
 
-    def test_without_an_answer_it_ends(self, case: Case) -> None:
+    def test_the_lease_ends_without_an_answer(self, case: Case) -> None:
         case.clock.advance(LEASE - 0.001)
         case.beat.next_heartbeat()
         assert case.beat.leased

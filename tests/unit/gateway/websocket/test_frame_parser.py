@@ -66,7 +66,7 @@ def test_unmasking_is_the_compiled_one() -> None:
 
 
 class TestMessages:
-    def test_of_each_kind_are_reported_at_once(self, peer: Peer) -> None:
+    def test_messages_of_each_kind_are_reported_at_once(self, peer: Peer) -> None:
         peer.feed(
             frame_bytes(b"a text") + frame_bytes(b"\x00", BINARY) + frame_bytes(b"p", PING)
             + frame_bytes(b"q", PONG) + closing(b"\x03\xe8bye")
@@ -86,7 +86,9 @@ class TestMessages:
 
     @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 124, 125, 126, 127, 65_535, 65_536, 70_001])
     @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-    def test_of_every_form_of_length(self, peer: Peer, size: int, opcode: int) -> None:
+    def test_messages_with_every_form_of_length_are_read(
+        self, peer: Peer, size: int, opcode: int
+    ) -> None:
         payload = bytes(n % 251 for n in range(size))
         peer.feed(frame_bytes(payload, opcode, key=KEY) + frame_bytes(b"after", key=KEY))
         assert peer.messages == [(opcode, payload), (TEXT, b"after")]
@@ -152,7 +154,7 @@ class TestMessages:
 
 class TestBroken:
     @pytest.mark.parametrize("row", BROKEN, ids=lambda row: row.name)
-    def test_is_reported_once_with_its_code_and_nothing_after_it(self, row: Broken) -> None:
+    def test_a_broken_frame_is_reported_once_and_ends_the_stream(self, row: Broken) -> None:
         peer = fed([row.sent, frame_bytes(b"more")])
         assert (peer.codes, len(peer.broken)) == ([row.code], 1)
         assert peer.messages == []
@@ -172,7 +174,7 @@ class TestBroken:
     def test_a_missing_mask_is_detected_at_the_second_byte(self) -> None:
         assert fed([b"\x81", b"\x7f"]).codes == [1002]
 
-    def test_so_is_what_the_callback_raises(self, peer: Peer) -> None:
+    def test_an_error_of_the_callback_is_reported(self, peer: Peer) -> None:
         def fail() -> None:
             raise LookupError
 

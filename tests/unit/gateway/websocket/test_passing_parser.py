@@ -88,18 +88,18 @@ def relayed(pieces: list[bytes], *, from_client: bool = True, limit: int = LIMIT
 class TestFrames:
     @pytest.mark.parametrize("key", [KEY, None], ids=["client", "server"])
     @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, LIMIT])
-    def test_of_every_size_pass_as_they_came(self, size: int, key: bytes | None) -> None:
+    def test_frames_of_every_size_pass_unchanged(self, size: int, key: bytes | None) -> None:
         frame = frame_bytes(bytes(n % 251 for n in range(size)), key=key)
         found = relayed([frame], from_client=key is not None)
         assert (found.out, found.count, found.payload_bytes) == ([frame], 1, size)
 
-    def test_of_one_read_pass_in_one_piece(self) -> None:
+    def test_frames_of_one_read_pass_in_one_piece(self) -> None:
         frames = frame_bytes(b"one", key=KEY) + frame_bytes(b"x" * 500, key=b"abcd")
         assert relayed([frames]).writes == [frames]
 
     @pytest.mark.parametrize("key", [KEY, None], ids=["client", "server"])
     @pytest.mark.parametrize("size", [20, 200, 70_000])
-    def test_that_are_to_be_read_do_not_pass(self, size: int, key: bytes | None) -> None:
+    def test_frames_that_have_to_be_read_do_not_pass(self, size: int, key: bytes | None) -> None:
         text = READ + b"x" * size
         before, after = frame_bytes(b"before", key=key), frame_bytes(b"after", key=key)
         stream = before + frame_bytes(text, key=key) + after
@@ -107,7 +107,7 @@ class TestFrames:
             found = relayed(pieces, from_client=key is not None)
             assert found.out == [before, (TEXT, text), after]
 
-    def test_before_passing_begins_are_parsed(self) -> None:
+    def test_frames_before_passing_begins_are_parsed(self) -> None:
         found = Relayed(from_client=True)
 
         def take(opcode: int, payload: bytes) -> None:

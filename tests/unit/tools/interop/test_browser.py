@@ -21,7 +21,7 @@ def _page() -> Page:
     return Page(cast("Driver", None), 7)
 
 
-async def test_returns_a_message_once_it_is_answered() -> None:
+async def test_a_message_is_returned_once_it_is_answered() -> None:
     page = _page()
     waiting = asyncio.create_task(page.sends(TEXT))
     await asyncio.sleep(0)
@@ -33,7 +33,7 @@ async def test_returns_a_message_once_it_is_answered() -> None:
     assert (message.call, message.error) == ("1", None)
 
 
-async def test_returns_the_newest_of_two_messages_with_the_same_text() -> None:
+async def test_the_newest_of_two_messages_with_the_same_text_is_returned() -> None:
     page = _page()
     for call in ("1", "2"):
         page.hear({"event": "sent", "call": call, "text": TEXT})
@@ -43,7 +43,7 @@ async def test_returns_the_newest_of_two_messages_with_the_same_text() -> None:
     assert (message.call, message.error) == ("2", {"code": "INVALID_REQUEST"})
 
 
-async def test_says_that_a_message_was_not_sent() -> None:
+async def test_a_message_that_was_not_sent_is_reported() -> None:
     page = _page()
     page.hear({"event": "sent", "call": "1", "text": "another"})
     page.hear({"event": "answered", "call": "1", "error": None})
@@ -51,14 +51,14 @@ async def test_says_that_a_message_was_not_sent() -> None:
         await page.sends(TEXT, seconds=SECONDS)
 
 
-async def test_says_that_a_message_was_sent_and_not_answered() -> None:
+async def test_a_message_that_was_not_answered_is_reported() -> None:
     page = _page()
     page.hear({"event": "sent", "call": "1", "text": TEXT})
     with pytest.raises(Unexpected, match="page 7 got no answer to"):
         await page.sends(TEXT, seconds=SECONDS)
 
 
-async def test_is_idle_when_its_agent_is_not_busy() -> None:
+async def test_a_page_is_idle_when_its_agent_is_not_busy() -> None:
     page = _page()
     await page.idle(seconds=SECONDS)
     page.hear({"event": "agent", "busy": True})

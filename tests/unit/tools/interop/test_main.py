@@ -16,7 +16,7 @@ from tools.interop.__main__ import split
         (["relay.chat", "relay"], ["relay"], ()),
     ],
 )
-def test_selects_parts_and_groups(
+def test_only_selects_parts_and_groups(
     only: list[str], parts: list[str], groups: tuple[str, ...]
 ) -> None:
     assert split(only) == (parts, groups)

@@ -108,7 +108,7 @@ class TestSeveralProcessesBehindOnePort:
     TWO = (200, said(ready=True, bootId="two"))
     TWO_NOT_READY = (503, said(ready=False, bootId="two"))
 
-    def test_all_have_to_be_seen(self) -> None:
+    def test_all_processes_have_to_be_seen(self) -> None:
         with answering(self.ONE, self.ONE, self.ONE, self.ONE, self.TWO) as port:
             processes = ReadyProcesses(port, 2)
             assert processes.trouble() == "1 of 2 answered"

@@ -180,7 +180,7 @@ def test_what_happened_before_and_after_an_attack_is_not_counted_in_it() -> None
     ("seconds", "expected"),
     [([], None), ([1.0], 1.0), ([0.0] * 99 + [9.0], 0.0), ([0.0] * 98 + [9.0, inf], 9.0)],
 )
-def test_the_99th_percentile(seconds: list[float], expected: float | None) -> None:
+def test_the_99th_percentile_is_found(seconds: list[float], expected: float | None) -> None:
     assert p99(seconds) == expected
 
 
