@@ -23,6 +23,8 @@ from shared.server.http_protocol import TrackedRequestHandler, keepalive_seconds
 from shared.server.run import run_service, settle_memory
 from shared.server.sockets import addresses, open_sockets
 
+RELAYED_DESCRIPTORS: Final = 2
+"""Descriptors of a relayed connection: the client's socket and the one to the upstream."""
 HANDLERS_SECONDS: Final = 2.0
 """How long HTTP handlers may run after all sockets are closed."""
 
@@ -35,8 +37,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         service="gateway", boot_id=boot_id, level=common.log_level, log_format=common.log_format
     )
     log = structlog.get_logger("gateway")
-    descriptors = raise_descriptor_limit(settings.connection_limit + SPARE_DESCRIPTORS)
-    limit = max(1, descriptors - SPARE_DESCRIPTORS)
+    each = RELAYED_DESCRIPTORS if settings.upstream else 1
+    descriptors = raise_descriptor_limit(settings.connection_limit * each + SPARE_DESCRIPTORS)
+    limit = max(1, (descriptors - SPARE_DESCRIPTORS) // each)
     if limit < settings.connection_limit:
         log.warning(
             log_events.SETTING.name,

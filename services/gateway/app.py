@@ -17,7 +17,7 @@ from services.gateway.connections.hub import Hub
 from services.gateway.connections.sweeper import Sweeper
 from services.gateway.dashboard.handler import Dashboard
 from services.gateway.handshake.outcome import AuthConfig
-from services.gateway.http.limits import socket_limiter
+from services.gateway.http.limits import place_limits, socket_limiter
 from services.gateway.http.pipe_door import PipeDoor
 from services.gateway.http.readiness import readiness_of
 from services.gateway.http.routes import Views, add_routes
@@ -89,8 +89,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         clock,
         presence,
         leased=replica.is_leased,
-        limit=settings.connection_limit,
-        preauth_limit_per_address=settings.preauth_limit_per_address,
+        limits=place_limits(settings),
     )
 
     counts = BusCounts(metrics.bus)
@@ -168,8 +167,6 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         clock,
         connections,
         metrics,
-        limit=settings.connection_limit,
-        preauth_limit_per_address=settings.preauth_limit_per_address,
         trusted_proxies=common.trusted_proxies,
     )
     sweeper = Sweeper(limiter, connections, replica, metrics, clock, memory=memory, relay=relay)
@@ -261,6 +258,7 @@ def _serving_upstream(
     if relay is None:
         return None, None
     _watch_relay(metrics, relay)
+    host.connections.places.count_pipes(relay.pipes)
     trusted_proxies = settings.common.trusted_proxies
     prefix = path_of(settings.public_url)
     http = RelayHttp(
@@ -304,6 +302,7 @@ def _watch(metrics: Metrics, connections: Hub, replica: Replica, memory: MemoryB
     metrics.lease_left.set_function(lambda: max(0.0, replica.lease_left))
     metrics.changes_behind.set_function(lambda: replica.behind)
     metrics.watch_connections(lambda: connections.pending, lambda: connections.admitted)
+    metrics.watch_displaced(connections.places.displaced)
     metrics.watch_memory(memory)
     metrics.watch_tasks()
 

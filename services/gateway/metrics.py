@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -10,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from shared.observability.metrics import PlainHttpMetrics, ReadCounter, unfinished_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from services.gateway.websocket.memory import MemoryBudget
 
@@ -36,10 +37,21 @@ class Metrics:
         )
         self.turned_away = Counter(
             "latchkey_gateway_turned_away",
-            "Sockets rejected with 503, by limit: `address` (too many from one) or `all`; or closed"
-            " to make room: `idle` (silent) or `displaced` (active, of the address with the most).",
+            "Sockets rejected with 503, by limit: `address` (too many without a device from one),"
+            " `address-connections` (`GATEWAY_CONNECTION_LIMIT_PER_ADDRESS`) or `all`; or"
+            " closed to make room: `idle` (silent) or `displaced` (active, of the address with the"
+            " most).",
             ["limit"],
             registry=self.registry,
+        )
+        self.displaced = ReadCounter(
+            "latchkey_gateway_displaced",
+            "WebSockets closed with 1013 to make room, by limit: of clients without a device"
+            " `address` (`GATEWAY_PREAUTH_LIMIT_PER_ADDRESS`), `address-connections`"
+            " (`GATEWAY_CONNECTION_LIMIT_PER_ADDRESS`) and `all`; the oldest of its device at"
+            " `device` (`GATEWAY_CONNECTION_LIMIT_PER_DEVICE`).",
+            ["limit"],
+            self.registry,
         )
         self.unreadable_proxies = Counter(
             "latchkey_gateway_unreadable_proxies",
@@ -217,6 +229,11 @@ class Metrics:
         self.held_bytes.set_function(lambda: memory.held_bytes)
         self.shed.watch(lambda: memory.shed_for_memory, "memory")
         self.shed.watch(lambda: memory.shed_for_time, "deadline")
+
+    def watch_displaced(self, displaced: Mapping[str, int]) -> None:
+        """Read how many connections were displaced on each scrape, by the name of the limit."""
+        for limit in displaced:
+            self.displaced.watch(partial(displaced.__getitem__, limit), limit)
 
     def watch_tasks(self) -> None:
         """Count the tasks of the event loop on each scrape."""

@@ -61,18 +61,36 @@ UPSTREAM_SECRET: Final = Secret(
 )
 GATEWAY_PREAUTH_LIMIT_PER_ADDRESS: Final = Number(
     "GATEWAY_PREAUTH_LIMIT_PER_ADDRESS",
-    "Maximum number of unauthenticated WebSockets from one address (IPv6: one /64). This number"
-    " plus 8 limits all its sockets that are not admitted WebSockets. Sockets of `TRUSTED_PROXIES`"
-    " are exempt.",
+    "Maximum number of WebSockets without a device from one address (IPv6: one /64): those that are"
+    " not authenticated yet, and clients that present no device. This number plus 8 limits all its"
+    " sockets except WebSockets with a device. Sockets of `TRUSTED_PROXIES` are exempt.",
     32,
     least=1,
     most=1_000_000,
 )
 GATEWAY_CONNECTION_LIMIT: Final = Number(
     "GATEWAY_CONNECTION_LIMIT",
-    "Maximum number of WebSockets, lowered to what the limit on file descriptors allows. 64 more"
+    "Maximum number of WebSockets, lowered to what the limit on file descriptors allows. When it is"
+    " reached, newcomers displace clients without a device. 64 more may be closing, and 64 more"
     " sockets of any kind are accepted.",
     20_000,
+    least=1,
+    most=1_000_000,
+)
+GATEWAY_CONNECTION_LIMIT_PER_ADDRESS: Final = Number(
+    "GATEWAY_CONNECTION_LIMIT_PER_ADDRESS",
+    "Maximum number of WebSockets from one address (IPv6: one /48); 0: half of"
+    " `GATEWAY_CONNECTION_LIMIT`. Raise it if more devices share one address. Trusted local clients"
+    " and addresses in `TRUSTED_PROXIES` are exempt.",
+    0,
+    least=0,
+    most=1_000_000,
+)
+GATEWAY_CONNECTION_LIMIT_PER_DEVICE: Final = Number(
+    "GATEWAY_CONNECTION_LIMIT_PER_DEVICE",
+    "Maximum number of WebSockets of one device, such as the tabs of a browser. When it is"
+    " exceeded, the oldest is closed with 1013.",
+    64,
     least=1,
     most=1_000_000,
 )
@@ -128,6 +146,8 @@ OWN: Final[tuple[AnySetting, ...]] = (
     UPSTREAM_SECRET,
     GATEWAY_PREAUTH_LIMIT_PER_ADDRESS,
     GATEWAY_CONNECTION_LIMIT,
+    GATEWAY_CONNECTION_LIMIT_PER_ADDRESS,
+    GATEWAY_CONNECTION_LIMIT_PER_DEVICE,
     GATEWAY_MEMORY_LIMIT_MB,
     BEAT_SECONDS,
     LEASE_SECONDS,
@@ -158,6 +178,9 @@ class Settings:
     control_ui_dir: Path | None
     preauth_limit_per_address: int
     connection_limit: int
+    connection_limit_per_address: int
+    """0: half of the connection limit."""
+    connection_limit_per_device: int
     memory_limit_mb: int
     beat_seconds: float
     lease_seconds: float
@@ -190,6 +213,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         )
     preauth_limit = reader.integer(GATEWAY_PREAUTH_LIMIT_PER_ADDRESS)
     connection_limit = reader.integer(GATEWAY_CONNECTION_LIMIT)
+    per_address = reader.integer(GATEWAY_CONNECTION_LIMIT_PER_ADDRESS)
+    per_device = reader.integer(GATEWAY_CONNECTION_LIMIT_PER_DEVICE)
     memory_limit_mb = reader.integer(GATEWAY_MEMORY_LIMIT_MB)
     beat_seconds = reader.seconds(BEAT_SECONDS)
     lease_seconds = reader.seconds(LEASE_SECONDS)
@@ -215,6 +240,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         control_ui_dir=control_ui_dir,
         preauth_limit_per_address=preauth_limit,
         connection_limit=connection_limit,
+        connection_limit_per_address=per_address,
+        connection_limit_per_device=per_device,
         memory_limit_mb=memory_limit_mb,
         beat_seconds=beat_seconds,
         lease_seconds=lease_seconds,

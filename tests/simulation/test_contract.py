@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from msgspec.structs import replace
 
-from services.approval.domain.holders import holders
 from services.approval.domain.records import AuditEntry, Metadata, Pairing, Pending, Record, Token
 from services.approval.storage.changes.transaction import (
     Transaction,
@@ -26,6 +25,7 @@ from services.approval.storage.keys import (
     within_key,
 )
 from services.approval.storage.store import Store
+from shared.addresses.holders import holders
 from shared.bus.redis_bus import make_client
 from shared.rpc.messages import Changed, HeartbeatQuestion, Position
 from shared.rpc.reports import Present, RefusalReport, Seen

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tools.bench.subjects import Subject
 
 DEVICES: Final = 256
+ONE_FOR_MANY: Final = {"GATEWAY_CONNECTION_LIMIT_PER_DEVICE": "1000000"}
+"""Settings of a gateway where one device stands for many."""
 
 
 @contextmanager
@@ -23,7 +25,9 @@ def latchkey_stack(
     directory: Path, *, gateways: int, log_level: str, core: int
 ) -> Iterator[Subject]:
     """Start a stack with this many gateways and pair its devices."""
-    with Stack(directory, gateways=gateways, env={"LOG_LEVEL": log_level}) as stack:
+    with Stack(
+        directory, gateways=gateways, env={"LOG_LEVEL": log_level}, gateway_env=ONE_FOR_MANY
+    ) as stack:
         subject = latchkey(stack, paired(latchkey(stack, ()), DEVICES))
         pin(subject, core)
         yield subject

@@ -30,6 +30,7 @@ from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted
 from shared.device.identity import DeviceKey
 from shared.rpc.messages import Changed, Position, encode
+from tools.bench.latchkey import ONE_FOR_MANY
 from tools.bench.measuring import paired, reported
 from tools.bench.subjects import latchkey
 from tools.load.plan import Phase, Plan, Scenario, sources_for
@@ -85,7 +86,7 @@ def measure() -> None:
     with tempfile.TemporaryDirectory() as directory:
         with Stack(Path(directory) / "a", gateways=1, env={"LOG_LEVEL": "info"}) as stack:
             print("a record in Redis:", f"{asyncio.run(_record_bytes(stack)):.0f} B")
-        with Stack(Path(directory) / "b", gateways=1) as stack:
+        with Stack(Path(directory) / "b", gateways=1, gateway_env=ONE_FOR_MANY) as stack:
             keys = [DeviceKey.generate() for _ in range(DEVICES)]
             pair_all(stack, keys)
             subject = latchkey(stack, paired(latchkey(stack, ()), DEVICES))

@@ -146,16 +146,23 @@ UPGRADE_DROPPED: Final = Cause(
 TOO_MANY_SOCKETS: Final = Cause(
     "too-many-sockets",
     "`503 Too many unauthenticated sockets`",
-    "Too many connections from this address are not authenticated yet: a client retries in a"
-    " loop, or many clients share one address.",
+    "Too many connections from this address have no device or are not authenticated yet: a client"
+    " retries in a loop, or many clients share one address.",
     "Wait 15 s. Behind a proxy, set `TRUSTED_PROXIES`; otherwise all clients count as one"
     " address. Stop a client that loops, or raise `GATEWAY_PREAUTH_LIMIT_PER_ADDRESS`.",
 )
 FULL: Final = Cause(
     "full",
     "`503 Too many connections`",
-    "This replica has reached its connection limit.",
+    "This replica has reached its connection limit, and devices hold all places.",
     "Add a replica, or raise `GATEWAY_CONNECTION_LIMIT` and `ulimit -n`.",
+)
+ADDRESS_FULL: Final = Cause(
+    "address-full",
+    "`503 Too many connections from this address`",
+    "Devices of this address hold as many connections as one address may have.",
+    "Behind a proxy, set `TRUSTED_PROXIES`; otherwise all clients count as one address. If so many"
+    " devices do share it, raise `GATEWAY_CONNECTION_LIMIT_PER_ADDRESS`.",
 )
 
 # The WebSocket.

@@ -37,7 +37,11 @@ class Connection(msgspec.Struct, eq=False):
     number: int
     transport: asyncio.Transport
     limit_key: str
+    holders: tuple[str, ...]
+    """The holders that it counts for, the largest first."""
     deadline: float
+    trusted_local: bool = False
+    """Whether it is of a client on this machine that needs no device, if that is admitted."""
     session: Session | None = None
     sequence: int = 0
     pinged: bool = False

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final
 from services.gateway.connections.close_queue import CloseQueue
 from services.gateway.connections.connection import Connection
 from services.gateway.connections.deadlines import SWEEP_SECONDS, due, share_due
+from services.gateway.connections.places import OF_DEVICE, Places
 from services.gateway.websocket.frames import PING, close_frame, text_frame
+from shared.addresses.holders import holders
 from shared.clock import NS_PER_MS
 from shared.protocol.closing import CloseCode
 from shared.protocol.events import numbered, shutdown, tick, unnumbered
@@ -28,9 +30,10 @@ from shared.rpc.messages import EVERY_ROLE
 from shared.rpc.reports import Present
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection
 
     from services.gateway.connections.connection import Backend
+    from services.gateway.connections.places import Limit, PlaceLimits
     from services.gateway.handshake.outcome import Session
     from services.gateway.replication.presence import Presence
     from shared.clock import Clock
@@ -50,7 +53,7 @@ _TICK_BUCKETS: Final = int(TICK_SECONDS / SWEEP_SECONDS)
 
 
 class Hub:
-    """All connections of this replica.
+    """All connections of this replica. The length includes the pipes to the upstream.
 
     Admitted connections are served and sent to only while `leased` returns True (R7).
     """
@@ -61,21 +64,17 @@ class Hub:
         presence: Presence,
         *,
         leased: Callable[[], bool],
-        limit: int,
-        preauth_limit_per_address: int,
+        limits: PlaceLimits,
     ) -> None:
         self._clock = clock
         self._presence = presence
         self._leased = leased
-        self._limit = limit
         self._opened = 0
         self._all: set[Connection] = set()
-        self._preauth_limit_per_address = preauth_limit_per_address
+        self.places: Final = Places(limits)
         self._pending: dict[Connection, None] = {}
         """The unauthenticated connections, in the order of their deadlines."""
-        self._pending_by_address: dict[str, int] = {}
         self._closing: dict[Connection, None] = {}
-        self._by_device: dict[str, set[Connection]] = {}
         self._pings: list[set[Connection]] = [set() for _ in range(_PING_BUCKETS)]
         self._ticks: list[set[Connection]] = [set() for _ in range(_TICK_BUCKETS)]
         self._audiences: dict[str, set[Connection]] = {PAIRING: set(), READ: set()}
@@ -85,7 +84,7 @@ class Hub:
         self._drained_at: float | None = None
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._all) + self.places.pipes
 
     @property
     def now(self) -> float:
@@ -98,38 +97,36 @@ class Hub:
         return len(self._pending)
 
     @property
-    def all(self) -> Collection[Connection]:
-        """All connections, as a live view."""
-        return self._all
-
-    @property
-    def pending_by_address(self) -> Mapping[str, int]:
-        """The number of unauthenticated connections of each address, as a live view."""
-        return self._pending_by_address
-
-    @property
     def admitted(self) -> int:
         """The number of admitted connections."""
         return sum(len(bucket) for bucket in self._pings)
 
-    def limit_reached(self, limit_key: str) -> str | None:
-        """Return why another connection from this address is rejected, or None if it is not."""
-        pending = self._pending_by_address.get(limit_key, 0)
-        if pending >= self._preauth_limit_per_address:
-            return "Too many unauthenticated sockets"
-        if len(self._all) >= self._limit:
-            return "Too many connections"
+    def make_room(self, limit_key: str, *, is_exempt: bool) -> Limit | None:
+        """Displace connections that give way to a newcomer; return which limit rejects it."""
+        places = self.places
+        while (limit := places.limit_reached(limit_key, is_exempt=is_exempt)) is not None:
+            displaced = places.displaced_by(limit_key, limit)
+            if displaced is None:
+                return limit
+            self._displace(displaced, limit)
         return None
 
-    def open(self, transport: asyncio.Transport, limit_key: str) -> Connection:
+    def open(
+        self, transport: asyncio.Transport, limit_key: str, *, trusted_local: bool = False
+    ) -> Connection:
         """Register a socket that was just upgraded, and start its handshake deadline."""
+        if len(self._all) >= self.places.open_limit and self._closing:
+            oldest = next(iter(self._closing))
+            del self._closing[oldest]
+            oldest.transport.abort()
         self._opened += 1
         deadline = self._clock.monotonic() + HANDSHAKE_DEADLINE_SECONDS
-        connection = Connection(self._opened, transport, limit_key, deadline)
+        connection = Connection(
+            self._opened, transport, limit_key, holders(limit_key), deadline, trusted_local
+        )
         self._all.add(connection)
         self._pending[connection] = None
-        by_address = self._pending_by_address
-        by_address[limit_key] = by_address.get(limit_key, 0) + 1
+        self.places.take(connection)
         return connection
 
     def admit(
@@ -141,12 +138,16 @@ class Hub:
     ) -> None:
         """Mark a connection as admitted; `client` is the client's own description.
 
-        One with a backend gets ticks and presence from there, and no events before `unmute`.
+        One with a backend gets ticks and presence from there, and no events before `unmute`. If
+        its device has too many connections, the oldest is closed: it may be dead.
         """
-        self._no_longer_pending(connection)
+        self._pending.pop(connection, None)
+        displaced = self.places.displaced_by_device(session.device_id)
+        if displaced is not None:
+            self._displace(displaced, OF_DEVICE)
         connection.session = session
+        self.places.admit(connection, session.device_id)
         if session.device_id:
-            self._by_device.setdefault(session.device_id, set()).add(connection)
             since_ms = self._clock.wall_ns() // NS_PER_MS
             self._presence.add(
                 Present(connection.number, session.device_id, session.role, since_ms)
@@ -256,7 +257,7 @@ class Hub:
         response to that call is sent.
         """
         found, callers = [], 0
-        for connection in self._by_device.get(device_id, ()):
+        for connection in self.places.of_device(device_id):
             if EVERY_ROLE in roles or (connection.session and connection.session.role in roles):
                 if by_call in connection.calls:
                     connection.stopped = True
@@ -323,16 +324,10 @@ class Hub:
                 self._tick(connection, head)
         self._sweeps += 1
 
-    def _no_longer_pending(self, connection: Connection) -> None:
-        """Forget an unauthenticated connection: it was admitted or closed."""
-        if connection not in self._pending:
-            return
-        del self._pending[connection]
-        left = self._pending_by_address[connection.limit_key] - 1
-        if left:
-            self._pending_by_address[connection.limit_key] = left
-        else:
-            del self._pending_by_address[connection.limit_key]
+    def _displace(self, connection: Connection, limit: Limit) -> None:
+        """Close a connection so that another one has a place."""
+        self.places.displaced[limit.name] += 1
+        self.close(connection, CloseCode.TRY_AGAIN, limit.displaced)
 
     def _admitted(self) -> list[Connection]:
         return [connection for bucket in self._pings for connection in bucket]
@@ -371,13 +366,9 @@ class Hub:
     def _move_to_closing(self, connection: Connection) -> None:
         """Move a connection to the closing connections, with a deadline for the peer's reply."""
         connection.stopped = True
-        self._no_longer_pending(connection)
-        session = connection.session
-        if session is not None and session.device_id in self._by_device:
-            live = self._by_device[session.device_id]
-            live.discard(connection)
-            if not live:
-                del self._by_device[session.device_id]
+        self._pending.pop(connection, None)
+        self.places.release(connection)
+        if connection.session is not None and connection.session.device_id:
             self._presence.remove(connection.number)
         self._pings[connection.number % _PING_BUCKETS].discard(connection)
         self._ticks[connection.number % _TICK_BUCKETS].discard(connection)

@@ -23,7 +23,7 @@ from services.gateway.relay.rules.headers import ForwardedClient
 from services.gateway.session.handler import SessionHandler
 from services.gateway.websocket.passing_parser import PassingParser
 from services.gateway.websocket.protocol import SocketParser, SocketProtocol
-from shared.addresses.client import client_address, over_https
+from shared.addresses.client import client_address, is_trusted, over_https
 from shared.server.clients import Clients
 from shared.server.http_protocol import TrackedRequestHandler
 from shared.server.strict_http import LINE_LIMIT_BYTES, is_other_version, parse_upgrade
@@ -31,13 +31,17 @@ from shared.server.strict_http import LINE_LIMIT_BYTES, is_other_version, parse_
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from services.gateway.connections.places import Limit
     from services.gateway.http.pipe_door import PipeDoor
     from services.gateway.metrics import Metrics
     from services.gateway.relay.relay import Relay
     from services.gateway.session.context import SessionContext
+    from shared.addresses.client import ClientAddress
     from shared.server.socket_limiter import SocketLimiter
     from shared.settings.environment import Network
 
+RETRY_SECONDS: Final = 2
+"""When to retry an upgrade that was rejected because of a limit."""
 _METHOD: Final = b"GET "
 _END: Final = b"\r\n\r\n"
 _HEAD_LIMIT_BYTES: Final = 32 * 1024
@@ -209,21 +213,26 @@ class Upgrader:
             return None
         switching = switching_protocols(headers)
         context, address = self._context, client.address
-        if context.connections.limit_reached(address.limit_key) is not None:
+        is_pipe = self._door is not None and self._door.is_for(target)
+        if self._limit_reached(client, peer, displaces=not is_pipe) is not None:
             return None
-        if self._door is not None and self._door.is_for(target):
+        if self._door is not None and is_pipe:
             pipe = self._door.open(transport, Upgrade(peer, target, headers, client))
             if pipe is not None:
                 leave()
             return pipe
-        connection = context.connections.open(transport, address.limit_key)
-        leave()
         info = RequestInfo(
             address=address.text,
             direct_loopback=client.direct_loopback,
             host=headers.get("Host", ""),
             origin=headers.get("Origin"),
         )
+        connection = context.connections.open(
+            transport,
+            address.limit_key,
+            trusted_local=context.auth.trusts_local and info.direct_loopback and not info.origin,
+        )
+        leave()
         connection_id = f"{context.identity.boot_id}:{connection.number}"
         handshake = Handshake(connection_id, new_nonce(), info, context.auth)
         relay = self._relay
@@ -276,14 +285,31 @@ class Upgrader:
         """Return the response to a valid upgrade request that was rejected."""
         headers, peer = request.headers, request.remote or ""
         client = client_address(peer, headers, self._trusted_proxies)
-        reason = self._context.connections.limit_reached(client.address.limit_key)
-        if reason is not None:
-            limit = "address" if "unauthenticated" in reason else "all"
-            self._metrics.turned_away.labels(limit).inc()
-            return web.Response(status=503, text=reason)
+        limit = self._limit_reached(client, peer, displaces=False)
+        if limit is not None:
+            self._metrics.turned_away.labels(limit.name).inc()
+            retry = {"Retry-After": str(RETRY_SECONDS)}
+            return web.Response(status=503, text=limit.refusal, headers=retry)
         upgrade = Upgrade(peer, request.raw_path, headers, client)
         problem = (self._door and self._door.problem(upgrade)) or NO_ROOM
         return web.Response(status=problem.status, text=problem.text)
+
+    def _limit_reached(self, client: ClientAddress, peer: str, *, displaces: bool) -> Limit | None:
+        """Return which limit rejects a newcomer, after displacing others if it displaces any.
+
+        The limit on all connections of an address is not for trusted proxies that name no client,
+        nor for trusted local clients.
+        """
+        connections, address = self._context.connections, client.address
+        limit = connections.places.limit_reached(address.limit_key, is_exempt=False)
+        if limit is None:
+            return None
+        is_exempt = (client.direct_loopback and self._context.auth.trusts_local) or (
+            address.text == peer and is_trusted(peer, self._trusted_proxies)
+        )
+        if displaces:
+            return connections.make_room(address.limit_key, is_exempt=is_exempt)
+        return connections.places.limit_reached(address.limit_key, is_exempt=is_exempt)
 
     def _accepted_origin(self, request: RequestInfo) -> str | None:
         """Return the origin of a page that may connect; no other is forwarded to the upstream."""

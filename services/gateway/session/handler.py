@@ -286,6 +286,7 @@ class SessionHandler:
                 log_events.DISCONNECTED.name,
                 connection=session.connection_id,
                 device=session.device_id,
+                address=session.address,
                 code=int(code),
                 reason=reason,
             )

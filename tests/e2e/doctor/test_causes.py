@@ -12,16 +12,18 @@ import pytest
 from services.cli.doctor import causes
 from services.cli.doctor.journey import State
 from shared.device.client import DeviceClient
+from shared.device.handshake import Admitted
 from shared.device.profile import CLI
 from shared.device.state import DeviceState
 from tests.e2e.doctor.conftest import WRONG
-from tools.support.actors import Operator, SimulatedDevice
+from tools.support.actors import Operator, SimulatedDevice, pair
 from tools.support.proxies.websocket import Faults, proxy
 from tools.support.walking import HASTY, findings_of, stopped_by, warned_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from services.cli.doctor.cause import Cause
     from tools.support.processes.stack import Stack
 
 LOCKED_AT = 10
@@ -236,11 +238,23 @@ class TestLimits:
             await stopped_by(gateway.ws_url, causes.TOO_MANY_SOCKETS, env=env)
         gateway.kill9()
 
-    async def test_a_full_gateway_is_found(self, env: dict[str, str], stack: Stack) -> None:
-        gateway = stack.add_gateway(GATEWAY_CONNECTION_LIMIT="1")
-        async with DeviceClient(gateway.ws_url, None) as client:
-            await client.open()
-            await stopped_by(gateway.ws_url, causes.FULL, env=env)
+    @pytest.mark.parametrize(
+        ("limits", "cause"),
+        [
+            ({"": "1", "_PER_ADDRESS": "2"}, causes.FULL),
+            ({"_PER_ADDRESS": "1"}, causes.ADDRESS_FULL),
+        ],
+        ids=["all places", "those of one address"],
+    )
+    async def test_places_that_devices_hold_are_found(
+        self, env: dict[str, str], stack: Stack, limits: dict[str, str], cause: Cause
+    ) -> None:
+        device = await pair(stack)
+        settings = {f"GATEWAY_CONNECTION_LIMIT{which}": value for which, value in limits.items()}
+        gateway = stack.add_gateway(**settings)
+        async with device.client(gateway) as client:
+            assert isinstance(await client.connect(), Admitted)
+            await stopped_by(gateway.ws_url, cause, env=env)
         gateway.kill9()
 
 

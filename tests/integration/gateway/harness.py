@@ -14,6 +14,7 @@ from aiohttp import web
 
 from services.gateway.connections.deadlines import SWEEP_SECONDS
 from services.gateway.connections.hub import Hub
+from services.gateway.connections.places import PlaceLimits
 from services.gateway.handshake.outcome import AuthConfig
 from services.gateway.http.limits import socket_limiter
 from services.gateway.http.routes import Views, add_routes
@@ -141,6 +142,8 @@ class GatewayHarness:
         *,
         preauth_limit: int = 32,
         connection_limit: int = 20_000,
+        per_address: int = 10_000,
+        per_device: int = 64,
         memory_limit_bytes: int = 134_217_728,
         allowed_origins: frozenset[str] = frozenset(),
         trusted_proxies: tuple[Network, ...] = (),
@@ -153,13 +156,14 @@ class GatewayHarness:
         self.metrics = Metrics()
         self.presence = Presence()
         self.refusals = RecentRefusals()
+        limits = PlaceLimits(connection_limit, per_address, per_device, preauth_limit)
         self.connections = Hub(
             self.clock,
             self.presence,
             leased=lambda: self.approvals.leased,
-            limit=connection_limit,
-            preauth_limit_per_address=preauth_limit,
+            limits=limits,
         )
+        self.metrics.watch_displaced(self.connections.places.displaced)
         self.metrics.watch_tasks()
         self.metrics.watch_connections(
             lambda: self.connections.pending, lambda: self.connections.admitted
@@ -168,8 +172,6 @@ class GatewayHarness:
             self.clock,
             self.connections,
             self.metrics,
-            limit=connection_limit,
-            preauth_limit_per_address=preauth_limit,
             trusted_proxies=trusted_proxies,
         )
         self.methods = Dispatcher(self.clock)

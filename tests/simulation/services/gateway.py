@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from services.gateway.approval.event_handler import EventHandler
 from services.gateway.connections.hub import Hub
+from services.gateway.connections.places import PlaceLimits
 from services.gateway.connections.sweeper import Sweeper
 from services.gateway.handshake.handshake import Handshake
 from services.gateway.handshake.outcome import AuthConfig, RequestInfo
@@ -62,8 +63,9 @@ class GatewayProcess:
             clock,
             self.presence,
             leased=lambda: self.beat.leased,
-            limit=1_000,
-            preauth_limit_per_address=32,
+            limits=PlaceLimits(
+                total=1_000, per_address=1_000, per_device=64, deviceless_per_address=32
+            ),
         )
         envelope = SimulatedEnvelope((BUS_SECRET,), boot_id)
         responders = ResponderPool(clock)

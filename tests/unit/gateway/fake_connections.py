@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from services.gateway.connections.deadlines import SWEEP_SECONDS
 from services.gateway.connections.hub import Hub
+from services.gateway.connections.places import PlaceLimits
 from services.gateway.handshake.outcome import Session
 from services.gateway.replication.presence import Presence
 from shared.rpc.messages import ClientInfo
@@ -77,15 +78,21 @@ class FakeTransport:
 class FakeSessions:
     """All connections of one gateway, with their own clock."""
 
-    def __init__(self, *, limit: int = 100) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int = 10_000,
+        per_address: int = 10_000,
+        per_device: int = 10_000,
+        deviceless: int = 10_000,
+    ) -> None:
         self.clock = FakeClock()
         self.leased: Callable[[], bool] = lambda: True
         self.connections = Hub(
             self.clock,
             Presence(),
             leased=lambda: self.leased(),  # noqa: PLW0108 (tests replace it)
-            limit=limit,
-            preauth_limit_per_address=100,
+            limits=PlaceLimits(limit, per_address, per_device, deviceless),
         )
 
     def enter(
@@ -95,10 +102,31 @@ class FakeSessions:
         role: str = "operator",
         device_id: str = DEVICE_ID,
         method: str = "token",
+        address: str = "address",
+        trusted_local: bool = False,
     ) -> Connection:
         """Admit a client."""
+        connection = self.open(address, trusted_local=trusted_local)
+        self.admit(
+            connection, *scopes, protocol=protocol, role=role, device_id=device_id, method=method
+        )
+        return connection
+
+    def open(self, address: str = "address", *, trusted_local: bool = False) -> Connection:
+        """Open a connection that is not authenticated yet."""
         transport = cast("asyncio.Transport", FakeTransport())
-        connection = self.connections.open(transport, "address")
+        return self.connections.open(transport, address, trusted_local=trusted_local)
+
+    def admit(
+        self,
+        connection: Connection,
+        *scopes: str,
+        protocol: int = 4,
+        role: str = "operator",
+        device_id: str = DEVICE_ID,
+        method: str = "token",
+    ) -> None:
+        """Admit the client of an open connection."""
         session = Session(
             connection_id=f"boot:{connection.number}",
             protocol=protocol,
@@ -111,7 +139,6 @@ class FakeSessions:
         )
         client = ClientInfo("cli", "cli", "1", "linux")
         self.connections.admit(connection, session, client)
-        return connection
 
     def pass_time(self, seconds: float) -> None:
         """Advance the clock, sweeping four times a second; all clients answer pings."""

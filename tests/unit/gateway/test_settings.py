@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from services.gateway.connections.places import PlaceLimits
+from services.gateway.http.limits import place_limits
 from services.gateway.settings import read_settings
 from shared.settings.environment import SettingsError
 
@@ -145,3 +147,26 @@ class TestReusePort:
         monkeypatch.setattr("sys.platform", "darwin")
         with pytest.raises(SettingsError, match="GATEWAY_REUSE_PORT=yes: only Linux"):
             read(GATEWAY_REUSE_PORT="yes")
+
+
+class TestPlaces:
+    def test_an_address_has_half_of_all_places_unless_it_is_set(self) -> None:
+        assert place_limits(read()) == PlaceLimits(20_000, 10_000, 64, 32)
+        assert place_limits(read(GATEWAY_CONNECTION_LIMIT="1")).per_address == 1
+        limits = place_limits(
+            read(
+                GATEWAY_CONNECTION_LIMIT="100",
+                GATEWAY_CONNECTION_LIMIT_PER_ADDRESS="90",
+                GATEWAY_CONNECTION_LIMIT_PER_DEVICE="3",
+                GATEWAY_PREAUTH_LIMIT_PER_ADDRESS="7",
+            )
+        )
+        assert limits == PlaceLimits(100, 90, 3, 7)
+
+    def test_all_wrong_limits_are_reported_at_once(self) -> None:
+        with pytest.raises(SettingsError) as raised:
+            read(GATEWAY_CONNECTION_LIMIT_PER_ADDRESS="-1", GATEWAY_CONNECTION_LIMIT_PER_DEVICE="0")
+        assert [problem.partition("=")[0] for problem in raised.value.problems] == [
+            "GATEWAY_CONNECTION_LIMIT_PER_ADDRESS",
+            "GATEWAY_CONNECTION_LIMIT_PER_DEVICE",
+        ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tools.bench.cpu import cpu_seconds, pin
+from tools.bench.latchkey import ONE_FOR_MANY
 from tools.bench.measuring import paired
 from tools.bench.subjects import latchkey
 from tools.load.client.target import read_target
@@ -140,7 +141,11 @@ def nginx(directory: Path, upstream_port: int, core: int) -> Iterator[Relaying |
 @contextmanager
 def relay(directory: Path, upstream_port: int, core: int) -> Iterator[Relaying]:
     """Start Latchkey before the upstream, with paired devices."""
-    upstream_env = {"UPSTREAM_URL": f"ws://127.0.0.1:{upstream_port}", "UPSTREAM_SECRET": SECRET}
+    upstream_env = {
+        "UPSTREAM_URL": f"ws://127.0.0.1:{upstream_port}",
+        "UPSTREAM_SECRET": SECRET,
+        **ONE_FOR_MANY,
+    }
     with Stack(directory, gateways=1, gateway_env=upstream_env) as stack:
         identities = paired(latchkey(stack, ()), DEVICES)
         gateway = stack.gateways[0]

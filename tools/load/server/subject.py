@@ -56,7 +56,12 @@ def system(plan: Plan, environ: Mapping[str, str]) -> Iterator[SystemUnderTest]:
     if plan.url:
         yield given(plan, environ)
         return
-    env = {"GATEWAY_CONNECTION_LIMIT": str(max(20_000, plan.connections + CONNECTIONS_BESIDE))}
+    connections = str(max(20_000, plan.connections + CONNECTIONS_BESIDE))
+    env = {
+        "GATEWAY_CONNECTION_LIMIT": connections,
+        "GATEWAY_CONNECTION_LIMIT_PER_ADDRESS": connections,  # all are from this machine
+        "GATEWAY_CONNECTION_LIMIT_PER_DEVICE": connections,
+    }
     if plan.sources == 1 and not plan.sources_given:
         env["GATEWAY_PREAUTH_LIMIT_PER_ADDRESS"] = str(NO_LIMIT)  # there is only one address
     with ExitStack() as stack:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from services.approval.domain.holders import holders
 from services.approval.domain.records import (
     DISPLACED,
     PENDING,
@@ -28,6 +27,7 @@ from services.approval.storage.keys import (
 )
 from services.approval.storage.keys import PAIRED as PAIRED_INDEX
 from services.approval.storage.keys import PENDING as PENDING_INDEX
+from shared.addresses.holders import holders
 from shared.rpc.messages import Changed, Position
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from shared.device.handshake import Close, Event, read_challenge, read_frame
 from shared.device.opening import open_socket
 
 if TYPE_CHECKING:
+    from services.cli.doctor.cause import Cause
     from services.cli.doctor.journey import Journey
 
 CLOCKS_APART_MS: Final = 120_000
@@ -58,6 +59,15 @@ async def check_websocket(journey: Journey) -> None:
         await _ping(journey, socket)
 
 
+def _limit_reached(body: bytes, *, is_openclaw: bool) -> Cause | None:
+    """Return the cause of a 503 that a limit on sockets explains."""
+    if b"Too many unauthenticated sockets" in body:
+        return openclaw_causes.TOO_MANY_SOCKETS if is_openclaw else causes.TOO_MANY_SOCKETS
+    if b"Too many connections from this address" in body:
+        return causes.ADDRESS_FULL
+    return causes.FULL if b"Too many connections" in body else None
+
+
 async def why_no_socket(journey: Journey, error: UnreachableError) -> Wrong:
     """Return why the WebSocket could not be opened."""
     status, is_known = error.status, journey.product.kind is not Kind.UNKNOWN
@@ -69,12 +79,9 @@ async def why_no_socket(journey: Journey, error: UnreachableError) -> Wrong:
     _, _, body = await fetch(journey, path, _UPGRADE if status in EXPLAINED else None)
     if ATTRIBUTION_REQUIRED in body:
         return proxy_untrusted(journey, path, status)
-    if b"Too many unauthenticated sockets" in body:
-        is_openclaw = journey.product.kind is Kind.OPENCLAW
-        full = openclaw_causes.TOO_MANY_SOCKETS if is_openclaw else causes.TOO_MANY_SOCKETS
+    full = _limit_reached(body, is_openclaw=journey.product.kind is Kind.OPENCLAW)
+    if full is not None:
         return Wrong(full, found)
-    if b"Too many connections" in body:
-        return Wrong(causes.FULL, found)
     if ABOUT_APPROVAL in body:
         return Wrong(causes.APPROVAL_ADDRESS, found)
     otherwise = causes.UPGRADE_DROPPED if is_known else causes.ANOTHER_SERVER

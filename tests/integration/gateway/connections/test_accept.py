@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from services.gateway.connections.places import ALL
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
@@ -35,6 +36,11 @@ def cpu_seconds(pid: int) -> float:
 
 def exhaustions(gateway: ServiceProcess) -> list[dict[str, Any]]:
     return [line for line in gateway.logs() if line["event"] == "descriptors.exhausted"]
+
+
+def displaced(gateway: ServiceProcess) -> int:
+    lines = [line for line in gateway.logs() if line["event"] == "connection"]
+    return sum(line.get("reason") == ALL.displaced for line in lines)
 
 
 class TestDescriptorsRunOut:
@@ -87,6 +93,19 @@ class TestDescriptorsRunOut:
                 assert f"latchkey_gateway_descriptors_exhausted_total {len(lines)}.0" in text
                 assert {line["descriptors"] for line in lines} == {DESCRIPTORS}
 
+    async def test_a_relayed_connection_needs_two_descriptors(
+        self, tmp_path: Path, redis_server: RedisServer
+    ) -> None:
+        upstream = {"UPSTREAM_URL": "ws://127.0.0.1:1", "UPSTREAM_SECRET": BUS_SECRET}
+        with gateway_process(tmp_path, redis_server, descriptors=300, **upstream) as gateway:
+            await until(
+                lambda: any(
+                    "GATEWAY_CONNECTION_LIMIT=20000 is lowered to 22" in line.get("advice", "")
+                    for line in gateway.logs()
+                ),
+                "the limit is lowered",
+            )
+
     async def test_the_connection_limit_is_kept_below_the_descriptors(
         self, tmp_path: Path, redis_server: RedisServer
     ) -> None:
@@ -105,4 +124,5 @@ class TestDescriptorsRunOut:
                         )
                         stack.callback(raw.hang_up)
                         statuses.append(raw.status)
-                assert statuses == [101] * 44 + [503] * 2
+                    assert statuses == [101] * 46
+                    await until(lambda: displaced(gateway) == 2, "the two oldest gave way")

@@ -91,7 +91,11 @@ def process(
 ) -> Iterator[ServiceProcess]:
     """One gateway for the whole module."""
     redis_process.make_empty()
-    with gateway_process(tmp_path_factory.mktemp("gateway"), redis_process) as process:
+    with gateway_process(
+        tmp_path_factory.mktemp("gateway"),
+        redis_process,
+        GATEWAY_PREAUTH_LIMIT_PER_ADDRESS=str(2 * CROWD),  # no client has a device
+    ) as process:
         yield process
 
 

@@ -161,7 +161,12 @@ def entries(connections: Hub) -> dict[str, Any]:
         "ticks": [bucket for bucket in connections._ticks if bucket],
     }
     for part, names in (
-        (connections, ("_all", "_closing", "_by_device", "_pending", "_pending_by_address")),
+        (connections, ("_all", "_closing", "_pending")),
+        (connections.places, ("_by_address", "_by_device", "_taken")),
+        (
+            connections.places._deviceless,
+            ("counts", "_by_key", "_admitted", "_held", "_holders", "_most", "_within"),
+        ),
         (connections._close_queue, ("_to_close", "_paused", "_scheduled")),
     ):
         found |= {name: getattr(part, name) for name in names}

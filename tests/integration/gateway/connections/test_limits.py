@@ -50,7 +50,7 @@ class TestUnauthenticatedSockets:
     ) -> None:
         first, second, *_rest = [await harness.raw() for _ in range(32)]
         assert (await harness.raw()).status == 503
-        assert (await first.connect(None, CLI, Credentials(token=TOKEN)))["ok"]
+        assert (await first.connect(DeviceKey.generate(), CLI, Credentials(token=TOKEN)))["ok"]
         assert (await harness.raw()).status == 101
         assert (await harness.raw()).status == 503
         second.reset()
@@ -92,9 +92,12 @@ class TestConnectionLimit:
         async with GatewayHarness(connection_limit=3) as harness:
             for number in range(3):
                 raw = await harness.raw(source=f"127.0.0.{number + 1}")
-                assert (await raw.connect(None, CLI, Credentials(token=TOKEN)))["ok"]
+                assert (await raw.connect(DeviceKey.generate(), CLI, Credentials(token=TOKEN)))[
+                    "ok"
+                ]
             refused = await harness.raw(source="127.0.0.9")
             assert (refused.status, refused.body) == (503, b"Too many connections")
+            assert refused.headers["retry-after"] == "2"
             assert metric(harness, "latchkey_gateway_turned_away_total", limit="all") == 1
             harness.open_connections[0].transport.abort()
             await until(lambda: len(harness.connections) == 2, "one is gone")
@@ -102,7 +105,8 @@ class TestConnectionLimit:
 
     async def test_pages_are_served_all_the_same(self) -> None:
         async with GatewayHarness(connection_limit=1) as harness:
-            await harness.raw()
+            held = await harness.raw()
+            assert (await held.connect(DeviceKey.generate(), CLI, Credentials(token=TOKEN)))["ok"]
             raw = await harness.raw(path="/any")
             assert raw.status == 503
 

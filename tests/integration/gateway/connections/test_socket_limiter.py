@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
+from services.gateway.connections.places import CLOSING_ROOM
 from services.gateway.http.limits import HTTP_ROOM, HTTP_ROOM_PER_ADDRESS
 from shared.device.handshake import Credentials
+from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from shared.server.accept import BulkAcceptor
 from shared.server.socket_limiter import SocketLimiter
@@ -88,7 +90,7 @@ class TestPlainHttp:
         self, harness: GatewayHarness, stack: ExitStack
     ) -> None:
         per_address = OF_ONE_ADDRESS // 2
-        limit = 3 + HTTP_ROOM
+        limit = 3 + CLOSING_ROOM + HTTP_ROOM
         for number in range(limit + 10):
             await idle(harness.port, stack, f"127.0.0.{2 + number // per_address}")
         assert harness.limiter.here == limit
@@ -101,7 +103,7 @@ class TestPlainHttp:
         self, harness: GatewayHarness, stack: ExitStack
     ) -> None:
         for _ in range(3):
-            assert (await (await harness.raw()).connect(None, CLI, GOOD))["ok"]
+            assert (await (await harness.raw()).connect(DeviceKey.generate(), CLI, GOOD))["ok"]
         assert (await harness.raw()).status == 503
         await idle(harness.port, stack)
 

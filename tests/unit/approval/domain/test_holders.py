@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.approval.domain.holders import holders
 from shared.addresses.client import limit_key
+from shared.addresses.holders import holders
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import msgspec
 from services.gateway.approval.client import BusApprovalClient
 from services.gateway.approval.heartbeat import Heartbeat
 from services.gateway.connections.hub import Hub
+from services.gateway.connections.places import PlaceLimits
 from services.gateway.metrics import Metrics
 from services.gateway.replication.presence import Presence
 from services.gateway.replication.recent_refusals import RecentRefusals
@@ -57,8 +58,7 @@ class ApprovalClientCase:
                 clock,
                 presence,
                 leased=lambda: self.beat.leased,
-                limit=1,
-                preauth_limit_per_address=1,
+                limits=PlaceLimits(1, 1, 1, 1),
             ),
             metrics=Metrics(),
             clock=clock,

@@ -1,0 +1,130 @@
+"""The connections without a device, by address, and which of them gives way to a newcomer. Pure.
+
+A connection is without a device from the upgrade until its device is admitted. Of a client that
+presents none it remains without.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeVar
+
+from shared.addresses.holders import holders
+
+if TYPE_CHECKING:
+    from services.gateway.connections.connection import Connection
+
+_Key = TypeVar("_Key")
+_Member = TypeVar("_Member")
+
+
+class Deviceless:
+    """Connections without a device, in order of arrival under their limit keys.
+
+    They count for their holders: an IPv4 address, or an IPv6 /48. The largest holder is always
+    known, so that a flood that has reached a limit costs no more than other connections.
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        """How many each limit key has."""
+        self._by_key: dict[str, dict[Connection, None]] = {}
+        self._admitted: dict[str, dict[Connection, None]] = {}
+        """Those of clients that were admitted without a device."""
+        self._held: dict[str, int] = {}
+        """How many each holder has."""
+        self._holders: dict[int, dict[str, None]] = {}
+        """The holders that have so many, longest first."""
+        self._most = 0
+        self._within: dict[str, dict[str, int]] = {}
+        """How many the /56s of a /48 have, and the /64s of a /56."""
+
+    def __len__(self) -> int:
+        return sum(self.counts.values())
+
+    def add(self, connection: Connection) -> None:
+        """Add a connection that was just upgraded."""
+        key = connection.limit_key
+        self.counts[key] = self.counts.get(key, 0) + 1
+        self._by_key.setdefault(key, {})[connection] = None
+        around = connection.holders
+        self._change(around[0], 1)
+        for network, part in pairwise(around):
+            parts = self._within.setdefault(network, {})
+            parts[part] = parts.get(part, 0) + 1
+
+    def admit(self, connection: Connection) -> None:
+        """Note that a client was admitted without a device."""
+        self._admitted.setdefault(connection.limit_key, {})[connection] = None
+
+    def remove(self, connection: Connection) -> None:
+        """Remove a connection whose device was admitted, or that is being closed."""
+        key = connection.limit_key
+        same = self._by_key.get(key, {})
+        if connection not in same:
+            return
+        _drop(self._by_key, key, connection)
+        _drop(self._admitted, key, connection)
+        _decrease(self.counts, key)
+        around = connection.holders
+        self._change(around[0], -1)
+        for network, part in pairwise(around):
+            parts = self._within[network]
+            _decrease(parts, part)
+            if not parts:
+                del self._within[network]
+
+    def oldest_admitted(self, limit_key: str) -> Connection | None:
+        """Return the oldest of a limit key whose client was admitted."""
+        return next(iter(self._admitted.get(limit_key, ())), None)
+
+    def oldest_of(self, holder: str) -> Connection | None:
+        """Return the oldest of a holder; within a network, of the part that has the most."""
+        if holder not in self._held:
+            return None
+        while parts := self._within.get(holder):
+            holder = max(parts, key=parts.__getitem__)
+        return next(iter(self._by_key[holder]))
+
+    def displaced_by(self, limit_key: str) -> Connection | None:
+        """Return which one gives way to a newcomer when there is no place left.
+
+        The oldest of the holder that has the most; of the newcomer's own if that would otherwise
+        have more than the other keeps. None if there is no connection without a device.
+        """
+        own = holders(limit_key)[0]
+        held = self._held.get(own, 0)
+        if not self._most or (held and held + 1 > self._most - 1):
+            return self.oldest_of(own)
+        return self.oldest_of(next(iter(self._holders[self._most])))
+
+    def _change(self, holder: str, by: int) -> None:
+        """Count one connection of a holder more or less."""
+        held = self._held.get(holder, 0)
+        if held:
+            _drop(self._holders, held, holder)
+        held += by
+        if held:
+            self._held[holder] = held
+            self._holders.setdefault(held, {})[holder] = None
+        else:
+            del self._held[holder]
+        if held > self._most:
+            self._most = held
+        elif self._most not in self._holders:
+            self._most = held  # it was the only one with the most, and has one less
+
+
+def _drop(members: dict[_Key, dict[_Member, None]], key: _Key, member: _Member) -> None:
+    """Remove a member from the group under a key, and the group with its last member."""
+    group = members.get(key)
+    if group is not None:
+        group.pop(member, None)
+        if not group:
+            del members[key]
+
+
+def _decrease(counts: dict[str, int], key: str) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
