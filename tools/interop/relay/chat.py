@@ -34,8 +34,12 @@ HINT_SECONDS: Final = 1.0
 """Maximum time for a button's tooltip to fade."""
 IDLE_SECONDS: Final = 30.0
 """Maximum time until a page shows that the agent has finished its previous answer."""
-SENT_SECONDS: Final = 20.0
-"""Maximum time from the click until the upstream has accepted a message."""
+SENT_SECONDS: Final = 120.0
+"""Maximum time from the click until the upstream has accepted a message.
+
+A dashboard that takes its agent to be busy keeps a message in a queue of its own for some 40 s, also
+without a gateway in front of OpenClaw.
+"""
 _DONE: Final = "output tokens"
 _COMPOSER: Final = 'textarea[aria-label="Chat composer"]'
 _SEND: Final = 'button.chat-send-btn--send[aria-label="Send message"]:not([disabled])'
