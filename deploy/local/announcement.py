@@ -42,7 +42,7 @@ def announcement(
 ) -> str:
     """Return the addresses, and how to connect and approve a device.
 
-    `redis_port` is None if REDIS_URL is set, `openclaw` if none is run.
+    `redis_port` is None if REDIS_URL is set, `openclaw` if OpenClaw is not run.
     """
     api = f"http://{HOST}:{approval_port}"
     gateway_token = _in_shell(settings, environ, GATEWAY_TOKEN)

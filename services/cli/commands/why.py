@@ -47,9 +47,9 @@ Examples:
 async def why(context: Context, *, who: str | None, limit: int) -> None:
     """Show why a device cannot connect.
 
-    Shows its refusals of the last day, and what to do. Name a device by its id or the first eight
-    characters of it, its request id, its name or its address. If several devices match, all of them
-    are shown.
+    Shows its refusals of the last day, and what to do. Name a device by its id or at least
+    the first eight characters, its request id, its name or its address. If several devices match,
+    all of them are shown.
     """
     async with context.approval() as approval:
         found = Why(await approval.pending(), await approval.devices(), [])

@@ -1,4 +1,4 @@
-"""One address, or one network, floods with new devices: newcomers from elsewhere are heard."""
+"""One address, or one network, floods with new devices: newcomers from elsewhere are accepted."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ FLOODING: Final = 28
 NEWCOMERS: Final = 32
 AT_ONCE: Final = 4
 DEADLINE_SECONDS: Final = 5.0
-"""Within this, a newcomer has to hear that it needs pairing; on a loaded machine."""
+"""Time limit for the answer to a newcomer, on a loaded machine."""
 HEARD_SHARE: Final = 0.95
 DELAY_SECONDS: Final = 0.05
-"""Each way to Redis, so that the writes of a flood take longer than newcomers may wait."""
+"""Delay in each direction to Redis, so that the writes of a flood take longer than newcomers may wait."""
 PENDING_LIMIT: Final = 40
 """Room for all newcomers at once: a holder's only request is not displaced."""
 PER_ADDRESS: Final = 5

@@ -1,4 +1,4 @@
-"""Clients take turns, and the one that holds most is known."""
+"""Clients take turns, and the one with the most items is known."""
 
 from __future__ import annotations
 

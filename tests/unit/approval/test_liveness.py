@@ -131,7 +131,7 @@ class TestLeaving:
 
 class TestAnnouncingNow:
     def announced(self, *writes: bool, called_at: float) -> list[tuple[float, bool]]:
-        """Return when what was announced, by seconds, where `announce_now` is called once.
+        """Return what was announced when, in seconds, if `announce_now` is called once.
 
         Each announcement comes back over the bus at once.
         """

@@ -178,7 +178,7 @@ class TestBusy:
 
 class TestShares:
     def test_newcomers_are_served_in_turn_with_a_flood(self) -> None:
-        """However much waits of one client, others wait for one of its jobs at most."""
+        """However many jobs of one client wait, others wait for one of them at most."""
 
         async def scenario(clock: FakeClock) -> None:
             here, work = Limiter(slots={REQUEST: Slots(2, 2)}), Work(0.1)

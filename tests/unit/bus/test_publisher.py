@@ -264,7 +264,7 @@ class TestConnectNow:
             assert len(case.opened) == 1
             began = clock.monotonic()
             await asyncio.sleep(1.5 * PUBLISH_SECONDS)
-            assert case.opened[0].error is not None, "a first round without a reply ends as ever"
+            assert case.opened[0].error is not None, "a first round without a reply ends as usual"
             assert clock.monotonic() - began == 1.5 * PUBLISH_SECONDS
             await case.publisher.stop()
             opened = len(case.opened)

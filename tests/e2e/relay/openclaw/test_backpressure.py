@@ -23,7 +23,7 @@ FRAMES: Final = 2_000
 """128 MB: far more than the buffers of four sockets hold."""
 GROWTH_LIMIT_BYTES: Final = 16 * 1024 * 1024
 STILL_SECONDS: Final = 1.5
-"""A sender that sends nothing for this long is stopped."""
+"""A sender that sends nothing for this long counts as stopped."""
 ADMITTED_SECONDS: Final = 0.7
 """By then a client is admitted, and its `connect` is on its way to the upstream."""
 

@@ -1,4 +1,4 @@
-"""Frames pass only to those who are served, and are counted once for each read."""
+"""Frames pass only to clients that are served, and are counted once for each read."""
 
 from __future__ import annotations
 
