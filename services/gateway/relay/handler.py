@@ -126,13 +126,11 @@ class RelayHandler(SessionHandler):
 
     def pause_writing(self) -> None:
         """Stop reading from the upstream, because the client does not read."""
-        if self._link.socket is not None:
-            self._link.socket.pause_reading()
+        self._link.pause_reading()
 
     def resume_writing(self) -> None:
         """Resume reading from the upstream."""
-        if self._link.socket is not None:
-            self._link.socket.resume_reading()
+        self._link.resume_reading()
 
     def _on_first_frame(self, handshake: Handshake, opcode: int, payload: bytes) -> None:
         self._connect = payload

@@ -30,7 +30,7 @@ class UpstreamLink:
     `socket` is used directly for frames.
     """
 
-    __slots__ = ("_client", "_limit_key", "_owner", "_relay", "_ticket", "socket")
+    __slots__ = ("_client", "_is_paused", "_limit_key", "_owner", "_relay", "_ticket", "socket")
 
     def __init__(
         self, relay: Relay, owner: Owner, client: ForwardedClient, *, limit_key: str
@@ -40,6 +40,8 @@ class UpstreamLink:
         self._client = client
         self._limit_key = limit_key
         self._ticket: Ticket | None = None
+        self._is_paused = False
+        """Whether the client does not read, so that nothing is read from any socket."""
         self.socket: UpstreamSocket | None = None
         """The socket, from when it begins to open until it ends."""
 
@@ -52,6 +54,8 @@ class UpstreamLink:
 
         def start() -> None:
             self.socket = relay.upstream.open(user, self._client, self._owner, scopes=scopes)
+            if self._is_paused:
+                self.socket.pause_reading()
 
         relay.wait(self._owner, seconds)
         ticket = relay.openings.ask(self._limit_key, start)
@@ -64,6 +68,18 @@ class UpstreamLink:
     def wait(self, seconds: float) -> None:
         """Replace the deadline."""
         self._relay.wait(self._owner, seconds)
+
+    def pause_reading(self) -> None:
+        """Stop reading, from this socket and from those that follow."""
+        self._is_paused = True
+        if self.socket is not None:
+            self.socket.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Resume reading."""
+        self._is_paused = False
+        if self.socket is not None:
+            self.socket.resume_reading()
 
     def opened(self) -> None:
         """Let the next client connect: this one has the upstream's challenge."""

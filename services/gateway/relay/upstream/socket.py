@@ -120,6 +120,8 @@ class UpstreamSocket(asyncio.Protocol):
             max_field_size=_LINE_LIMIT_BYTES,
         )
         self._transport.write(self._request)
+        if self._is_paused:
+            self._transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
         """Handle bytes from the upstream."""

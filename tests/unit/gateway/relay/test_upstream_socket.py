@@ -1,19 +1,21 @@
-"""One socket to the upstream: what its listener does while it reports, pings, and its end."""
+"""One client's sockets to the upstream: pauses, pings, the end, and a listener that closes one."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from services.gateway.relay.link import UpstreamLink
 from services.gateway.relay.upstream import socket as upstream_socket
 from services.gateway.relay.upstream.socket import UpstreamSocket
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 PING_BYTES = 6
@@ -26,6 +28,7 @@ class Transport:
         self.written = bytearray()
         self.closing = False
         self.aborted = False
+        self.is_reading = True
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -39,9 +42,11 @@ class Transport:
     def is_closing(self) -> bool:
         return self.closing
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        self.is_reading = False
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        self.is_reading = True
 
     def close(self) -> None:
         self.closing = True
@@ -135,3 +140,48 @@ async def test_a_closed_socket_whose_upstream_reads_nothing_ends_in_time(
     socket.close(1000)
     assert (transport.closing, transport.aborted) == (True, False)
     await until(lambda: transport.aborted, "what was not sent is given up")
+
+
+class Relay:
+    """Opens sockets as soon as they are asked for: the relay, its upstream and its queue in one."""
+
+    def __init__(self) -> None:
+        self.upstream = self.openings = self
+        self.transports: list[Transport] = []
+
+    def wait(self, _owner: object, _seconds: float) -> None: ...
+
+    def stop_waiting(self, _owner: object) -> None: ...
+
+    def release(self, _ticket: object) -> None: ...
+
+    def ask(self, _address: str, start: Callable[[], None]) -> object:
+        start()
+        return self
+
+    def open(self, _user: str, _client: object, listener: Any, **_: object) -> UpstreamSocket:
+        made, transport = UpstreamSocket("/", [], listener), Transport()
+        stub: Any = transport
+        asyncio.get_running_loop().call_soon(made.connection_made, stub)
+        self.transports.append(transport)
+        return made
+
+
+async def test_while_a_client_does_not_read_no_socket_that_is_opened_for_it_is_read() -> None:
+    relay, owner, client = Relay(), Listener(), object()
+    stubs: Any = (relay, owner, client)
+    link = UpstreamLink(*stubs, limit_key="198.51.100.7")
+    link.pause_reading()
+    for _ in range(2):
+        link.open("user", 1.0)
+        await asyncio.sleep(0)
+        assert not relay.transports[-1].is_reading
+        link.drop()
+    link.open("user", 1.0)
+    await asyncio.sleep(0)
+    link.resume_reading()
+    assert relay.transports[-1].is_reading
+    link.drop()
+    link.open("user", 1.0)
+    await asyncio.sleep(0)
+    assert relay.transports[-1].is_reading
