@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.device.client import DeviceClient
+from shared.device.errors import UnreachableError
 from shared.device.handshake import Admitted, Credentials, Refused
 from shared.device.profile import CLI, CLI_3, NODE_HOST
 from tools.support.actors import Operator, SimulatedDevice
@@ -48,6 +49,30 @@ async def test_the_local_command_line_lists_and_approves_a_node(stack: Stack) ->
         assert request_id in [request["requestId"] for request in listed["pending"]]
         assert (await client.call("device.pair.approve", {"requestId": request_id})).ok
     await newcomer.connect_once(stack.gateways[0])
+
+
+async def test_a_local_client_keeps_its_place_in_a_full_gateway(stack: Stack) -> None:
+    gateway = stack.add_gateway(
+        GATEWAY_CONNECTION_LIMIT="2",
+        GATEWAY_CONNECTION_LIMIT_PER_ADDRESS="1",
+        GATEWAY_PREAUTH_LIMIT_PER_ADDRESS="1",
+    )
+    credentials = Credentials(token=stack.gateway_token)
+    async with AsyncExitStack() as clients:
+        local, other = [
+            await clients.enter_async_context(
+                DeviceClient(gateway.ws_url, None, CLI, credentials=credentials)
+            )
+            for _ in range(2)
+        ]
+        for client in (local, other):  # neither counts as a client without a device
+            assert isinstance(await client.connect(), Admitted)
+        newcomer = await clients.enter_async_context(DeviceClient(gateway.ws_url, None))
+        with pytest.raises(UnreachableError, match="HTTP 503"):
+            await newcomer.open()
+        for client in (local, other):
+            assert (await client.call("health")).ok
+    gateway.kill9()
 
 
 @pytest.mark.parametrize(

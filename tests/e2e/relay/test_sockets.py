@@ -85,6 +85,31 @@ async def test_other_sockets_of_the_upstream_are_not_found(
     assert upstream.asked(path) == 0
 
 
+async def test_they_take_places_and_displace_nobody(stack: Stack, operator: Operator) -> None:
+    gateway = stack.add_gateway(
+        GATEWAY_CONNECTION_LIMIT="2", GATEWAY_CONNECTION_LIMIT_PER_ADDRESS="9"
+    )
+    await admit_at(gateway, stack, operator)
+    url = f"{gateway.ws_url}/desktop/observe"
+    async with aiohttp.ClientSession() as client:
+        async with client.ws_connect(url):
+            async with client.ws_connect(gateway.ws_url) as stranger:
+                await stranger.receive_json()
+                await refused_as_full(client, url)
+            second = await client.ws_connect(url)
+            await refused_as_full(client, gateway.ws_url)
+            await second.close()
+        async with client.ws_connect(gateway.ws_url) as socket:
+            assert (await socket.receive_json())["event"] == "connect.challenge"
+    gateway.kill9()
+
+
+async def refused_as_full(client: aiohttp.ClientSession, url: str) -> None:
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await client.ws_connect(url)
+    assert refused.value.status == 503
+
+
 async def admit_at(gateway: ServiceProcess, stack: Stack, operator: Operator) -> None:
     """Let a device be admitted at this gateway from this machine's address."""
     device, _ = await paired_with_token(stack, operator)
