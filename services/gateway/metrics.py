@@ -46,10 +46,10 @@ class Metrics:
         )
         self.displaced = ReadCounter(
             "latchkey_gateway_displaced",
-            "WebSockets closed with 1013 to make room, by limit: of clients without a device"
+            "WebSockets closed with 1013 to make room, by limit. Clients without a device:"
             " `address` (`GATEWAY_PREAUTH_LIMIT_PER_ADDRESS`), `address-connections`"
-            " (`GATEWAY_CONNECTION_LIMIT_PER_ADDRESS`) and `all`; the oldest of its device at"
-            " `device` (`GATEWAY_CONNECTION_LIMIT_PER_DEVICE`).",
+            " (`GATEWAY_CONNECTION_LIMIT_PER_ADDRESS`) or `all`. The oldest of a device: `device`"
+            " (`GATEWAY_CONNECTION_LIMIT_PER_DEVICE`).",
             ["limit"],
             self.registry,
         )

@@ -1,12 +1,12 @@
 """The holders of what is shared by all clients: pending requests, and places for sockets. Pure.
 
-Each counts for its client's IPv4 address, or for its IPv6 /64 and the /56 and /48 around it: one
-customer may have any of these to itself. If there is no room, a newcomer displaces the oldest of
+Each counts for its client's IPv4 address, or for its IPv6 /64 and the /56 and /48 around it: any of
+these may belong to a single customer. If there is no room, a newcomer displaces the oldest of
 the holder with the most: first among IPv4 addresses and /48s, then among the /56s of that /48, then
 among their /64s. What paired devices hold goes last, or never.
 
 A holder gives way only if it keeps at least as many as the newcomer's then has; otherwise the
-newcomer displaces its own oldest. So nobody who holds a single one loses it to holders of others.
+newcomer displaces its own oldest. So a holder's only one is never displaced by others.
 """
 
 from __future__ import annotations

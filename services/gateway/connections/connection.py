@@ -41,7 +41,7 @@ class Connection(msgspec.Struct, eq=False):
     """The holders that it counts for, the largest first."""
     deadline: float
     trusted_local: bool = False
-    """Whether it is of a client on this machine that needs no device, if that is admitted."""
+    """Whether its client is local and, if admitted, needs no device."""
     session: Session | None = None
     sequence: int = 0
     pinged: bool = False

@@ -1,7 +1,7 @@
 """The connections without a device, by address, and which of them gives way to a newcomer. Pure.
 
-A connection is without a device from the upgrade until its device is admitted. Of a client that
-presents none it remains without.
+A connection is without a device from the upgrade until its device is admitted; if its client
+presents none, until it ends.
 """
 
 from __future__ import annotations
@@ -87,10 +87,10 @@ class Deviceless:
         return next(iter(self._by_key[holder]))
 
     def displaced_by(self, limit_key: str) -> Connection | None:
-        """Return which one gives way to a newcomer when there is no place left.
+        """Return the connection that gives way to a newcomer when no place is left.
 
-        The oldest of the holder that has the most; of the newcomer's own if that would otherwise
-        have more than the other keeps. None if there is no connection without a device.
+        That is the oldest of the holder with the most, or of the newcomer's own holder if it would
+        otherwise have more than the other keeps. None if there is no connection without a device.
         """
         own = holders(limit_key)[0]
         held = self._held.get(own, 0)

@@ -23,7 +23,7 @@ CLOSING_ROOM: Final = 64
 
 
 class Limit(NamedTuple):
-    """A limit on connections: its name in metrics, and what clients are told that reach it.
+    """A limit on connections: its name in metrics, and what clients that reach it are told.
 
     `refusal` is the body of a 503, and `displaced` the reason of the close (1013).
     """
@@ -93,7 +93,7 @@ class Places:
 
     @property
     def deviceless(self) -> Mapping[str, int]:
-        """How many connections without a device each address has; it follows them."""
+        """The number of connections without a device of each address, as a live view."""
         return self._deviceless.counts
 
     @property

@@ -295,7 +295,7 @@ class Upgrader:
         return web.Response(status=problem.status, text=problem.text)
 
     def _limit_reached(self, client: ClientAddress, peer: str, *, displaces: bool) -> Limit | None:
-        """Return which limit rejects a newcomer, after displacing others if it displaces any.
+        """Displace others for a newcomer if necessary; return the limit that rejects it, if any.
 
         The limit on all connections of an address is not for trusted proxies that name no client,
         nor for trusted local clients.

@@ -16,7 +16,7 @@ ATTACK_SECONDS: Final = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What an attacker knows, and how much of the full attack it carries out."""
+    """What an attacker knows, and how much of the full attack it performs."""
 
     gateway_port: int
     approval_port: int

@@ -75,7 +75,7 @@ def judge(seen: Observed) -> Verdict:
 
 
 def p99(seconds: Iterable[float]) -> float | None:
-    """Return the 99th percentile (nearest rank); None of nothing."""
+    """Return the 99th percentile (nearest rank); None if there are none."""
     ordered = sorted(seconds)
     return ordered[math.ceil(len(ordered) * 0.99) - 1] if ordered else None
 
@@ -149,5 +149,5 @@ def _too_slow(found: list[str], what: str, seconds: float | None, limit: float) 
 
 
 def shown_seconds(seconds: float) -> str:
-    """Return seconds for people."""
+    """Return seconds as readable text."""
     return "no answer" if math.isinf(seconds) else f"{seconds:.2f} s"

@@ -21,7 +21,7 @@ class Sample:
 
     @property
     def seconds(self) -> float:
-        """How long it took; without end if it failed."""
+        """How long it took; infinite if it failed."""
         return float("inf") if self.why else self.ended - self.began
 
 

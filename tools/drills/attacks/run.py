@@ -62,7 +62,7 @@ class Size:
 
 
 async def run_attack(attack: Attack, size: Size, directory: Path) -> tuple[Observed, Verdict]:
-    """Carry out an attack. What breaks off is part of the observations."""
+    """Carry out an attack. An error that ends it is part of the observations."""
     seen = Observed(attack=attack.name, serves_newcomers=attack.newcomers is not Newcomers.NOBODY)
     env = SETTINGS if attack.storm is None else {}
     stack = Stack(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 HOST: Final = "127.0.0.1"
 ADDRESSES: Final = tuple(f"127.66.0.{number}" for number in range(1, 9))
-"""From where the attackers connect, unless one address is what the attack is about."""
+"""The addresses from which attackers connect, unless the attack uses a single one."""
 ENTER_SECONDS: Final = 20.0
 PAUSE_SECONDS: Final = 0.5
 """Between two attempts of one attacker."""
@@ -70,7 +70,7 @@ async def enter(target: Target, address: str, *, receive_bytes: int = 0) -> sock
 
 
 async def read_all(sock: socket.socket) -> None:
-    """Read and forget until the gateway closes. Raises OSError."""
+    """Read and discard until the gateway closes. Raises OSError."""
     loop = asyncio.get_running_loop()
     while await loop.sock_recv(sock, READ_BYTES):
         pass
