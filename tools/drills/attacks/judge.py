@@ -47,6 +47,7 @@ class Verdict:
     recovery: float | None
     """None: not recovered while it was observed."""
     goodput_ratio: float | None
+    offered_ratio: float | None
     back_ratio: float | None
     violations: tuple[str, ...]
 
@@ -68,6 +69,7 @@ def judge(seen: Observed) -> Verdict:
         at_once=sum(not sample.why and sample.attempts == 1 for sample in during),
         recovery=recovery(seen),
         goodput_ratio=storm.goodput_ratio if storm else None,
+        offered_ratio=storm.offered_ratio if storm else None,
         back_ratio=storm.back_ratio if storm else None,
         violations=(),
     )

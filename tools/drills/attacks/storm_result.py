@@ -18,6 +18,8 @@ class StormResult:
     completed: int
     goodput: float | None = None
     """Admissions per second within each client's deadline, over the whole storm."""
+    offered_rate: float | None = None
+    """Attempts per second of an open storm."""
     back_seconds: float | None = None
     """From the drop until all devices were admitted again."""
     most_back_seconds: float | None = None
@@ -36,6 +38,11 @@ class StormResult:
     def goodput_ratio(self) -> float | None:
         """Goodput relative to the closed-loop rate."""
         return None if self.goodput is None else self.goodput / self.closed_rate
+
+    @property
+    def offered_ratio(self) -> float | None:
+        """Attempts offered relative to the closed-loop rate."""
+        return None if self.offered_rate is None else self.offered_rate / self.closed_rate
 
     @property
     def work_seconds(self) -> float:

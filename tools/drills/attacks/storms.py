@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 OFFERED_RATIO: Final = 10.0
 """Connects offered, relative to the closed-loop rate."""
+OFFERED_LIMIT_PER_SECOND: Final = 7000.0
+"""What the clients can offer without being the limit themselves."""
 DEADLINE_SECONDS: Final = 10.0
 """After this a client gives up and closes."""
 CLOSED_SECONDS: Final = 10.0
@@ -73,7 +75,7 @@ async def more_than_can_be_admitted(scene: StormScene) -> StormResult:
         "storm",
         scene.seconds,
         IN_FLIGHT_LIMIT,
-        rate=OFFERED_RATIO * rate,
+        rate=min(OFFERED_RATIO * rate, OFFERED_LIMIT_PER_SECOND),
         is_open=True,
         poisson=True,
     )
@@ -86,6 +88,7 @@ async def more_than_can_be_admitted(scene: StormScene) -> StormResult:
         offered=sum(tally.outcomes.values()),
         completed=tally.right,
         goodput=tally.verdicts / scene.seconds,
+        offered_rate=sum(tally.outcomes.values()) / scene.seconds,
         admitted_each_second=tuple(point.admitted for point in stormed.recording.points),
         in_flight_maximum=max((point.in_flight for point in stormed.recording.points), default=0),
         outcomes=_outcomes(stormed, 0),

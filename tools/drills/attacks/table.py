@@ -26,7 +26,7 @@ LEGEND: Final = (
     "Call: a\nmethod of admitted sessions. Memory: the most of a process over what it used before, "
     "in MB. Newcomers: paired\nand new devices from other addresses, within 10 s, and at\ntheir first attempt. "
     "Recovered: from the end of the attack to the\nlast slow or failed answer. Storm: goodput "
-    "relative to the closed-loop rate, or time until all are back relative\nto the work."
+    "relative to the closed-loop rate, at what was offered relative to it, or time until all are back relative\nto the work."
 )
 NOTHING: Final = "-"
 
@@ -65,7 +65,7 @@ def _newcomers(verdict: Verdict) -> str:
 
 def _storm(verdict: Verdict) -> str:
     if verdict.goodput_ratio is not None:
-        return f"{verdict.goodput_ratio:.2f}"
+        return f"{verdict.goodput_ratio:.2f} at {verdict.offered_ratio or 0:.1f} x"
     if verdict.back_ratio is not None:
         return "not all" if math.isinf(verdict.back_ratio) else f"{verdict.back_ratio:.2f} x"
     return NOTHING

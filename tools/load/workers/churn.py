@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 AFTER_FAILURE_SECONDS: Final = 0.05
 """Pause of a closed loop after a failure, to avoid a busy loop if the target is down."""
 SWEEP_SECONDS: Final = 0.5
+STARTS_AT_ONCE: Final = 16
+"""Attempts at a rate that are started before answers are read again."""
 ROUNDING: Final = 1e-6
 """In seconds: a start due at the very end belongs to the next phase."""
 NOT_STARTED: Final = Outcome(Kind.FAILED, "not started in time: too many in flight")
@@ -145,12 +147,18 @@ class Churn:
         if phase is None:
             return
         now = time.monotonic()
+        due = STARTS_AT_ONCE
         while len(self._live) < phase.in_flight:
             if phase.rate is None:
                 self._begin(now)
             elif self._next >= self._until - ROUNDING:
                 return
             elif self._next <= now:
+                due -= 1
+                if due < 0:  # answers of the others come first
+                    if self._timer is None:
+                        self._timer = self._loop.call_later(0, self._due)
+                    return
                 self._late = max(self._late, now - self._next)
                 self._begin(self._next if phase.is_open else now)
                 gap = random.expovariate(phase.rate) if phase.poisson else 1 / phase.rate

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 BEGAN: Final = 100.0
 OVER: Final = 120.0
 UNTIL: Final = 135.0
-STORM: Final = StormResult(closed_rate=100.0, offered=60_000, completed=6000, goodput=95.0)
+STORM: Final = StormResult(
+    closed_rate=100.0, offered=60_000, completed=6000, goodput=95.0, offered_rate=1000.0
+)
 DROPPED: Final = StormResult(
     closed_rate=100.0, offered=1000, completed=1000, back_seconds=12.0, dropped=True
 )
@@ -189,7 +191,17 @@ def test_a_row_shows_the_figures() -> None:
     seen.storm = STORM
     seen.newcomers[0] = replace(seen.newcomers[0], attempts=2)
     assert cells("storm", judge(seen)) == (
-        *("storm", "0.01", "0.02", "0 of 20", "0, 0", "100 % (99 %)", "0.0", "0.95", "yes"),
+        *(
+            "storm",
+            "0.01",
+            "0.02",
+            "0 of 20",
+            "0, 0",
+            "100 % (99 %)",
+            "0.0",
+            "0.95 at 10.0 x",
+            "yes",
+        ),
     )
 
 
