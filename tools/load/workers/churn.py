@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 AFTER_FAILURE_SECONDS: Final = 0.05
 """Pause of a closed loop after a failure, to avoid a busy loop if the target is down."""
-SWEEP_SECONDS: Final = 0.5
+SWEEP_SECONDS: Final = 0.1
 STARTS_AT_ONCE: Final = 16
 """Attempts at a rate that are started before answers are read again."""
 ROUNDING: Final = 1e-6
