@@ -24,7 +24,7 @@ RECOVERY_SECONDS: Final = 5.0
 GOODPUT_RATIO: Final = 0.9
 BACK_RATIO: Final = 1.3
 STILL_SECONDS: Final = 1.0
-"""A bad answer this close to the end of the observation means that nothing has recovered."""
+"""A bad answer to one of the last requests means that nothing has recovered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +83,25 @@ def p99(seconds: Iterable[float]) -> float | None:
 
 
 def recovery(seen: Observed) -> float | None:
-    """Return the time from the end of the attack to the end of the last bad answer.
+    """Return how long after the attack a request could still begin that was answered badly.
 
-    None if answers were bad until the end of the observation.
+    None if that was so until the end of the observation.
     """
-    bad = [
-        sample.ended
-        for samples, limit in (
-            (seen.health, HEALTH_SECONDS),
-            (seen.calls, CALL_SECONDS),
-            (seen.newcomers, NEWCOMER_SECONDS),
-        )
-        for sample in samples
-        if sample.seconds > limit and sample.ended > seen.over
-    ]
-    last = max(bad, default=seen.over)
-    return None if last > seen.until - STILL_SECONDS else last - seen.over
+    last = seen.over
+    for samples, limit in (
+        (seen.health, HEALTH_SECONDS),
+        (seen.calls, CALL_SECONDS),
+        (seen.newcomers, NEWCOMER_SECONDS),
+    ):
+        bad = [
+            sample.began
+            for sample in samples
+            if sample.began > seen.over and sample.seconds > limit
+        ]
+        last = max([last, *bad])
+        if bad and last > seen.until - limit - STILL_SECONDS:
+            return None
+    return last - seen.over
 
 
 def _within(seen: Observed, sample: Sample) -> bool:

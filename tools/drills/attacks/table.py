@@ -25,7 +25,7 @@ LEGEND: Final = """\
 Times in seconds. Health: /livez and /readyz of a gateway and of approval, on new connections. Call: a
 method of admitted sessions. Memory: the most of a process over what it used before, in MB. Newcomers:
 paired and new devices from other addresses, served within 10 s, and at their first attempt. Recovered:
-from the end of the attack to the last slow or failed answer. Storm: goodput relative to the closed-loop
+from the end of the attack to the last request that was answered badly. Storm: goodput relative to the closed-loop
 rate, at what was offered relative to it; or the time until all are back, relative to the work."""
 NOTHING: Final = "-"
 

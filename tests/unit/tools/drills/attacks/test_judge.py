@@ -106,12 +106,12 @@ def _no_newcomers(seen: Observed) -> None:
 
 
 def _late_recovery(seen: Observed) -> None:
-    seen.calls.append(Sample(OVER + 1, OVER + RECOVERY_SECONDS + 0.1))
-    seen.calls.append(Sample(OVER + 1, OVER + RECOVERY_SECONDS + 0.1, "no answer"))
+    seen.calls.append(Sample(OVER + 1, OVER + 9))
+    seen.calls.append(Sample(OVER + RECOVERY_SECONDS + 0.1, OVER + 6, "no answer"))
 
 
 def _never_recovered(seen: Observed) -> None:
-    seen.health.append(Sample(OVER + 5, UNTIL - 0.1, "cut off"))
+    seen.health.append(Sample(UNTIL - 1, UNTIL - 0.1, "cut off"))
 
 
 def _broken_off(seen: Observed) -> None:
@@ -175,7 +175,7 @@ def test_what_happened_before_and_after_an_attack_is_not_counted_in_it() -> None
     verdict = judge(seen)
     assert verdict.health_p99 == pytest.approx(0.01)
     assert verdict.newcomers == 100
-    assert verdict.recovery == pytest.approx(2.0)
+    assert verdict.recovery == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
