@@ -98,9 +98,9 @@ def recovery(seen: Observed) -> float | None:
             for sample in samples
             if sample.began > seen.over and sample.seconds > limit
         ]
-        last = max([last, *bad])
-        if bad and last > seen.until - limit - STILL_SECONDS:
+        if bad and max(bad) > seen.until - limit - STILL_SECONDS:
             return None
+        last = max([last, *bad])
     return last - seen.over
 
 

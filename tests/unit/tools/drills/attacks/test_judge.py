@@ -110,6 +110,12 @@ def _late_recovery(seen: Observed) -> None:
     seen.calls.append(Sample(OVER + RECOVERY_SECONDS + 0.1, OVER + 6, "no answer"))
 
 
+def _late_recovery_of_two_kinds(seen: Observed) -> None:
+    """A newcomer is judged by its own, longer deadline only."""
+    seen.newcomers.append(Sample(OVER + 1, OVER + 11, "not served"))
+    seen.health.append(Sample(OVER + 5.1, OVER + 6.1))
+
+
 def _never_recovered(seen: Observed) -> None:
     seen.health.append(Sample(UNTIL - 1, UNTIL - 0.1, "cut off"))
 
@@ -131,6 +137,7 @@ def _broken_off(seen: Observed) -> None:
         (_newcomers_refused, "94 of 100 newcomers were served"),
         (_no_newcomers, "0 of 0 newcomers were served"),
         (_late_recovery, "recovered after 5.1 s"),
+        (_late_recovery_of_two_kinds, "recovered after 5.1 s"),
         (_never_recovered, "not recovered 15 s after the attack"),
         (_broken_off, "the attack broke off: the attacker ended"),
     ],
