@@ -12,6 +12,8 @@ from services.approval import log_events as approval_events
 from services.gateway import log_events as gateway_events
 from tools.capacity.costs import MEASURED
 from tools.capacity.tables import sizes_table, storms_table
+from tools.drills.attacks import ALL as ATTACKS
+from tools.drills.attacks.table import HEADINGS as ATTACK_HEADINGS
 from tools.drills.faults import ALL as FAULTS
 from tools.drills.judging.table import HEADINGS
 from tools.drills.stack import settings as drill_settings
@@ -81,6 +83,18 @@ def test_the_quoted_drill_has_every_fault_and_no_other() -> None:
     ]
     assert table[0] == HEADINGS
     assert [row[0] for row in table[2:]] == [fault.name for fault in FAULTS]
+
+
+def test_each_quoted_table_of_attacks_has_every_attack_and_no_other() -> None:
+    text = (ROOT / "docs/results/attacks.md").read_text()
+    tables = [
+        [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in part.splitlines()]
+        for part in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    ]
+    assert len(tables) == 2
+    for table in tables:
+        assert table[0] == ATTACK_HEADINGS
+        assert [row[0] for row in table[2:]] == [attack.name for attack in ATTACKS]
 
 
 @pytest.mark.parametrize("name", ["LEASE_SECONDS", "BEAT_SECONDS", "DRAIN_SECONDS"])

@@ -111,7 +111,7 @@ def _late_recovery(seen: Observed) -> None:
 
 
 def _late_recovery_of_two_kinds(seen: Observed) -> None:
-    """A newcomer is judged by its own, longer deadline only."""
+    """Let a newcomer fail early and a health check late: each has its own deadline."""
     seen.newcomers.append(Sample(OVER + 1, OVER + 11, "not served"))
     seen.health.append(Sample(OVER + 5.1, OVER + 6.1))
 
