@@ -242,7 +242,7 @@ class RelayHandler(SessionHandler):
 
     def on_timeout(self) -> None:
         """Continue without the upstream, which took too long."""
-        if self._stage in JOINS:
+        if self._stage in JOINS and self._link.socket is not None:
             self._relay.upstream.failed("no hello-ok in time")
         self._do_without_upstream()
 

@@ -180,7 +180,7 @@ class UpstreamSocket(asyncio.Protocol):
 
     def ping(self) -> None:
         """Send a ping; one that is still unanswered means that the upstream is gone."""
-        if self._is_paused:
+        if self._is_paused or self._parser is None:
             return
         if self.pinged:
             self.abort()

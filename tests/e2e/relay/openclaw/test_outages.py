@@ -13,6 +13,7 @@ from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Challenge, Refused, connect_request
 from shared.upstream import COMMAND_USER
 from tests.e2e.command.terminal import Terminal
+from tests.e2e.metrics import fresh_metrics
 from tests.e2e.relay.devices import CLIENTS, new_device
 from tests.e2e.relay.openclaw.relayed import NAMES, joined, relayed_stack
 from tools.support.actors import Operator, wait_for_log
@@ -41,6 +42,24 @@ class TestOutage:
         upstream.silent = False
         client, _admitted = await known.connect_when_ready(stack.gateways[0])
         await client.close()
+
+    async def test_a_slow_approval_of_a_device_there_is_no_outage(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
+    ) -> None:
+        gateway, outages = stack.gateways[0], ["latchkey_gateway_upstream_outages_total"]
+        device, client, _session = await joined(stack, operator, upstream)
+        await client.close()
+        upstream.paired.discard(device.device_id)
+        before = await fresh_metrics(gateway, outages)
+        client = device.client(gateway)
+        challenge = await client.challenge()
+        assert isinstance(challenge, Challenge)
+        upstream.silent = True  # towards the gateway, which now has to approve the device
+        connect = connect_request(challenge, device.key, device.profile, client.credentials)
+        refused = await client.handshake(connect)
+        assert isinstance(refused, Refused)
+        assert refused.code == "UNAVAILABLE"
+        assert await fresh_metrics(gateway, outages) == before
 
     @pytest.mark.parametrize("crosses_the_challenge", [False, True])
     async def test_a_dashboard_that_does_not_wait_for_a_slow_upstream_is_told_to_retry(

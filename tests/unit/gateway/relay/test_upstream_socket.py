@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from hashlib import sha1
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -130,6 +130,17 @@ async def test_an_upstream_that_is_not_read_from_cannot_answer_pings(
     assert not transport.aborted
     socket.ping()
     assert transport.aborted
+
+
+async def test_a_socket_is_not_pinged_before_it_is_upgraded(
+    transport: Transport, listener: Listener
+) -> None:
+    opening, stub = UpstreamSocket("/", [], listener), cast("Any", transport)
+    opening.connection_made(stub)
+    opening.ping()
+    opening.ping()
+    assert transport.written.endswith(b"\r\n\r\n")
+    assert not transport.aborted
 
 
 async def test_a_closed_socket_whose_upstream_reads_nothing_ends_in_time(
