@@ -185,7 +185,7 @@ async def _listeners(stack: Stack, wanted: int) -> None:
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def test_a_page_that_nobody_looks_at_listens_no_more(browser: Browser, stack: Stack) -> None:
+async def test_a_hidden_page_stops_listening(browser: Browser, stack: Stack) -> None:
     device = SimulatedDevice(stack, replace(CLI, display_name="While away"))
     turn = (
         "hidden => { Object.defineProperty(document, 'hidden', {configurable: true, value: hidden});"

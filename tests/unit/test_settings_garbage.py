@@ -192,6 +192,6 @@ class TestRedisUrl:
             assert "HUSH" not in "".join(redis_url_problems(url))
 
     @given(rest=st.text(max_size=60), scheme=st.sampled_from(["redis://", "rediss://"]))
-    def test_a_client_can_be_made_of_whatever_is_taken(self, rest: str, scheme: str) -> None:
+    def test_a_client_can_be_made_of_every_accepted_url(self, rest: str, scheme: str) -> None:
         if not redis_url_problems(scheme + rest):
             make_client(scheme + rest, max_connections=1, timeout_seconds=1.0)

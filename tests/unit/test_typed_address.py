@@ -16,7 +16,7 @@ from shared.addresses.typed import AddressError, approval_address, gateway_addre
         ("http://[::1]:80", "http://[::1]:80"),
     ],
 )
-def test_an_address_of_approval_is_taken_as_it_is_meant(typed: str, meant: str) -> None:
+def test_an_address_of_approval_is_completed(typed: str, meant: str) -> None:
     assert approval_address(typed) == meant
 
 
@@ -28,7 +28,7 @@ def test_an_address_of_approval_is_taken_as_it_is_meant(typed: str, meant: str) 
         ("http://localhost:1", "ws://localhost:1"),
     ],
 )
-def test_an_address_of_a_gateway_is_taken_as_it_is_meant(typed: str, meant: str) -> None:
+def test_an_address_of_a_gateway_is_completed(typed: str, meant: str) -> None:
     assert gateway_address(typed) == meant
 
 

@@ -46,7 +46,7 @@ async def line_of(service: ServiceProcess, event: str, **having: object) -> dict
 
 class TestConnectionLine:
     @pytest.mark.parametrize("profile", [CLI, CLI_3, CONTROL_UI, NODE_HOST])
-    async def test_a_refused_one_says_what_to_do_and_approval_says_the_same(
+    async def test_the_line_of_a_refusal_says_what_to_do_as_approval_does(
         self, stack: Stack, profile: Profile
     ) -> None:
         (gateway,) = stack.gateways
@@ -78,7 +78,7 @@ class TestConnectionLine:
         assert (question["device"], question["verdict"]) == (device.device_id, "not-paired")
         assert question["role"] == (profile.role or "operator")
 
-    async def test_an_admitted_one_says_who_and_how(self, stack: Stack) -> None:
+    async def test_the_line_of_an_admission_names_the_device_and_method(self, stack: Stack) -> None:
         (gateway,) = stack.gateways
         device = await pair(stack)
         for mode, method in ((True, "token"), (False, "device-token")):

@@ -98,7 +98,7 @@ class TestStory:
             await wait_for_log(approval, "question", device=device.device_id, request_id=request_id)
 
     @every_client
-    async def test_a_rejected_one_asks_anew(
+    async def test_a_rejected_device_can_ask_again(
         self, stack: Stack, operator: Operator, profile: Profile
     ) -> None:
         device = SimulatedDevice(stack, profile)

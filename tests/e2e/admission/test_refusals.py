@@ -205,7 +205,7 @@ class TestOfADevice:
         assert (await operator.call("GET", path)).ok()["lastRefusal"]["past"]
 
     @PROTOCOLS
-    async def test_somebody_without_its_key_leaves_its_own_reason_alone(
+    async def test_claims_without_the_key_do_not_change_a_devices_reason(
         self, stack: Stack, operator: Operator, addresses: Iterator[str], protocol: int
     ) -> None:
         client_device = await pair(stack, profile_of(protocol))

@@ -228,7 +228,7 @@ class TestRedisUrl:
             assert run.wait_ended() == 0
         assert redis_server.running
 
-    def test_one_that_nobody_answers_at_is_named_at_once(
+    def test_an_unreachable_redis_is_named_at_once(
         self, tmp_path: Path, unused_tcp_port: int
     ) -> None:
         with running(tmp_path, REDIS_URL=f"redis://u:word@127.0.0.1:{unused_tcp_port}") as run:

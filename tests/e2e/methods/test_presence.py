@@ -208,7 +208,9 @@ class TestReplicas:
 
 
 class TestEvents:
-    async def test_live_while_somebody_approves_at_the_other_replica(self, stack: Stack) -> None:
+    async def test_events_are_live_while_somebody_approves_at_the_other_replica(
+        self, stack: Stack
+    ) -> None:
         here, there = stack.approvals
         device = SimulatedDevice(stack)
         async with listening(stack, here) as listener:
@@ -222,7 +224,7 @@ class TestEvents:
             assert (approved.id, approved.name) == (asked.id + 1, "approved")
             assert approved.data["deviceId"] == device.device_id
 
-    async def test_go_on_at_the_other_replica_after_a_kill(self, stack: Stack) -> None:
+    async def test_events_continue_at_the_other_replica_after_a_kill(self, stack: Stack) -> None:
         here, there = stack.approvals
         received = []
         async with listening(stack, here) as listener:

@@ -233,7 +233,7 @@ class TestStoppedGateway:
 
 class TestApprovals:
     @pytest.mark.parametrize("mode", ["killed", "stopped"])
-    async def test_all_away_live_sockets_end_with_the_lease(
+    async def test_live_sockets_end_with_the_lease_while_all_approvals_are_away(
         self, stack: Stack, sockets: list[RawSocket], mode: str
     ) -> None:
         device = await pair(stack)
@@ -255,7 +255,7 @@ class TestApprovals:
             await device.reconnect(gateway, with_gateway_token=False)
 
     @pytest.mark.parametrize("which", [0, 1])
-    async def test_one_stopped_the_lease_goes_on(
+    async def test_the_lease_continues_while_one_approval_is_stopped(
         self, stack: Stack, sockets: list[RawSocket], which: int
     ) -> None:
         device = await pair(stack)

@@ -81,7 +81,7 @@ async def test_an_unreadable_record_is_unknown_and_everybody_else_is_served(
     assert (await broken.expect_refusal(stack.gateways[0])).detail_code == "PAIRING_REQUIRED"
 
 
-async def test_a_lost_index_comes_back_by_itself(stack: Stack) -> None:
+async def test_a_lost_index_is_rebuilt_by_itself(stack: Stack) -> None:
     device = await pair(stack)
     await asyncio.to_thread(stack.redis.call, "DEL", PAIRED)
 

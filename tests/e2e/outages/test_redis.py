@@ -103,7 +103,7 @@ class TestRestart:
         assert refused.close is not None
         assert refused.close.code == 1013
 
-    async def test_it_hangs_and_goes_on(self, stack: Stack) -> None:
+    async def test_admissions_resume_after_redis_hangs(self, stack: Stack) -> None:
         device = await pair(stack)
         stack.redis.pause()
         self._check_unavailable(await device.expect_refusal(stack.gateways[0]))

@@ -30,7 +30,7 @@ LEASE_SECONDS: Final = 5
 
 
 @pytest.mark.timeout(150)
-async def test_newcomers_cost_nobody_the_lease(start_stack: StartStack) -> None:
+async def test_newcomers_do_not_end_the_lease(start_stack: StartStack) -> None:
     flood = {"PENDING_LIMIT": "5000", "PENDING_LIMIT_PER_ADDRESS": "5000"}
     stack = start_stack(
         approvals=1,

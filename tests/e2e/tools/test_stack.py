@@ -39,7 +39,7 @@ class TestStarted:
 
 
 class TestHarm:
-    async def test_a_restart_keeps_the_port_and_begins_another_life(self, stack: Stack) -> None:
+    async def test_a_restart_keeps_the_port_and_changes_the_boot_id(self, stack: Stack) -> None:
         gateway = stack.gateways[0]
         port, boot_id = gateway.port, gateway.boot_id
         lines = len(gateway.logs())

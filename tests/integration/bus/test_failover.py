@@ -150,7 +150,7 @@ async def process(way: FaultProxy, server: RedisServer) -> AsyncIterator[Process
         (ResponseError("WRONGTYPE"), False),
     ],
 )
-def test_what_says_that_it_is_no_master(error: Exception, says: bool) -> None:  # noqa: FBT001
+def test_errors_tell_whether_the_server_is_a_master(error: Exception, says: bool) -> None:  # noqa: FBT001
     assert says_no_master(error) is says
 
 
@@ -206,7 +206,7 @@ class TestWriting:
             assert not await item.write()
             assert await item.write()
 
-    async def test_the_bus_of_a_process_goes_with_them(
+    async def test_the_bus_of_a_process_fails_over_with_them(
         self, redis_server: RedisServer, other: RedisServer
     ) -> None:
         async with (

@@ -152,7 +152,7 @@ class TestLostConnections:
 
 
 class TestSilence:
-    async def test_r14_without_any_message_the_connection_is_made_anew(
+    async def test_r14_without_any_message_the_connection_is_replaced(
         self, redis_server: RedisServer
     ) -> None:
         with capture_logs() as logs:

@@ -157,7 +157,9 @@ class TestFaults:
             result = await outcome(gateways[0], 1)
             assert (result.reason, result.dependency) == ("no-responder", "approval")
 
-    async def test_a_redis_that_hangs_and_goes_on(self, redis_server: RedisServer) -> None:
+    async def test_questions_are_answered_again_after_redis_hangs(
+        self, redis_server: RedisServer
+    ) -> None:
         async with bus_of(redis_server, gateways=1, approvals=1) as (gateways, _):
             redis_server.pause()
             results = await keep_asking(gateways, lambda _: None, rounds=1)

@@ -137,7 +137,7 @@ async def test_delayed_messages_arrive_late_and_in_order(proxy: FaultProxy) -> N
         await connection.hears(b"soon")
 
 
-async def test_held_both_ways_nothing_passes_and_nothing_is_lost(
+async def test_nothing_passes_and_nothing_is_lost_while_both_ways_are_held(
     proxy: FaultProxy, echo: Echo
 ) -> None:
     async with line(proxy) as before:
@@ -155,9 +155,7 @@ async def test_held_both_ways_nothing_passes_and_nothing_is_lost(
             await during.hears(b"taken, not carried")
 
 
-async def test_held_on_the_way_there_what_comes_back_is_carried(
-    proxy: FaultProxy, echo: Echo
-) -> None:
+async def test_replies_pass_while_data_to_the_server_is_held(proxy: FaultProxy, echo: Echo) -> None:
     async with line(proxy) as connection:
         proxy.hold(Way.BACK)
         connection.say(b"first")
@@ -170,7 +168,7 @@ async def test_held_on_the_way_there_what_comes_back_is_carried(
         await connection.hears(b"first, second")
 
 
-async def test_held_on_the_way_back_what_goes_there_is_carried(
+async def test_data_to_the_server_passes_while_replies_are_held(
     proxy: FaultProxy, echo: Echo
 ) -> None:
     async with line(proxy) as connection:
@@ -201,7 +199,7 @@ async def test_ended_all_are_and_each_that_comes_until_it_passes_again(
         await anew.hears(b"anew")
 
 
-async def test_swallowed_what_was_there_is_silent_and_what_comes_is_carried(
+async def test_existing_connections_are_silent_and_new_ones_pass_while_swallowed(
     proxy: FaultProxy,
 ) -> None:
     async with line(proxy) as old:

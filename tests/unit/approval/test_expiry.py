@@ -106,7 +106,7 @@ def test_a_round_ends_so_many_at_most() -> None:
     run_virtual(scenario)
 
 
-def test_a_round_begins_no_commit_after_its_time() -> None:
+def test_a_round_starts_no_commit_after_its_time() -> None:
     async def scenario(clock: FakeClock) -> tuple[int, float]:
         store = Store(clock, 50)
         store.round_trip_seconds = 0.5
@@ -159,7 +159,7 @@ def test_nothing_is_ended_by_a_replica_that_may_not_answer() -> None:
     run_virtual(scenario)
 
 
-def test_stopping_waits_for_the_commit_under_way_and_begins_no_other() -> None:
+def test_stopping_waits_for_the_running_commit_and_starts_no_other() -> None:
     async def scenario(clock: FakeClock) -> tuple[int, int]:
         store = Store(clock, 50)
         expiry = made(store, clock)

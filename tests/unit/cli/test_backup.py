@@ -84,7 +84,7 @@ class TestRestore:
         file.write_bytes(whole())
         return file
 
-    def test_it_goes_in_parts_that_fit(self, api: Api, file: Path) -> None:
+    def test_a_restore_is_sent_in_parts_that_fit(self, api: Api, file: Path) -> None:
         api.say("POST", "/v1/restore", {"done": 0, "skipped": 0})
 
         def on() -> None:
@@ -102,7 +102,7 @@ class TestRestore:
         sizes = [len(body.encode()) for _, path, body in api.asked if path == "/v1/restore"]
         assert max(sizes) < PART_LIMIT_BYTES + 1_000, "as UTF-8, not escaped"
 
-    def test_it_goes_on_from_where_an_earlier_try_stopped(self, api: Api, file: Path) -> None:
+    def test_a_restore_continues_where_an_earlier_try_stopped(self, api: Api, file: Path) -> None:
         api.say("POST", "/v1/restore", {"done": DEVICES - 1, "skipped": 0})
         api.then["POST", "/v1/restore"] = lambda: api.say(
             "POST", "/v1/restore", {"done": DEVICES, "skipped": 0}

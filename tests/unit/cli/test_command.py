@@ -318,7 +318,7 @@ class TestOptions:
             ("ws://127.0.0.1:99999", "port must be a number from 1 to 65535: 127.0.0.1:99999"),
         ],
     )
-    def test_an_address_that_is_none_is_mended(self, url: str, hint: str) -> None:
+    def test_an_invalid_address_gets_a_hint(self, url: str, hint: str) -> None:
         result = run(None, "doctor", url)
         assert result.exit_code == 2
         assert hint in result.stderr

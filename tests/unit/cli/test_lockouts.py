@@ -81,7 +81,7 @@ class TestLift:
         assert run(api, "lockouts", "lift", address, "--yes").exit_code == 0
         assert api.changed == ["/v1/lockouts/device-token/2001:db8:0:7::"]
 
-    def test_somebody_has_to_say_yes(self, api: Api) -> None:
+    def test_a_confirmation_is_required(self, api: Api) -> None:
         result = run(api, "lockouts", "lift", "203.0.113.7", "--secret", "shared-secret")
         assert result.exit_code == 6
         assert "lockouts lift 203.0.113.7 --secret shared-secret --yes" in result.stderr

@@ -51,7 +51,7 @@ class TestCheck:
         assert problem["cause"] == code
         assert problem["whatToDo"]
 
-    def test_a_problem_of_a_later_release_is_told_as_a_refusal(self, api: Api) -> None:
+    def test_a_problem_of_a_later_release_is_reported_as_a_refusal(self, api: Api) -> None:
         api.say("GET", "/v1/replicas", replicas({"reachable": True, "problems": ["upstream-new"]}))
         done = run(api, "upstream", "check", "--json")
         assert json.loads(done.output)["gateways"][0]["problems"][0]["cause"] == "upstream-refuses"
@@ -117,7 +117,7 @@ class TestConfig:
         assert "UPSTREAM_SECRET" in done.stderr
 
     @pytest.mark.parametrize("given", [("--replicas", "nowhere"), ("--origin", "chat.example")])
-    def test_what_is_no_address_is_told(
+    def test_an_invalid_address_is_reported(
         self, monkeypatch: pytest.MonkeyPatch, given: tuple[str, str]
     ) -> None:
         monkeypatch.setenv("UPSTREAM_SECRET", SECRET)

@@ -76,7 +76,7 @@ def test_a_request_id_leads_to_the_command_that_approves(api: Api) -> None:
     assert "refused 2 min ago" in output.stdout
 
 
-def test_a_claim_and_what_nobody_could_decide_are_called_that(api: Api) -> None:
+def test_claims_and_undecided_attempts_are_labelled(api: Api) -> None:
     claim = refusal(proven=False, reason="device-signature", title="its signature is not valid")
     away = refusal(undecided=True, reason="timeout", title="approval did not answer in time")
     api.say("GET", ALL, {"refusals": [claim, away]})

@@ -34,7 +34,7 @@ class TestServices:
         name = argument.split("=")[0]
         assert words(SERVICES_IMAGE, "FROM") == [f"${{{name}}} AS build", f"${{{name}}}"]
 
-    def test_it_runs_as_nobody_in_particular_and_as_process_1(self) -> None:
+    def test_the_service_runs_unprivileged_and_as_process_1(self) -> None:
         (user,) = words(SERVICES_IMAGE, "USER")
         assert user.split(":")[0].isdecimal()
         assert int(user.split(":")[0]) > 0

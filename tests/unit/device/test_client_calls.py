@@ -32,7 +32,7 @@ class TestCalls:
         assert second.ok
         assert second.payload == "b"
 
-    async def test_params_stand_in_the_frame_or_are_left_out(self) -> None:
+    async def test_params_are_in_the_frame_or_omitted(self) -> None:
         seen: list[dict[str, Any]] = []
 
         async def script(socket: Socket) -> None:
@@ -91,7 +91,7 @@ class TestCalls:
 
 
 class TestEvents:
-    async def test_one_after_another_and_by_name(self) -> None:
+    async def test_events_are_read_one_after_another_and_by_name(self) -> None:
         async def script(socket: Socket) -> None:
             await socket.admit()
             for number, name in enumerate(("a", "b", "c", "d"), 1):

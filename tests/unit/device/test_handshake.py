@@ -123,7 +123,7 @@ class TestConnect:
             (Credentials(bootstrap_token="b"), {"bootstrapToken": "b"}),
         ],
     )
-    def test_secrets_stand_in_their_fields_and_are_signed(
+    def test_secrets_are_in_their_fields_and_signed(
         self, credentials: Credentials, auth: dict[str, str]
     ) -> None:
         frame = connect_request(CHALLENGE, KEY, CLI, credentials)

@@ -103,7 +103,7 @@ class TestUpstream:
         assert settings.upstream is None
         assert settings.warnings == ()
 
-    def test_its_dashboard_goes_before_files_here(self, ui: Path) -> None:
+    def test_the_upstreams_dashboard_takes_precedence_over_files_here(self, ui: Path) -> None:
         for directory in (str(ui), str(ui / "gone")):
             settings = read(
                 UPSTREAM_URL=self.URL, UPSTREAM_SECRET="z" * 32, CONTROL_UI_DIR=directory
@@ -122,7 +122,7 @@ class TestUpstream:
         assert "GATEWAY_ALLOWED_ORIGINS lacks" in warning
 
     @pytest.mark.parametrize("url", ["http://x", "openclaw:18789", "ws://u:p@x"])
-    def test_an_address_that_is_none_is_told(self, url: str) -> None:
+    def test_an_invalid_address_is_reported(self, url: str) -> None:
         with pytest.raises(SettingsError, match="UPSTREAM_URL"):
             read(UPSTREAM_URL=url, UPSTREAM_SECRET="z" * 32)
 

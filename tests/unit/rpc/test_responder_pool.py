@@ -103,7 +103,7 @@ class TestWhoIsLive:
 
 
 class TestTimedOut:
-    def test_it_goes_to_the_end_of_the_line_until_it_answers(self) -> None:
+    def test_a_responder_that_timed_out_goes_last_until_it_answers(self) -> None:
         responders, _ = heard("a", "b", "c")
         responders.timed_out("a")
         responders.seen("a")
@@ -118,7 +118,7 @@ class TestTimedOut:
         responders.gone("b")
         assert responders.choose() == "a"
 
-    def test_if_all_timed_out_it_goes_round_among_them(self) -> None:
+    def test_responders_take_turns_if_all_timed_out(self) -> None:
         responders, _ = heard("a", "b")
         responders.timed_out("a")
         responders.timed_out("b")
@@ -184,13 +184,13 @@ class TestAstray:
             self.responders.gone("a")
         assert self.times == 0
 
-    def test_an_answer_begins_the_count_anew(self) -> None:
+    def test_an_answer_restarts_the_count(self) -> None:
         for _ in range(10):
             self.heard_but_not_reached(UNREACHED_LIMIT - 1)
             self.responders.answered("a")
         assert self.times == 0
 
-    def test_silence_begins_the_count_anew(self) -> None:
+    def test_silence_restarts_the_count(self) -> None:
         for _ in range(10):
             self.heard_but_not_reached(UNREACHED_LIMIT - 1)
             self.clock.advance(HEARD_SECONDS + 1)

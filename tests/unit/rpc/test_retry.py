@@ -145,7 +145,7 @@ class TestSlowResponders:
 
         run_virtual(scenario)
 
-    def test_a_lost_message_is_made_up_for_by_the_second_try(self) -> None:
+    def test_the_second_try_recovers_a_lost_message(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
             gateway.hear_all()
@@ -306,7 +306,7 @@ class TestRedisFails:
 
         run_virtual(scenario)
 
-    def test_publishing_that_raises_before_it_begins_is_the_same(self) -> None:
+    def test_an_error_before_publishing_names_redis(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
 

@@ -38,7 +38,7 @@ class TestHost:
         "host",
         ["", "a.example", "a.example:1", "a.example:", "[::1]", "[::1]:8", "a_b~%2d", "1.2.3.4"],
     )
-    async def test_may_be_whatever_the_grammar_allows(self, host: str) -> None:
+    async def test_a_host_may_be_whatever_the_grammar_allows(self, host: str) -> None:
         assert await host_of(get(headers=f"Host: {host}\r\n".encode())) == host
 
     @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ class TestOutage:
         assert await fresh_metrics(gateway, outages) == before
 
     @pytest.mark.parametrize("crosses_the_challenge", [False, True])
-    async def test_a_dashboard_that_does_not_wait_for_a_slow_upstream_is_told_to_retry(
+    async def test_a_dashboard_that_does_not_wait_for_a_slow_upstream_is_asked_to_retry(
         self,
         stack: Stack,
         operator: Operator,

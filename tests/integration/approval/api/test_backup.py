@@ -306,7 +306,7 @@ class TestHistory:
         assert again.number == NUMBERS_APART + 2
         assert again.devices == found.devices
 
-    async def test_the_audit_log_goes_on_above_all_numbers_of_before(
+    async def test_the_audit_log_continues_above_all_earlier_numbers(
         self, here: Replica, operator: Operator, redis_server: RedisServer
     ) -> None:
         await here.paired()

@@ -71,7 +71,7 @@ class TestLive:
         assert [(event.id, event.name) for event in events] == [(1, "requested"), (2, "approved")]
         assert [event.data for event in events] == await operator.audit()
 
-    async def test_it_begins_at_the_present(self, here: Replica, operator: Operator) -> None:
+    async def test_a_stream_begins_at_the_present(self, here: Replica, operator: Operator) -> None:
         await change(here, 3)
         async with listening(operator) as listener:
             assert await listener.begun() == 3

@@ -124,7 +124,7 @@ class TestDeviceTextIsNeverMarkup:
     def test_no_script_makes_html_of_text(self, path: str) -> None:
         assert not MAKES_HTML.search(SCRIPTS[path])
 
-    def test_nothing_stands_in_the_page_that_the_policy_forbids(self) -> None:
+    def test_the_page_contains_nothing_that_the_policy_forbids(self) -> None:
         assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", HTML)
         assert re.findall(r"<script[^>]*>(.*?)</script>", HTML, re.DOTALL) == [""]
 

@@ -79,7 +79,7 @@ class TestCounting:
         assert (again.at, again.count, again.detail) == (found.at, 2, "")
         assert again.first < found.first
 
-    async def test_after_a_long_pause_it_is_counted_anew(self, here: Replica, paired: str) -> None:
+    async def test_counting_restarts_after_a_long_pause(self, here: Replica, paired: str) -> None:
         long_ago = 2 * APART_MS
         await tell(here, report(paired, count=7, age_ms=long_ago, first_age_ms=long_ago))
         await tell(here, report(paired, number=2))

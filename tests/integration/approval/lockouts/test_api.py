@@ -53,7 +53,7 @@ class TestList:
     async def test_nothing_is_locked_out(self, operator: Operator) -> None:
         assert await listed(operator) == []
 
-    async def test_each_says_whom_it_concerns_and_until_when(
+    async def test_each_lock_out_names_its_address_and_end(
         self, here: Replica, operator: Operator, elsewhere: Operator
     ) -> None:
         await lock(here)
@@ -117,7 +117,7 @@ class TestLift:
         assert (entry["actor"], entry["deviceId"]) == ("operator", "")
         assert (entry["credential"], entry["address"]) == (SHARED_SECRET, ADDRESS)
 
-    async def test_counting_begins_anew_and_known_values_do_not_count(
+    async def test_counting_restarts_and_known_values_do_not_count(
         self, here: Replica, operator: Operator
     ) -> None:
         """Otherwise the clients that caused it would cause it again."""

@@ -213,7 +213,7 @@ async def test_readiness_warns_of_a_lost_history_at_every_replica(
 
 
 @pytest.mark.parametrize("harm", [delete, as_text, as_list])
-async def test_a_lost_index_is_made_anew_from_the_records(
+async def test_a_lost_index_is_rebuilt_from_the_records(
     here: Replica, operator: Operator, harm: Harm
 ) -> None:
     devices = [Device.new() for _ in range(3)]
@@ -237,7 +237,7 @@ async def test_a_lost_index_is_made_anew_from_the_records(
     assert not (await here.store.repairs.look()).incomplete_index
 
 
-async def test_making_an_index_anew_brings_no_removed_device_back(
+async def test_rebuilding_an_index_restores_no_removed_device(
     here: Replica, operator: Operator
 ) -> None:
     device = Device.new()
@@ -293,7 +293,7 @@ async def test_the_list_of_approvals_is_begun_anew(here: Replica, store: Store, 
     assert [approval.boot_id for approval in await store.presence.approvals()] == ["a"]
 
 
-async def test_an_index_that_is_lost_again_while_it_is_made_anew_is_not_taken_for_complete(
+async def test_an_index_that_is_lost_again_while_it_is_rebuilt_is_not_complete(
     here: Replica, operator: Operator
 ) -> None:
     devices = [Device.new() for _ in range(2)]

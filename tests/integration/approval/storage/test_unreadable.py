@@ -127,7 +127,7 @@ async def test_a_request_whose_note_is_unreadable_can_be_approved(
 
 @pytest.mark.parametrize("damage", GARBAGE)
 class TestOtherValues:
-    async def test_a_guard_holds_up_nobody(self, here: Replica, damage: bytes) -> None:
+    async def test_an_unreadable_guard_delays_nobody(self, here: Replica, damage: bytes) -> None:
         device = Device.new()
         await here.pair(device)
         await put_garbage(here, guard_key("203.0.113.9"), damage)
@@ -156,7 +156,7 @@ class TestOtherValues:
             (2, "requested"),
         ]
 
-    async def test_an_index_that_names_what_is_no_device_holds_up_no_list(
+    async def test_an_index_entry_without_a_device_delays_no_list(
         self, here: Replica, operator: Operator, damage: bytes
     ) -> None:
         device = Device.new()
@@ -171,7 +171,7 @@ class TestOtherValues:
 @pytest.mark.parametrize("damage", [*GARBAGE, None])
 class TestLockouts:
     @pytest.mark.parametrize("key", [guard_key(ADDRESS), wrong_values_key(ADDRESS), LOCKOUTS])
-    async def test_a_wrong_secret_is_counted_whatever_stands_in_the_way(
+    async def test_a_wrong_secret_is_counted_whatever_the_keys_hold(
         self, here: Replica, operator: Operator, damage: bytes | None, key: str
     ) -> None:
         await put_garbage(here, key, damage)
@@ -193,7 +193,7 @@ class TestLockouts:
 @pytest.mark.parametrize(
     "key", [REFUSED, REFUSED_ADDRESSES, REFUSED_ROWS, REFUSALS_VERSION, PAIRED, PENDING, "device"]
 )
-async def test_refusals_are_written_and_read_whatever_stands_in_the_way(
+async def test_refusals_are_written_and_read_whatever_the_keys_hold(
     here: Replica, operator: Operator, damage: bytes | None, key: str
 ) -> None:
     device = Device.new()

@@ -100,7 +100,9 @@ async def raw_rest_after(harness: GatewayHarness, raw: RawSocket) -> list[object
 class TestCloseDeadline:
     """One second after our close frame the transport is closed, whatever the peer does."""
 
-    async def test_a_peer_that_never_answers_it(self, harness: GatewayHarness) -> None:
+    async def test_a_peer_that_never_answers_the_close_is_closed(
+        self, harness: GatewayHarness
+    ) -> None:
         harness.approvals.answer = want_pairing
         async with await harness.raw() as raw:
             answer = await raw.connect(DeviceKey.generate(), CLI, Credentials(token=TOKEN))
@@ -113,7 +115,7 @@ class TestCloseDeadline:
             assert await raw.rest() == []
         await harness.empty()
 
-    async def test_a_peer_that_goes_on_talking(self, harness: GatewayHarness) -> None:
+    async def test_a_peer_that_keeps_sending_is_closed(self, harness: GatewayHarness) -> None:
         raw, connection = await harness.admitted()
         async with raw:
             harness.connections.close(connection, 4001, "device removed")
@@ -132,7 +134,7 @@ class TestCloseDeadline:
             await harness.pass_time(CLOSING_SECONDS + STEP)
             await harness.empty()
 
-    async def test_a_peer_that_neither_reads_nor_answers_pings(
+    async def test_a_peer_that_neither_reads_nor_answers_pings_is_closed(
         self, harness: GatewayHarness
     ) -> None:
         raw, connection = await harness.admitted(receive_buffer=SMALL_BUFFER_BYTES)

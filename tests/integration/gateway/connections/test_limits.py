@@ -27,7 +27,7 @@ TOO_MANY = b"Too many unauthenticated sockets"
 
 
 class TestUnauthenticatedSockets:
-    async def test_the_33rd_of_an_address_gets_503_and_nobody_else(
+    async def test_only_the_33rd_socket_of_an_address_gets_503(
         self, harness: GatewayHarness
     ) -> None:
         for _ in range(32):

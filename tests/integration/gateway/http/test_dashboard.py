@@ -179,7 +179,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("coding", ["", "gzip", "br"])
     @pytest.mark.parametrize("path", ["/", "/sw.js", "/assets/coded-BBBBBBBB.css"])
-    async def test_a_client_that_has_it_is_told(
+    async def test_a_client_that_has_the_file_gets_304(
         self, served: Served, path: str, coding: str
     ) -> None:
         first = await served.get(path, Accept_Encoding=coding)

@@ -292,9 +292,7 @@ class TestRoles:
         assert await raw.receive_text() == invalid("unauthorized role: node")
         assert await raw.closed() == (1008, "repeated unauthorized calls")
 
-    async def test_a_good_call_in_between_begins_the_count_anew(
-        self, harness: GatewayHarness
-    ) -> None:
+    async def test_an_authorized_call_restarts_the_count(self, harness: GatewayHarness) -> None:
         raw, connection = await harness.admitted(NODE_HOST)
         for _ in range(3):
             for _ in range(UNAUTHORIZED_CALLS_LIMIT):

@@ -64,7 +64,7 @@ class TestLaterStarts:
         assert load_secrets(path, {}, ["B", "A"]) == later
         assert mode(path) == 0o600
 
-    def test_an_empty_value_is_made_anew(self, path: Path) -> None:
+    def test_an_empty_value_is_generated_again(self, path: Path) -> None:
         path.parent.mkdir()
         path.write_text("A=\n")
         made = load_secrets(path, {}, ["A"])

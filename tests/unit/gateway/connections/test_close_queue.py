@@ -59,7 +59,7 @@ async def turns_until_all_are_read(crowd: list[Connection]) -> None:
 
 
 class TestACrowd:
-    async def test_nobody_is_served_from_the_call_on(self, sessions: FakeSessions) -> None:
+    async def test_no_client_is_served_after_the_call(self, sessions: FakeSessions) -> None:
         crowd = [sessions.enter() for _ in range(CROWD)]
         assert sessions.connections.close_device(DEVICE_ID, ["*"], by_call="") == CROWD
         sessions.connections.broadcast(EVERYBODY)
@@ -112,7 +112,7 @@ class TestACrowd:
         await turns_until_all_are_told([*crowd, other])
         assert closes(other) == [REMOVED]
 
-    async def test_what_ends_meanwhile_is_let_be(self, sessions: FakeSessions) -> None:
+    async def test_connections_that_end_meanwhile_are_skipped(self, sessions: FakeSessions) -> None:
         crowd = [sessions.enter() for _ in range(CROWD)]
         sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
         gone, leaving, *_ = (client for client in crowd if not closes(client))
@@ -170,7 +170,7 @@ class TestACrowd:
         await asyncio.sleep(0)
         assert (closes(other), aborts(crowd)) == ([REMOVED], ended)
 
-    async def test_without_a_lease_all_are_condemned_in_the_turn(
+    async def test_without_a_lease_all_are_marked_as_closing_in_the_same_turn(
         self, sessions: FakeSessions
     ) -> None:
         crowd = [sessions.enter(device_id=str(number)) for number in range(CROWD)]

@@ -44,7 +44,7 @@ class TestBroadcast:
         sessions.connections.broadcast(EVENTS)
         assert texts(connection) == []
 
-    def test_a_node_does_not_whatever_it_claims(self, sessions: FakeSessions) -> None:
+    def test_a_node_gets_no_events_whatever_it_claims(self, sessions: FakeSessions) -> None:
         node = sessions.enter(PAIRING, READ, ADMIN, role="node")
         for item in (EVENTS, WHO):
             sessions.connections.broadcast(item)

@@ -72,7 +72,7 @@ class TestPolicy:
 
 
 class TestBody:
-    def test_our_script_stands_before_all_others_and_nothing_else_changes(self) -> None:
+    def test_our_script_comes_before_all_others_and_nothing_else_changes(self) -> None:
         body = page_of(INDEX).body(2).decode()
         ours = f'<script data-depth="2">{OURS}</script>'
         assert body.index(ours) < body.index("<link") < body.index("<script data-x")

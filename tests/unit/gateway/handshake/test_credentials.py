@@ -231,7 +231,7 @@ class TestDeviceToken:
             "review_auth_configuration",
         )
 
-    def test_the_gateway_token_goes_before_a_device_token(self) -> None:
+    def test_the_gateway_token_takes_precedence_over_a_device_token(self) -> None:
         question = question_of(connect(device_token="whatever"))
         told_along = (question.token_candidate, question.candidate_field)
         assert (question.method, told_along) == ("token", ("whatever", "deviceToken"))

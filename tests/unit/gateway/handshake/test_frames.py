@@ -143,7 +143,7 @@ class TestFirstFrame:
             "too many pending handshake frames",
         )
 
-    def test_the_answer_goes_under_the_id_of_the_request(self) -> None:
+    def test_the_answer_has_the_id_of_the_request(self) -> None:
         for frame in (
             connect(token=None),
             {**connect(), "method": "x"},

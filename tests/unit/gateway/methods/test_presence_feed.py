@@ -117,7 +117,7 @@ class TestTold:
 
         run_virtual(scenario)
 
-    def test_nothing_is_fetched_where_nobody_listens(self) -> None:
+    def test_nothing_is_fetched_without_listeners(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = FeedCase(clock)
             case.sessions.enter("operator.pairing")
@@ -129,7 +129,7 @@ class TestTold:
 
         run_virtual(scenario)
 
-    def test_an_outage_is_made_up_for(self) -> None:
+    def test_changes_during_an_outage_are_sent_after_it(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = FeedCase(clock)
             reader = case.reader()

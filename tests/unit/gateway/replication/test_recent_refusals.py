@@ -85,7 +85,7 @@ class TestWhatIsReported:
             )
         ]
 
-    def test_another_reason_begins_another_run(self) -> None:
+    def test_another_reason_starts_another_run(self) -> None:
         recent = RecentRefusals()
         for refusal in (STALE, STALE, refusals.SIGNATURE_INVALID):
             note(recent, Attempt(device(1)), refusal)

@@ -118,7 +118,7 @@ class TestBounds:
         question = HeartbeatQuestion(1, NOW, True, 0, 0, refused=reports)
         assert len(encode(question)) < BEAT_LIMIT_BYTES
 
-    def test_a_storm_is_told_in_full_once_it_is_over(self) -> None:
+    def test_a_storm_is_reported_in_full_once_it_is_over(self) -> None:
         recent = RecentRefusals(limit=40, per_address=4, per_beat=7)
         for number in range(1000):
             note(recent, Attempt(device(number)), address=f"10.0.0.{number % 20}")

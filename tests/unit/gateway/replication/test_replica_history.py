@@ -105,7 +105,7 @@ class TestR8:
         assert case.beat.lease_left == LEASE
         assert case.standing(2) is Freshness.CURRENT
 
-    def test_answers_from_before_are_asked_for_anew(self, case: Case) -> None:
+    def test_answers_from_before_are_requested_again(self, case: Case) -> None:
         case.beat.on_event(change(6, "e"))
         case.exchange(6, resync=True)
         assert case.standing(5) is Freshness.STALE

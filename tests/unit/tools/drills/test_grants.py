@@ -41,7 +41,7 @@ def test_a_grant_holds_only_over_the_whole_time(grants: Grants) -> None:
     assert not grants.holds("device", 15.0, 35.0)
 
 
-def test_a_grant_after_everything_was_forgotten_stands(grants: Grants) -> None:
+def test_a_grant_after_everything_was_lost_is_valid(grants: Grants) -> None:
     grants.grant("other", 41.0)
     grants.void_all(40.0, 42.0)
     assert not grants.stands("device")

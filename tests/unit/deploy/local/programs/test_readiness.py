@@ -83,7 +83,7 @@ def test_anything_else_is_not_ready(status: int, body: bytes) -> None:
     assert answer.reason
 
 
-def test_nobody_there_is_no_answer() -> None:
+def test_without_services_there_is_no_answer() -> None:
     with Reservation() as reserved:
         assert ask_ready(reserved.port, at_once=3) == []
 

@@ -14,7 +14,7 @@ def filled(*values: int) -> Histogram:
 
 
 class TestPercentiles:
-    def test_an_empty_histogram_has_zeros(self) -> None:
+    def test_an_empty_histogram_has_only_zeros(self) -> None:
         empty = Histogram()
         assert (empty.percentile(50), empty.mean, list(empty.steps())) == (0, 0.0, [])
 
