@@ -58,12 +58,12 @@ _Socket = TypeVar("_Socket", bound=PendingSocket)
 class SocketLimiter:
     """Limits all sockets together, and the unauthenticated sockets of each address.
 
-    Pending sockets are counted here, from accept until they are upgraded or closed. Of WebSockets,
-    `websockets` are all that are open, and `unauthenticated` says how many each key has; both are
-    read at each accept. When a limit is reached, the oldest idle socket is closed to make room, so
-    that a flood displaces its own sockets. If all sockets are being served, the address with the
-    most of them loses its oldest. `count` is called for each closed socket: `idle`, `displaced`, or
-    the limit that rejected it, `address` or `all`.
+    Pending sockets are counted here, from accept until they are upgraded or closed. `websockets`
+    holds all open WebSockets, and `unauthenticated` is their number for each key; both are read at
+    each accept. When a limit is reached, the oldest idle socket is closed to make room, so that a
+    flood displaces its own sockets. If all sockets are being served, the address with the most of
+    them loses its oldest. `count` is called for each closed socket: `idle`, `displaced`, or the
+    limit that rejected it, `address` or `all`.
 
     The time limit for the first HTTP request is that of the WebSocket handshake, for silent and
     slow clients alike. The length is the number of sockets without a complete request.

@@ -23,8 +23,8 @@ Uptime = Annotated[
 class UpstreamSeen(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
     """How a gateway finds the OpenClaw gateway behind it.
 
-    `reason` says why it cannot be reached, `downSeconds` for how long; of one that is reachable,
-    how its clock differs. `problems` are causes that `latchkey upstream check` explains.
+    `reason` says why it cannot be reached, or how its clock differs; `downSeconds` for how long
+    it has been unreachable. `problems` are causes that `latchkey upstream check` explains.
     """
 
     reachable: bool

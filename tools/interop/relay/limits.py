@@ -74,7 +74,7 @@ class LimitScenario:
         return (found,)
 
     async def largest_down(self) -> Facts:
-        """Save a file at the upstream, which answers with it in the largest frame; then in more."""
+        """Save files that the upstream answers with the largest frame, then with a larger one."""
         setup = self._setup
         one = await setup.device(1, CLI.with_scopes("operator.admin"), "198.51.100.45")
         async with (

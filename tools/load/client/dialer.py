@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _BIND_ADDRESS_NO_PORT: Final = 24
 """Linux: choose the port at connect, when the peer is known; then ports do not run out."""
 PER_NETWORK: Final = 250
-"""Loopback addresses used of each 127.0.n.0/24."""
+"""Number of loopback addresses used in each 127.0.n.0/24."""
 _UNDER_WAY: Final = frozenset({0, errno.EINPROGRESS})
 
 
