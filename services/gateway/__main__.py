@@ -18,7 +18,12 @@ from services.gateway.settings import Settings, read_settings
 from shared.bus.channels import new_boot_id
 from shared.clock import SystemClock
 from shared.observability.logs import configure_logs
-from shared.server.accept import SPARE_DESCRIPTORS, BulkAcceptor, raise_descriptor_limit
+from shared.server.accept import (
+    SPARE_DESCRIPTORS,
+    STORM_BACKLOG,
+    BulkAcceptor,
+    raise_descriptor_limit,
+)
 from shared.server.http_protocol import TrackedRequestHandler, keepalive_seconds, serve_plainly
 from shared.server.run import run_service, settle_memory
 from shared.server.sockets import addresses, open_sockets
@@ -47,7 +52,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             f"this process may open {descriptors} file descriptors (`ulimit -n`)",
         )
         settings = replace(settings, connection_limit=limit)
-    listeners = open_sockets(common.hosts, common.port, reuse_port=settings.reuse_port)
+    listeners = open_sockets(
+        common.hosts, common.port, reuse_port=settings.reuse_port, backlog=STORM_BACKLOG
+    )
     gateway = build_gateway(settings, boot_id=boot_id, clock=SystemClock())
     loop = asyncio.get_running_loop()
     runner = web.AppRunner(gateway.app, access_log=None, shutdown_timeout=HANDLERS_SECONDS)
@@ -80,7 +87,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         log.error(log_events.EXHAUSTED.name, descriptors=descriptors)
 
     accept = partial(gateway.limiter.accept, make_protocol)
-    acceptor = BulkAcceptor(listeners, accept, on_exhausted)
+    acceptor = BulkAcceptor(
+        listeners,
+        accept,
+        on_exhausted,
+        room=gateway.loop_budget.room_for_upgrades,
+        on_turned_away=gateway.metrics.turned_away.labels("accept").inc,
+    )
     ops = web.AppRunner(gateway.ops_app, access_log=None)
     await ops.setup()
     ops_servers: list[asyncio.Server] = []

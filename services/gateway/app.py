@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -44,10 +45,12 @@ from shared.bus.envelope import Envelope
 from shared.bus.redis_bus import RedisBus
 from shared.observability.metrics import BusCounts
 from shared.observability.ops import OpsViews
+from shared.rpc.question_window import QuestionWindow
 from shared.rpc.requester import Requester
 from shared.rpc.responder_pool import ResponderPool
 from shared.secret_digests import SecretDigests
 from shared.server.http_protocol import busy_response
+from shared.server.loop_budget import Lane, LoopBudget
 from shared.server.plain_requests import PlainRequests
 from shared.settings.environment import path_of
 from shared.version import VERSION
@@ -71,6 +74,7 @@ class Gateway:
     ops_app: web.Application
     limiter: SocketLimiter
     plain_requests: PlainRequests
+    loop_budget: LoopBudget
     upgrader: Upgrader
     connections: Hub
     heartbeat: Heartbeat
@@ -81,9 +85,9 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     """Assemble the gateway; nothing runs before the application starts."""
     common = settings.common
     metrics = Metrics()
-    presence = Presence()
-    refusals = RecentRefusals()
+    presence, refusals = Presence(), RecentRefusals()
     memory = MemoryBudget(clock, limit_bytes=settings.memory_limit_mb * MEBIBYTE)
+    budget, window = _admission_limits(metrics)
     replica = Replica(clock, lease_seconds=settings.lease_seconds)
     connections = Hub(
         clock,
@@ -135,7 +139,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     )
     bus.subscribe(inbox_channel(boot_id), requester.deliver)
     bus.subscribe(EVENTS, events.on_message)
-    approvals = BusApprovalClient(requester, replica, heartbeat, clock)
+    approvals = BusApprovalClient(requester, replica, heartbeat, clock, window)
     forwarder = Forwarder(approvals, connections, metrics)
     presence_feed = PresenceFeed(boot_id, approvals, connections, clock)
     context = SessionContext(
@@ -157,6 +161,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         clock=clock,
         refusals=refusals,
         memory=memory,
+        loop_budget=budget,
     )
     relay_http, door = _serving_upstream(settings, relay, approvals, context, metrics)
     upgrader = Upgrader(
@@ -169,7 +174,16 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         metrics,
         trusted_proxies=common.trusted_proxies,
     )
-    sweeper = Sweeper(limiter, connections, replica, metrics, clock, memory=memory, relay=relay)
+    sweeper = Sweeper(
+        limiter,
+        connections,
+        replica,
+        metrics,
+        clock,
+        memory=memory,
+        loop_budget=budget,
+        relay=relay,
+    )
     ops = OpsViews(
         readiness=readiness_of(
             boot_id,
@@ -234,11 +248,22 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         ops.ops_app(),
         limiter,
         plain_requests,
+        budget,
         upgrader,
         connections,
         heartbeat,
         metrics,
     )
+
+
+def _admission_limits(metrics: Metrics) -> tuple[LoopBudget, QuestionWindow]:
+    """Return what limits the admissions in progress: loop time, and open questions."""
+    budget = LoopBudget(lambda run: asyncio.get_running_loop().call_soon(run))
+    window = QuestionWindow(
+        partial(budget.hold, Lane.HANDSHAKES), partial(budget.release, Lane.HANDSHAKES)
+    )
+    metrics.watch_admissions(budget, window)
+    return budget, window
 
 
 def _warn(settings: Settings) -> None:

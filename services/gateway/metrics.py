@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.observability.metrics import PlainHttpMetrics, ReadCounter, unfinished_tasks
+from shared.server.loop_budget import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from services.gateway.websocket.memory import MemoryBudget
+    from shared.rpc.question_window import QuestionWindow
+    from shared.server.loop_budget import LoopBudget
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
 
@@ -40,7 +43,9 @@ class Metrics:
             "Sockets rejected with 503, by limit: `address` (too many without a device from one),"
             " `address-connections` (`GATEWAY_CONNECTION_LIMIT_PER_ADDRESS`) or `all`; or"
             " closed to make room: `idle` (silent) or `displaced` (active, of the address with the"
-            " most).",
+            " most). Because more clients connect than can be admitted in time: `accept` (503 with"
+            " `Retry-After`, before any work), `upgrade` (likewise, once accepted), or `handshake`"
+            " (`UNAVAILABLE`, after waiting).",
             ["limit"],
             registry=self.registry,
         )
@@ -210,6 +215,24 @@ class Metrics:
             "How late the last sweep was. Above 0.1 the process is short of CPU.",
             registry=self.registry,
         )
+        self.waiting = Gauge(
+            "latchkey_gateway_waiting",
+            "Sockets whose bytes wait for time of the event loop: `sessions`, `handshakes` (also"
+            " while the window of questions is full) or `upgrades`.",
+            ["lane"],
+            registry=self.registry,
+        )
+        self.window = Gauge(
+            "latchkey_gateway_question_window",
+            "How many questions about admissions may be open: 768 while approval answers quickly,"
+            " less (4 at least) while it is slow.",
+            registry=self.registry,
+        )
+        self.questions = Gauge(
+            "latchkey_gateway_questions_open",
+            "Open questions about admissions. Handshakes wait while they fill the window.",
+            registry=self.registry,
+        )
         self.tasks = Gauge(
             "latchkey_gateway_tasks",
             "Unfinished tasks of the event loop, including the scrape's own. Independent of the"
@@ -234,6 +257,13 @@ class Metrics:
         """Read how many connections were displaced on each scrape, by the name of the limit."""
         for limit in displaced:
             self.displaced.watch(partial(displaced.__getitem__, limit), limit)
+
+    def watch_admissions(self, budget: LoopBudget, window: QuestionWindow) -> None:
+        """Read what waits for admission on each scrape."""
+        for lane in Lane:
+            self.waiting.labels(lane.name.lower()).set_function(partial(budget.waiting, lane))
+        self.window.set_function(lambda: window.size)
+        self.questions.set_function(lambda: window.open)
 
     def watch_tasks(self) -> None:
         """Count the tasks of the event loop on each scrape."""

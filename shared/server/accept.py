@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import errno
 import resource
-from socket import MSG_DONTWAIT
+import time
+from itertools import cycle
+from socket import MSG_DONTWAIT, MSG_PEEK
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -19,11 +21,39 @@ if TYPE_CHECKING:
 
 ACCEPTED_PER_TURN: Final = 64
 EXHAUSTED_PAUSE_SECONDS: Final = 1.0
+TURNED_AWAY_PER_TURN: Final = 1024
+"""Sockets accepted in an iteration of the loop in which none may wait; the time is limited, too."""
 SPARE_DESCRIPTORS: Final = 256
 """Descriptors reserved for everything except client sockets."""
 
+TURNING_AWAY_SHARE: Final = 0.2
+"""How much of the time is spent on turning clients away; beyond, they wait in the backlog."""
+TURNING_AWAY_MAX_SECONDS: Final = 0.010
+"""The most time for that in one iteration of the loop."""
+RETRY_AFTER_SECONDS: Final = range(2, 11)
+"""The values of `Retry-After`, in turn: clients that were turned away together come back spread."""
+STORM_BACKLOG: Final = 1024
+"""How many connections may wait to be accepted where clients are turned away.
+
+Whoever waits there grows old unseen. Clients beyond it try again by themselves, after a second.
+"""
+_PEEKED_BYTES: Final = 4096
+
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOBODY_THERE: Final = (BlockingIOError, InterruptedError, ConnectionAbortedError)
+
+
+def _try_later(seconds: int) -> bytes:
+    text = "Too many clients connect at once\n"
+    return (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"Retry-After: {seconds}\r\n"
+        f"Content-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}"
+    ).encode()
+
+
+TRY_LATER: Final = cycle([_try_later(seconds) for seconds in RETRY_AFTER_SECONDS])
+"""Responses to clients that connect while too many others wait."""
 
 
 def raise_descriptor_limit(wanted: int) -> int:
@@ -40,7 +70,8 @@ class BulkAcceptor:
     """Accepts up to 64 sockets per loop iteration and passes each one to a new protocol.
 
     `accept` takes the peer's IP address and returns the protocol of the socket, or the response
-    with which to reject it.
+    with which to reject it. Upgrades beyond `room` are turned away, and `on_turned_away` is called
+    for each; other requests, such as health checks, are accepted.
     """
 
     def __init__(
@@ -48,10 +79,16 @@ class BulkAcceptor:
         listeners: Sequence[socket.socket],
         accept: Callable[[str], asyncio.BaseProtocol | bytes],
         on_exhausted: Callable[[], None],
+        *,
+        room: Callable[[], int] = lambda: ACCEPTED_PER_TURN,
+        on_turned_away: Callable[[], object] = lambda: None,
     ) -> None:
         self._listeners = list(listeners)
         self._admit = accept
         self._on_exhausted = on_exhausted
+        self._room = room
+        self._on_turned_away = on_turned_away
+        self._turned_away_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[object]] = set()
         self._resume: asyncio.TimerHandle | None = None
@@ -74,16 +111,26 @@ class BulkAcceptor:
             listener.close()
 
     def _accept(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPTED_PER_TURN):
+        room = self._room()
+        until = 0.0
+        for _ in range(ACCEPTED_PER_TURN if room >= ACCEPTED_PER_TURN else TURNED_AWAY_PER_TURN):
             try:
                 sock, address = listener.accept()
             except _NOBODY_THERE:
-                return
+                break
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
                 self._pause()
-                return
+                break
+            if room <= 0 and _wants_upgrade(sock):
+                until = until or self._turning_away_until()
+                self._on_turned_away()
+                _turn_away(sock, next(TRY_LATER))
+                if time.monotonic() >= until:
+                    break
+                continue
+            room -= 1
             protocol = self._admit(address[0])
             if isinstance(protocol, bytes):
                 _turn_away(sock, protocol)
@@ -93,6 +140,14 @@ class BulkAcceptor:
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
             task.add_done_callback(asyncio.Task.exception)  # the client may already be gone
+        if until:
+            self._turned_away_at = time.monotonic()
+
+    def _turning_away_until(self) -> float:
+        """Return until when clients may be turned away in this iteration of the loop."""
+        now = time.monotonic()
+        since = now - self._turned_away_at
+        return now + min(TURNING_AWAY_MAX_SECONDS, since * TURNING_AWAY_SHARE)
 
     def _pause(self) -> None:
         """Stop accepting for a second when out of descriptors, to avoid a busy loop."""
@@ -106,6 +161,21 @@ class BulkAcceptor:
         self._resume = None
         if self._accepting:
             self.start()
+
+
+def _wants_upgrade(sock: socket.socket) -> bool:
+    """Return whether a socket has sent a WebSocket upgrade, which is then taken from it, or left.
+
+    Closing a socket with unread bytes would reset it, and the client would miss the response.
+    """
+    try:
+        head = sock.recv(_PEEKED_BYTES, MSG_DONTWAIT | MSG_PEEK)
+        if head and b"websocket" not in head.lower():
+            return False
+        sock.recv(_PEEKED_BYTES, MSG_DONTWAIT)
+    except OSError:
+        return False
+    return True
 
 
 def _turn_away(sock: socket.socket, answer: bytes) -> None:

@@ -17,13 +17,14 @@ class ListenError(Exception):
 
 
 def open_sockets(
-    hosts: Sequence[str], port: int, *, reuse_port: bool = False
+    hosts: Sequence[str], port: int, *, reuse_port: bool = False, backlog: int = BACKLOG
 ) -> list[socket.socket]:
     """Listen on a port of several hosts; raises ListenError with the reason.
 
     Port 0 selects a free port, the same for all hosts. A host whose address family this machine
     lacks is skipped if others remain. With `reuse_port`, other processes of this user may listen on
     the same port if they set it too, and the system distributes connections over all of them.
+    `backlog` is how many connections may wait to be accepted.
     """
     opened: list[socket.socket] = []
     missing: list[str] = []
@@ -43,7 +44,7 @@ def open_sockets(
                 if family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 sock.bind(address)
-                opened.append(_usable(sock))
+                opened.append(_usable(sock, backlog))
             except OSError as error:
                 if family == socket.AF_INET6 and error.errno in _NO_IPV6:
                     missing.append(host)
@@ -57,9 +58,9 @@ def open_sockets(
     return opened
 
 
-def _usable(sock: socket.socket) -> socket.socket:
+def _usable(sock: socket.socket, backlog: int) -> socket.socket:
     sock.setblocking(False)
-    sock.listen(BACKLOG)
+    sock.listen(backlog)
     return sock
 
 

@@ -26,6 +26,7 @@ from shared.rpc.messages import (
     decode_outcome,
     encode,
 )
+from shared.rpc.question_window import QuestionWindow
 from shared.rpc.requester import DEADLINE_SECONDS
 
 if TYPE_CHECKING:
@@ -73,12 +74,18 @@ class ApprovalClient(Protocol):
 
 
 class BusApprovalClient:
-    """Asks any live approval replica over the bus."""
+    """Asks any live approval replica over the bus; `window` knows the open questions."""
 
     def __init__(
-        self, requester: Requester, replica: Replica, heartbeat: Heartbeat, clock: Clock
+        self,
+        requester: Requester,
+        replica: Replica,
+        heartbeat: Heartbeat,
+        clock: Clock,
+        window: QuestionWindow | None = None,
     ) -> None:
         self._clock = clock
+        self._window = window or QuestionWindow()
         self._requester = requester
         self._replica = replica
         self._heartbeat = heartbeat
@@ -98,6 +105,8 @@ class BusApprovalClient:
         except Unavailable as error:
             callback(error)
             return
+        if not isinstance(question, TokenCheck):
+            self._window.asked()
         deadline = asked.get_loop().time() + DEADLINE_SECONDS
         asked.add_done_callback(partial(self._on_answer, question, deadline, callback))
 
@@ -154,11 +163,15 @@ class BusApprovalClient:
             answer = _decode(asked.result())
         except Unavailable as error:
             answer = error
+        loop = asked.get_loop()
+        now = loop.time()
+        if not isinstance(question, TokenCheck):
+            answered = not isinstance(answer, Unavailable)
+            self._window.ended(deadline - DEADLINE_SECONDS, now, answered=answered)
         if isinstance(answer, Unavailable) or isinstance(question, ReportSecret):
             callback(answer)
             return
-        loop = asked.get_loop()
-        if loop.time() > deadline:
+        if now > deadline:
             callback(Unavailable("timeout", detail="the answer arrived too late"))
         elif self._replica.freshness(answer.change, question.device_id) is Freshness.CURRENT:
             callback(answer)

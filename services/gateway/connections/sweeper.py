@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from services.gateway.replication.replica import Replica
     from services.gateway.websocket.memory import MemoryBudget
     from shared.clock import Clock
+    from shared.server.loop_budget import LoopBudget
     from shared.server.socket_limiter import SocketLimiter
 
 
@@ -34,6 +35,7 @@ class Sweeper:
         clock: Clock,
         *,
         memory: MemoryBudget,
+        loop_budget: LoopBudget,
         relay: RelayPort | None = None,
     ) -> None:
         self._limiter = limiter
@@ -42,6 +44,7 @@ class Sweeper:
         self._metrics = metrics
         self._clock = clock
         self._memory = memory
+        self._loop_budget = loop_budget
         self._relay = relay
         self._log = structlog.get_logger("gateway")
         self.milliseconds = 0.0
@@ -59,6 +62,7 @@ class Sweeper:
                 self._connections.sweep()
                 self._memory.sweep()
                 self._limiter.sweep()
+                self._loop_budget.sweep()
                 if self._relay is not None:
                     self._relay.sweep()
             except Exception:  # noqa: BLE001 (one failure must not stop later sweeps)

@@ -127,6 +127,12 @@ class Handshake:
             self.state = State.DONE
         return effect
 
+    def read_id(self, text: bytes) -> None:
+        """Read only the id of the first frame, for a response without an evaluation."""
+        frame = decode_connect(text)
+        if frame is not None:
+            self.frame_id = frame.id
+
     def on_answer(self, answer: Answer) -> Accepted | Refusal:
         """Turn approval's answer into the outcome of the handshake."""
         if isinstance(answer, LockedOut):

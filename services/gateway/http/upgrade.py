@@ -24,8 +24,10 @@ from services.gateway.session.handler import SessionHandler
 from services.gateway.websocket.passing_parser import PassingParser
 from services.gateway.websocket.protocol import SocketParser, SocketProtocol
 from shared.addresses.client import client_address, is_trusted, over_https
+from shared.server.accept import TRY_LATER
 from shared.server.clients import Clients
 from shared.server.http_protocol import TrackedRequestHandler
+from shared.server.loop_budget import Lane
 from shared.server.strict_http import LINE_LIMIT_BYTES, is_other_version, parse_upgrade
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class UpgradeProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_aborted",
+        "_end",
         "_head",
         "_key",
         "_limiter",
@@ -64,6 +67,7 @@ class UpgradeProtocol(asyncio.Protocol):
         "_peer",
         "_transport",
         "_upgrader",
+        "_waits",
     )
 
     def __init__(
@@ -81,6 +85,10 @@ class UpgradeProtocol(asyncio.Protocol):
         self._upgrader = upgrader
         self._make_handler = make_handler
         self._head = b""
+        self._end = 0
+        """Where the head ends, once it is complete."""
+        self._waits = False
+        """Whether the upgrade waits for loop time."""
         self._transport: asyncio.Transport | None = None
         self._aborted = False
 
@@ -101,6 +109,11 @@ class UpgradeProtocol(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         head = self._head + data if self._head else data
+        if self._waits:
+            self._head = head
+            if len(head) > _HEAD_LIMIT_BYTES:
+                transport.abort()
+            return
         end = head.find(_END) + len(_END)
         if end < len(_END):
             if _may_become_head(head):
@@ -111,21 +124,36 @@ class UpgradeProtocol(asyncio.Protocol):
         if b"websocket" not in head.lower():
             self._serve_plain(transport, head)
             return
-        leave = partial(self._limiter.remove, self)
-        protocol = self._upgrader.upgrade(transport, self._peer, head[:end], leave)
-        if protocol is None:
-            self._serve_plain(transport, head)
-            return
-        self._head = b""
-        self._transport = None
-        transport.set_protocol(protocol)
-        if end < len(head):
-            protocol.data_received(head[end:])
+        budget = self._upgrader.budget
+        began = budget.begin(Lane.UPGRADES)
+        if began:
+            self._upgrade(transport, head, end)
+            budget.end(Lane.UPGRADES, began)
+        elif budget.room_for_upgrades() <= 0:
+            self._turn_away()
+        else:
+            self._head, self._end, self._waits = head, end, True
+            budget.wait(Lane.UPGRADES, self)
+
+    def run_slice(self, *, overdue: bool) -> bool:
+        """Upgrade the socket, which had to wait; one that waited too long is turned away."""
+        transport = self._transport
+        self._waits = False
+        if transport is None or transport.is_closing():
+            return False
+        if overdue:
+            self._turn_away()
+        else:
+            self._upgrade(transport, self._head, self._end)
+        return False
 
     def connection_lost(self, _exc: BaseException | None) -> None:
         """Remove the socket from the pending sockets."""
         self._limiter.remove(self)
         self._transport = None
+        if self._waits:
+            self._waits = False
+            self._upgrader.budget.remove(self)
 
     def abort(self) -> None:
         """Close the socket without a response, as soon as it is connected."""
@@ -138,6 +166,22 @@ class UpgradeProtocol(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(answer)
             self._transport.close()
+
+    def _turn_away(self) -> None:
+        self._upgrader.on_turned_away()
+        self.reject(next(TRY_LATER))
+
+    def _upgrade(self, transport: asyncio.Transport, head: bytes, end: int) -> None:
+        leave = partial(self._limiter.remove, self)
+        protocol = self._upgrader.upgrade(transport, self._peer, head[:end], leave)
+        if protocol is None:
+            self._serve_plain(transport, head)
+            return
+        self._head = b""
+        self._transport = None
+        transport.set_protocol(protocol)
+        if end < len(head):
+            protocol.data_received(head[end:])
 
     def _serve_plain(self, transport: asyncio.Transport, head: bytes) -> None:
         """Hand the socket to aiohttp; it stays pending until its request is complete."""
@@ -180,6 +224,7 @@ class Upgrader:
         self._door = door
         self._metrics = metrics
         self._trusted_proxies = trusted_proxies
+        self.budget: Final = context.loop_budget
         self.clients: Final = Clients(
             trusted_proxies, service="gateway", on_unreadable=metrics.unreadable_proxies.inc
         )
@@ -238,7 +283,7 @@ class Upgrader:
         relay = self._relay
         if relay is None:
             handler = SessionHandler(context, connection, handshake, info)
-            handler.socket = SocketProtocol(transport, handler, context.memory)
+            handler.socket = SocketProtocol(transport, handler, context.memory, context.loop_budget)
             handler.send_challenge(switching)
             return handler.socket
         forwarded = ForwardedClient(
@@ -249,9 +294,15 @@ class Upgrader:
             origin=self._accepted_origin(info),
         )
         relayed = RelayHandler(context, connection, handshake, info, relay=relay, client=forwarded)
-        relayed.socket = SocketProtocol(transport, relayed, context.memory, PassingParser)
+        relayed.socket = SocketProtocol(
+            transport, relayed, context.memory, context.loop_budget, PassingParser
+        )
         relayed.send_challenge(switching)
         return relayed.socket
+
+    def on_turned_away(self) -> None:
+        """Count an upgrade that waited too long, or would have to."""
+        self._metrics.turned_away.labels("upgrade").inc()
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Serve an upgrade that aiohttp parsed, or respond with why it is rejected."""

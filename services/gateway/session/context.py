@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from services.gateway.replication.recent_refusals import RecentRefusals
     from services.gateway.websocket.memory import MemoryBudget
     from shared.clock import Clock
+    from shared.server.loop_budget import LoopBudget
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class SessionContext:
         clock: Clock,
         refusals: RecentRefusals,
         memory: MemoryBudget,
+        loop_budget: LoopBudget,
     ) -> None:
         self.identity = identity
         self.auth = auth
@@ -61,6 +63,7 @@ class SessionContext:
         self.forwarder = forwarder
         self.clock = clock
         self.memory = memory
+        self.loop_budget = loop_budget
         self.metrics = metrics
         self.access_log = AccessLogger(metrics, clock, identity.approval_public_url, refusals)
         self.features = {protocol: _features(protocol) for protocol in PROTOCOLS}

@@ -59,6 +59,7 @@ class SessionHandler:
         "_connection",
         "_context",
         "_handshake",
+        "_overdue",
         "_queued",
         "_request",
         "socket",
@@ -77,6 +78,7 @@ class SessionHandler:
         self._handshake: Handshake | None = handshake
         self._request = request
         self._asked = False
+        self._overdue = False
         self._queued: list[tuple[int, bytes]] = []
         self._began = context.clock.monotonic()
         self.socket: SocketProtocol | None = None
@@ -140,6 +142,10 @@ class SessionHandler:
         """Close an unauthenticated connection that sent too many bytes."""
         self._context.connections.close(self._connection, CloseCode.TOO_BIG, "")
 
+    def on_overdue(self) -> None:
+        """Refuse the first frame as soon as it is read: it could hardly be answered in time."""
+        self._overdue = True
+
     def on_progress(self) -> None:
         """Note that a part of a message arrived or was read: until its end there is no pong."""
         self._connection.pinged = False
@@ -176,6 +182,11 @@ class SessionHandler:
             return
         if opcode != TEXT:
             self._finish(refusals.INVALID_FRAME)
+            return
+        if self._overdue:
+            context.metrics.turned_away.labels("handshake").inc()
+            handshake.read_id(payload)
+            self._finish(Unavailable("overloaded"))
             return
         effect = handshake.on_frame(payload, now_ms=context.clock.wall_ns() // NS_PER_MS)
         if isinstance(effect, _QUESTIONS):

@@ -9,12 +9,14 @@ from services.gateway.websocket.frame_parser import FrameParser
 from services.gateway.websocket.memory import Part
 from services.gateway.websocket.passing_parser import PassingParser
 from shared.protocol.limits import PREAUTH_FRAME_LIMIT_BYTES
+from shared.server.loop_budget import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.gateway.websocket.memory import MemoryBudget
     from services.gateway.websocket.passing_parser import Passer
+    from shared.server.loop_budget import LoopBudget
 
 PREAUTH_BUFFER_LIMIT_BYTES: Final = 2 * PREAUTH_FRAME_LIMIT_BYTES
 """What a client may send before it is admitted: one full frame and as much queued behind it."""
@@ -22,6 +24,8 @@ PREAUTH_UNCOUNTED_BYTES: Final = PREAUTH_FRAME_LIMIT_BYTES // 4
 """How much of that does not count as held; a `connect` has about 1 kB, and is soon evaluated."""
 PARSED_PER_TURN_BYTES: Final = 16 * 1024
 """How much of one socket is parsed per turn of the event loop, so that others are not delayed."""
+SLICES_PER_TURN: Final = 4
+"""Into how many slices that is divided if it has to wait: small frames take much longer."""
 PASSED_PER_TURN_BYTES: Final = 64 * 1024
 """The same for frames that are only passed on, which takes a quarter of the time."""
 
@@ -51,6 +55,10 @@ class Handler(Protocol):
         """Close a connection that sent too many bytes before it was admitted."""
         ...
 
+    def on_overdue(self) -> None:
+        """Note that an unauthenticated client's bytes were not processed in time."""
+        ...
+
     def on_progress(self) -> None:
         """Note that a part of a message arrived or was read: until its end there is no pong."""
         ...
@@ -77,19 +85,24 @@ class SocketProtocol(asyncio.Protocol):
 
     Counting bytes before they reach the parser keeps an unauthenticated client from filling its
     buffer. What the parser holds at the end of a read, and what the client does not read, count
-    towards the memory of all sockets.
+    towards the memory of all sockets. Large chunks, and those for which the loop has no time left,
+    are processed in slices, in turn with other sockets.
     """
 
     __slots__ = (
         "_admitted",
+        "_budget",
+        "_data",
         "_ended",
         "_handler",
         "_held",
         "_holds_input",
+        "_lane",
         "_memory",
         "_parser",
         "_parser_type",
         "_parsing",
+        "_start",
         "_transport",
         "_turn_bytes",
         "received",
@@ -100,10 +113,16 @@ class SocketProtocol(asyncio.Protocol):
         transport: asyncio.Transport,
         handler: Handler,
         memory: MemoryBudget,
+        budget: LoopBudget,
         parser: type[FrameParser] = FrameParser,
     ) -> None:
         self._transport = transport
         self._memory = memory
+        self._budget = budget
+        self._lane = Lane.HANDSHAKES
+        self._data = b""
+        """What was received and waits for loop time, from `_start` on."""
+        self._start = 0
         self._handler: Handler | None = handler
         self._parser_type = parser
         self._parser: FrameParser | None = None
@@ -116,7 +135,7 @@ class SocketProtocol(asyncio.Protocol):
         self._holds_input = False
         """Whether incomplete input of this socket is counted."""
         self._parsing = False
-        """Whether slices of a chunk wait for their turn: nothing may be read before them."""
+        """Whether more than a slice waits for its turn: nothing is read before it is parsed."""
         self.received = 0
         """The number of bytes received."""
 
@@ -126,11 +145,13 @@ class SocketProtocol(asyncio.Protocol):
         if handler is None or self._ended:
             return
         self.received += len(data)
-        if self.received > PREAUTH_BUFFER_LIMIT_BYTES and not self._admitted:
-            if handler.is_unauthenticated:
+        if not self._admitted:
+            if not handler.is_unauthenticated:
+                self._admitted = True
+                self._lane = Lane.SESSIONS
+            elif self.received > PREAUTH_BUFFER_LIMIT_BYTES:
                 handler.on_preauth_overflow()
                 return
-            self._admitted = True
         if parser is None:
             parser = self._parser = self._parser_type(
                 handler.on_message,
@@ -138,18 +159,44 @@ class SocketProtocol(asyncio.Protocol):
                 message_limit_bytes=PREAUTH_FRAME_LIMIT_BYTES,
                 larger_limit=self._message_limit_bytes,
             )
-        if len(data) <= self._turn_bytes or len(data) <= parser.missing_bytes:
-            parser.feed(data)
-            if (
-                parser.incomplete is not None
-                or self._holds_input
-                or (self.received > PREAUTH_UNCOUNTED_BYTES and not self._admitted)
-            ):
-                self._hold_input(parser, 0)
+        if (
+            self._data
+            or (len(data) > self._turn_bytes and len(data) > parser.missing_bytes)
+            or not (began := self._budget.begin(self._lane))
+        ):
+            self._wait(parser, data)
+            return
+        parser.feed(data)
+        self._budget.end(self._lane, began)
+        if (
+            parser.incomplete is not None
+            or self._holds_input
+            or (self.received > PREAUTH_UNCOUNTED_BYTES and not self._admitted)
+        ):
+            self._hold_input(parser, 0)
+
+    def run_slice(self, *, overdue: bool) -> bool:
+        """Parse one slice of what waits; return whether there is more."""
+        handler, parser, data, start = self._handler, self._parser, self._data, self._start
+        if handler is None or parser is None or self._transport.is_closing():
+            self._data = b""
+            return False
+        if overdue:
+            handler.on_overdue()
+        end = start + max(self._turn_bytes // SLICES_PER_TURN, parser.missing_bytes)
+        has_more = end < len(data)
+        if has_more:
+            self._start = end
+            parser.feed(data[start:end])
         else:
-            self._parsing = True
-            self._transport.pause_reading()
-            self._parse(data, 0)
+            self._data, self._start = b"", 0
+            parser.feed(data[start:] if start else data)
+        self._hold_input(parser, max(0, len(data) - end))
+        if self._parsing and not has_more:
+            self._parsing = False
+            if not self._held and not self._transport.is_closing():
+                self._transport.resume_reading()
+        return has_more
 
     def pause_writing(self) -> None:
         """Count what the peer does not read."""
@@ -184,7 +231,7 @@ class SocketProtocol(asyncio.Protocol):
 
     def shed(self, reason: str) -> None:
         """Release everything that is held, and close the socket."""
-        self._parser, self._ended = None, True
+        self._parser, self._ended, self._data = None, True, b""
         if self._handler is not None:
             self._handler.on_shed(reason)
 
@@ -210,23 +257,21 @@ class SocketProtocol(asyncio.Protocol):
         """Notify the handler, once."""
         handler, self._handler, self._parser = self._handler, None, None
         self._memory.release(self)
+        if self._data:
+            self._data = b""
+            self._budget.remove(self)
         if handler is not None:
             handler.on_lost()
 
-    def _parse(self, data: bytes, start: int) -> None:
-        """Parse one slice of the data and schedule the rest."""
-        parser = self._parser
-        if parser is None or self._transport.is_closing():
-            return
-        end = start + max(self._turn_bytes, parser.missing_bytes)
-        parser.feed(data[start:end])
-        self._hold_input(parser, max(0, len(data) - end))
-        if end < len(data):
-            asyncio.get_running_loop().call_soon(self._parse, data, end)
-            return
-        self._parsing = False
-        if not self._held and not self._transport.is_closing():
-            self._transport.resume_reading()
+    def _wait(self, parser: FrameParser, data: bytes) -> None:
+        """Have received bytes parsed in later turns of the loop."""
+        self._data = data = self._data[self._start :] + data if self._data else data
+        self._start = 0
+        if len(data) > self._turn_bytes:
+            self._parsing = True
+            self._transport.pause_reading()
+            self._hold_input(parser, len(data))
+        self._budget.wait(self._lane, self)
 
     def _message_limit_bytes(self) -> int:
         return 0 if self._handler is None else self._handler.message_limit_bytes

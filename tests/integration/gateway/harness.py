@@ -47,6 +47,7 @@ from shared.rpc.messages import (
 from shared.secret_digests import SecretDigests
 from shared.server.accept import BulkAcceptor
 from shared.server.http_protocol import KEEPALIVE_SECONDS, TrackedRequestHandler
+from shared.server.loop_budget import LoopBudget
 from shared.server.sockets import open_sockets
 from shared.settings.environment import Secrets
 from tests.support.clock import FakeClock, turns
@@ -177,6 +178,7 @@ class GatewayHarness:
         self.methods = Dispatcher(self.clock)
         self.protocols: list[TrackedRequestHandler] = []
         self.memory = MemoryBudget(self.clock, limit_bytes=memory_limit_bytes)
+        self.loop_budget = LoopBudget(lambda run: asyncio.get_running_loop().call_soon(run))
         host = SessionContext(
             identity=ReplicaIdentity(BOOT_ID, "1.2.3", approval_public_url),
             auth=AuthConfig(Secrets([TOKEN]), allowed_origins, SecretDigests(["any bus secret"])),
@@ -188,6 +190,7 @@ class GatewayHarness:
             clock=self.clock,
             refusals=self.refusals,
             memory=self.memory,
+            loop_budget=self.loop_budget,
         )
         self.sockets = Upgrader(host, trusted_proxies=trusted_proxies, metrics=self.metrics)
         ops = OpsViews(
@@ -281,6 +284,7 @@ class GatewayHarness:
             self.clock.advance(SWEEP_SECONDS)
             self.connections.sweep()
             self.memory.sweep()
+            self.loop_budget.sweep()
             self.limiter.sweep()
             await turns(2)
 
@@ -312,7 +316,11 @@ class GatewayHarness:
         listeners = open_sockets((HOST,), 0)
         self.port = listeners[0].getsockname()[1]
         self._acceptor = BulkAcceptor(
-            listeners, partial(self.limiter.accept, make_protocol), lambda: None
+            listeners,
+            partial(self.limiter.accept, make_protocol),
+            lambda: None,
+            room=self.loop_budget.room_for_upgrades,
+            on_turned_away=self.metrics.turned_away.labels("accept").inc,
         )
         self._acceptor.start()
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from services.gateway.approval.event_handler import EventHandler
@@ -20,6 +21,7 @@ from shared.bus.channels import EVENTS, inbox_channel
 from shared.rpc.requester import Requester
 from shared.rpc.responder_pool import ResponderPool
 from shared.secret_digests import SecretDigests
+from shared.server.loop_budget import LoopBudget
 from shared.server.socket_limiter import SocketLimiter
 from shared.settings.environment import Secrets
 from tests.simulation.engine.network import Line
@@ -106,6 +108,7 @@ class GatewayProcess:
         self.approvals.oracle = oracle
         self.approvals.count = self.beat.count = process.count
         memory = MemoryBudget(clock, limit_bytes=_MEMORY_LIMIT_BYTES)
+        loop_budget = LoopBudget(lambda run: asyncio.get_running_loop().call_soon(run))
         self._host = SessionContext(
             identity=ReplicaIdentity(boot_id, "0", ""),
             auth=_RULES,
@@ -117,12 +120,19 @@ class GatewayProcess:
             clock=clock,
             refusals=refusals,
             memory=memory,
+            loop_budget=loop_budget,
         )
         limiter = SocketLimiter(
             clock, limit=1, limit_per_address=1, trusted_proxies=(), count=lambda _why: None
         )
         self._sweeper = Sweeper(
-            limiter, self.connections, self.beat, _METRICS, clock, memory=memory
+            limiter,
+            self.connections,
+            self.beat,
+            _METRICS,
+            clock,
+            memory=memory,
+            loop_budget=loop_budget,
         )
         process.receive(self._start)
 

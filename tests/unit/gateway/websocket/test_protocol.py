@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from services.gateway.websocket.memory import MemoryBudget
 from services.gateway.websocket.protocol import PARSED_PER_TURN_BYTES, SocketProtocol
+from shared.server.loop_budget import LoopBudget
 from tests.support.clock import FakeClock
 from tools.support.waiting import until
 
@@ -56,7 +58,8 @@ def frame(content: bytes) -> bytes:
 
 async def test_nothing_is_read_before_the_rest_of_a_chunk_is_parsed() -> None:
     transport, handler = FakeTransport(), Handler()
-    socket = handler.socket = SocketProtocol(transport, handler, MEMORY)  # type: ignore[arg-type]
+    budget = LoopBudget(asyncio.get_running_loop().call_soon)
+    socket = handler.socket = SocketProtocol(transport, handler, MEMORY, budget)  # type: ignore[arg-type]
     sent = [bytes([n]) * 5_000 for n in range(24)]
     chunk = b"".join(map(frame, sent[:-1]))
     assert len(chunk) > 4 * PARSED_PER_TURN_BYTES

@@ -1,0 +1,187 @@
+"""Divides the time of the event loop among sockets. Pure: the loop and the clock are arguments.
+
+What a socket receives is processed at once, as long as its lane has time left. Otherwise it waits,
+and is processed in a later iteration of the loop, in slices, so that heartbeats, the bus, health
+checks and pings run in between. Finishing comes first: frames of admitted clients before
+handshakes, and handshakes before new upgrades.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Lane(IntEnum):
+    """What a socket wants processed, in order of priority."""
+
+    SESSIONS = 0
+    """Frames of admitted clients."""
+    HANDSHAKES = 1
+    """Frames of WebSockets whose clients are not admitted yet."""
+    UPGRADES = 2
+    """Requests to become a WebSocket."""
+
+
+SESSIONS_SECONDS: Final = 0.005
+HANDSHAKES_SECONDS: Final = 0.010
+UPGRADES_SECONDS: Final = 0.005
+TRICKLE_SECONDS: Final = 0.001
+"""The time for upgrades while handshakes wait: those are to be finished first."""
+RENEWAL_SECONDS: Final = 0.020
+"""How often the time of each lane is renewed while nothing waits."""
+HANDSHAKE_WAIT_SECONDS: Final = 2.0
+UPGRADE_WAIT_SECONDS: Final = 2.0
+"""How long each may wait; after that, its client has hardly time left for the rest."""
+UPGRADES_WAITING_MAX: Final = 1024
+UPGRADES_WAITING_MIN: Final = 64
+"""How many upgrades may wait, depending on how long they do; further sockets are turned away."""
+UPGRADE_TARGET_SECONDS: Final = 0.5
+"""The limit falls while upgrades wait longer than this, and rises while they do not."""
+_FALL: Final = 1 / 256
+"""By which part the limit falls with each upgrade."""
+_RISE: Final = 0.25
+
+_SECONDS: Final = (SESSIONS_SECONDS, HANDSHAKES_SECONDS, UPGRADES_SECONDS)
+_WAIT_SECONDS: Final = (math.inf, HANDSHAKE_WAIT_SECONDS, UPGRADE_WAIT_SECONDS)
+
+
+class Waiting(Protocol):
+    """A socket that waits for loop time."""
+
+    def run_slice(self, *, overdue: bool) -> bool:
+        """Process one slice of what it received; return whether there is more.
+
+        `overdue`: it waited too long, and is to be turned away instead.
+        """
+        ...
+
+
+class LoopBudget:
+    """The lanes of one process. `schedule` calls a function in the next iteration of the loop."""
+
+    def __init__(
+        self,
+        schedule: Callable[[Callable[[], None]], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._schedule = schedule
+        self._clock = clock
+        self._left = list(_SECONDS)
+        self._renewed_at = 0.0
+        self._held: set[Lane] = set()
+        self._new: tuple[dict[Waiting, float], ...] = ({}, {}, {})
+        """Sockets that wait for their first slice, with the time since when."""
+        self._served: tuple[dict[Waiting, float], ...] = ({}, {}, {})
+        """Sockets that had a slice; new ones come before them."""
+        self._is_due = False
+        self._upgrades_limit = float(UPGRADES_WAITING_MAX)
+
+    def begin(self, lane: Lane) -> float:
+        """Return the time for `end` if something may be processed at once, else 0."""
+        now = self._clock()
+        if now - self._renewed_at >= RENEWAL_SECONDS:
+            self._renew(now)
+        return now if self._left[lane] > 0 else 0.0
+
+    def end(self, lane: Lane, began: float) -> None:
+        """Note that what began with `begin` is done."""
+        self._left[lane] -= self._clock() - began
+
+    def wait(self, lane: Lane, socket: Waiting) -> None:
+        """Have a socket processed in a later iteration of the loop."""
+        if socket not in self._served[lane]:
+            self._new[lane].setdefault(socket, self._clock())
+        self._left[lane] = 0.0
+        if lane is Lane.HANDSHAKES:
+            self._left[Lane.UPGRADES] = 0.0
+        self._run_soon()
+
+    def remove(self, socket: Waiting) -> None:
+        """Forget a socket that is closed."""
+        for lane in Lane:
+            self._new[lane].pop(socket, None)
+            self._served[lane].pop(socket, None)
+
+    def hold(self, lane: Lane) -> None:
+        """Process nothing of a lane until `release`."""
+        self._held.add(lane)
+        self._left[lane] = 0.0
+
+    def release(self, lane: Lane) -> None:
+        """Process a lane again."""
+        self._held.discard(lane)
+        self._run_soon()
+
+    def waiting(self, lane: Lane) -> int:
+        """Return the number of sockets that wait."""
+        return len(self._new[lane]) + len(self._served[lane])
+
+    def room_for_upgrades(self) -> int:
+        """Return how many more upgrades may wait."""
+        return int(self._upgrades_limit) - len(self._new[Lane.UPGRADES])
+
+    def sweep(self) -> None:
+        """Process what is overdue in a lane that is held; called several times a second."""
+        if self._held:
+            self._run_soon(even_held=True)
+
+    def _run_soon(self, *, even_held: bool = False) -> None:
+        if not self._is_due and any(
+            self.waiting(lane) and (even_held or lane not in self._held) for lane in Lane
+        ):
+            self._is_due = True
+            self._schedule(self._run)
+
+    def _run(self) -> None:
+        """Process waiting sockets for the time of each lane."""
+        self._is_due = False
+        try:
+            for lane in Lane:
+                if self.waiting(lane):
+                    self._serve(lane)
+        finally:
+            self._renew(self._clock())
+            self._run_soon()
+
+    def _serve(self, lane: Lane) -> None:
+        new, served = self._new[lane], self._served[lane]
+        now = self._clock()
+        until = now + _SECONDS[lane]
+        if lane is Lane.UPGRADES and self.waiting(Lane.HANDSHAKES):
+            until = now + TRICKLE_SECONDS
+        while now < until:
+            queue = new or served
+            if not queue:
+                return
+            socket, since = next(iter(queue.items()))
+            overdue = now - since > _WAIT_SECONDS[lane]
+            if lane in self._held and not overdue:
+                return
+            del queue[socket]
+            if lane is Lane.UPGRADES:
+                self._limit_upgrades(now - since)
+            if socket.run_slice(overdue=overdue):
+                served[socket] = since
+            now = self._clock()
+
+    def _limit_upgrades(self, waited: float) -> None:
+        limit = self._upgrades_limit
+        if waited > UPGRADE_TARGET_SECONDS:
+            self._upgrades_limit = max(UPGRADES_WAITING_MIN, limit - limit * _FALL)
+        else:
+            self._upgrades_limit = min(UPGRADES_WAITING_MAX, limit + _RISE)
+
+    def _renew(self, now: float) -> None:
+        """Give each lane its time, unless it must not overtake what waits or is held."""
+        self._renewed_at = now
+        for lane in Lane:
+            blocked = lane in self._held or self.waiting(lane)
+            self._left[lane] = 0.0 if blocked else _SECONDS[lane]
+        if self.waiting(Lane.HANDSHAKES):
+            self._left[Lane.UPGRADES] = 0.0

@@ -1,0 +1,116 @@
+"""Upgrades beyond the room for them are turned away at accept; other requests are not."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.server.accept import ACCEPTED_PER_TURN, RETRY_AFTER_SECONDS, BulkAcceptor
+from shared.server.sockets import open_sockets
+from tests.support.websocket.raw_socket import RawSocket, upgrade_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+HEALTH = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Served(asyncio.Protocol):
+    """Answers any request."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(OK)
+
+
+class Server:
+    """An acceptor with room for so many upgrades."""
+
+    def __init__(self) -> None:
+        listeners = open_sockets(("127.0.0.1",), 0)
+        self.port: int = listeners[0].getsockname()[1]
+        self.room = 0
+        self.turned_away = 0
+        self.acceptor = BulkAcceptor(
+            listeners,
+            lambda _peer: Served(),
+            lambda: None,
+            room=lambda: self.room,
+            on_turned_away=self.count,
+        )
+
+    def count(self) -> None:
+        self.turned_away += 1
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    """Return a server, which accepts once it is started."""
+    server = Server()
+    yield server
+    server.acceptor.stop()
+
+
+async def crowd(server: Server, stack: AsyncExitStack, count: int) -> list[RawSocket]:
+    """Return sockets whose upgrades have arrived before the server accepts."""
+    sockets = []
+    for _ in range(count):
+        raw = await RawSocket.tcp(server.port)
+        stack.callback(raw.hang_up)
+        await raw.send_bytes(upgrade_bytes(server.port))
+        sockets.append(raw)
+    server.acceptor.start()
+    return sockets
+
+
+async def health(server: Server) -> int:
+    async with await RawSocket.tcp(server.port) as raw:
+        await raw.send_bytes(HEALTH)
+        await raw.upgraded()
+        return raw.status
+
+
+async def test_without_room_an_upgrade_gets_503_with_a_spread_hint(server: Server) -> None:
+    hints = set()
+    async with AsyncExitStack() as stack:
+        for raw in await crowd(server, stack, len(RETRY_AFTER_SECONDS)):
+            await raw.upgraded()
+            assert raw.status == 503
+            assert await raw.read_to_end(), "it is closed, and the response is not lost"
+            hints.add(int(raw.headers["retry-after"]))
+    assert hints == set(RETRY_AFTER_SECONDS)
+    assert server.turned_away == len(RETRY_AFTER_SECONDS)
+
+
+async def test_without_room_health_checks_are_served(server: Server) -> None:
+    server.acceptor.start()
+    assert await health(server) == 200
+    assert server.turned_away == 0
+
+
+async def test_a_crowd_is_turned_away_up_to_the_last(server: Server) -> None:
+    """The time for turning away is limited, and what it does not suffice for comes later."""
+    count = 8 * ACCEPTED_PER_TURN
+    async with AsyncExitStack() as stack:
+        for raw in await crowd(server, stack, count):
+            await raw.upgraded()
+            assert raw.status == 503
+    assert server.turned_away == count
+    assert await health(server) == 200
+
+
+async def test_upgrades_are_accepted_as_far_as_there_is_room(server: Server) -> None:
+    server.room = 3
+    async with AsyncExitStack() as stack:
+        statuses = []
+        for raw in await crowd(server, stack, 5):
+            await raw.upgraded()
+            statuses.append(raw.status)
+    assert statuses == [200] * 3 + [503] * 2

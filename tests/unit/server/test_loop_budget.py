@@ -1,0 +1,267 @@
+"""Loop time is divided among sockets: what was begun is finished first, and nobody starves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.server.loop_budget import (
+    HANDSHAKE_WAIT_SECONDS,
+    HANDSHAKES_SECONDS,
+    RENEWAL_SECONDS,
+    SESSIONS_SECONDS,
+    TRICKLE_SECONDS,
+    UPGRADE_TARGET_SECONDS,
+    UPGRADE_WAIT_SECONDS,
+    UPGRADES_SECONDS,
+    UPGRADES_WAITING_MAX,
+    UPGRADES_WAITING_MIN,
+    Lane,
+    LoopBudget,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SECONDS = {
+    Lane.SESSIONS: SESSIONS_SECONDS,
+    Lane.HANDSHAKES: HANDSHAKES_SECONDS,
+    Lane.UPGRADES: UPGRADES_SECONDS,
+}
+SLICE_SECONDS = 0.001
+
+
+class Loop:
+    """A loop and a clock that only work advances."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.scheduled: list[Callable[[], None]] = []
+        self.budget = LoopBudget(self.scheduled.append, lambda: self.now)
+        self.served: list[Socket] = []
+
+    def turn(self) -> list[str]:
+        """Run one iteration; return the names of the sockets that were served."""
+        self.served.clear()
+        scheduled = self.scheduled[:]
+        self.scheduled.clear()
+        assert len(scheduled) <= 1, "one call for all sockets"
+        for run in scheduled:
+            run()
+        return [socket.name for socket in self.served]
+
+    def use_up(self, lane: Lane) -> None:
+        """Process at once until the lane has no time left."""
+        while began := self.budget.begin(lane):
+            self.now += SLICE_SECONDS
+            self.budget.end(lane, began)
+
+    def wait(self, lane: Lane, *names: str, slices: int = 1) -> list[Socket]:
+        sockets = [Socket(self, name, slices) for name in names]
+        for socket in sockets:
+            self.budget.wait(lane, socket)
+        return sockets
+
+
+class Socket:
+    def __init__(self, loop: Loop, name: str, slices: int) -> None:
+        self._loop = loop
+        self.name = name
+        self.slices = slices
+        self.overdue = False
+
+    def run_slice(self, *, overdue: bool) -> bool:
+        self.overdue = overdue
+        self._loop.now += SLICE_SECONDS
+        self._loop.served.append(self)
+        self.slices -= 1
+        return self.slices > 0
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+def many(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
+
+
+class TestAtOnce:
+    @pytest.mark.parametrize("lane", Lane)
+    def test_a_lane_has_its_time_and_no_more(self, loop: Loop, lane: Lane) -> None:
+        began = loop.now
+        loop.use_up(lane)
+        assert loop.now - began == pytest.approx(SECONDS[lane], abs=SLICE_SECONDS)
+        assert not loop.scheduled, "nothing is scheduled while nothing waits"
+
+    def test_a_lane_does_not_use_the_time_of_another(self, loop: Loop) -> None:
+        loop.use_up(Lane.UPGRADES)
+        assert loop.budget.begin(Lane.HANDSHAKES)
+        assert loop.budget.begin(Lane.SESSIONS)
+
+    def test_its_time_is_renewed(self, loop: Loop) -> None:
+        loop.use_up(Lane.SESSIONS)
+        loop.now += RENEWAL_SECONDS
+        assert loop.budget.begin(Lane.SESSIONS)
+
+    def test_nothing_overtakes_what_waits(self, loop: Loop) -> None:
+        loop.wait(Lane.SESSIONS, *many(50))
+        loop.turn()
+        loop.now += RENEWAL_SECONDS
+        assert not loop.budget.begin(Lane.SESSIONS)
+
+
+class TestTurns:
+    def test_a_turn_is_bounded_and_the_next_goes_on(self, loop: Loop) -> None:
+        loop.wait(Lane.SESSIONS, *many(12))
+        assert loop.turn() == many(12)[:5]
+        assert loop.turn() == many(12)[5:10]
+        assert loop.turn() == many(12)[10:]
+        assert loop.turn() == []
+        assert loop.budget.begin(Lane.SESSIONS)
+
+    def test_sessions_come_before_handshakes_and_those_before_upgrades(self, loop: Loop) -> None:
+        loop.wait(Lane.UPGRADES, "upgrade")
+        loop.wait(Lane.HANDSHAKES, "handshake")
+        loop.wait(Lane.SESSIONS, "session")
+        assert loop.turn() == ["session", "handshake", "upgrade"]
+
+    def test_upgrades_only_trickle_while_handshakes_wait(self, loop: Loop) -> None:
+        loop.wait(Lane.HANDSHAKES, *["handshake"] * 15)
+        assert not loop.budget.begin(Lane.UPGRADES)
+        loop.wait(Lane.UPGRADES, *["upgrade"] * 15)
+        first, second = loop.turn(), loop.turn()
+        assert first.count("upgrade") == round(TRICKLE_SECONDS / SLICE_SECONDS)
+        assert second.count("handshake") == 5
+        assert second.count("upgrade") == round(UPGRADES_SECONDS / SLICE_SECONDS)
+
+    def test_a_socket_with_little_does_not_wait_for_those_with_much(self, loop: Loop) -> None:
+        loop.wait(Lane.SESSIONS, *["junk"] * 5, slices=100)
+        loop.turn()
+        loop.wait(Lane.SESSIONS, "honest")
+        assert loop.turn()[0] == "honest"
+
+    def test_sockets_with_much_take_turns(self, loop: Loop) -> None:
+        loop.wait(Lane.SESSIONS, *many(3), slices=100)
+        assert loop.turn() + loop.turn() == [str(number % 3) for number in range(10)]
+
+    def test_a_closed_socket_is_not_served(self, loop: Loop) -> None:
+        first, _ = loop.wait(Lane.SESSIONS, "first", "second", slices=2)
+        loop.turn()
+        again, _ = loop.wait(Lane.UPGRADES, "again", "other")
+        loop.budget.remove(first)
+        loop.budget.remove(again)
+        assert loop.turn() == ["other"]
+
+    def test_an_error_does_not_stop_the_others(self, loop: Loop) -> None:
+        class Broken(Socket):
+            def run_slice(self, *, overdue: bool) -> bool:
+                raise RuntimeError
+
+        loop.budget.wait(Lane.SESSIONS, Broken(loop, "broken", 1))
+        loop.wait(Lane.SESSIONS, "next")
+        with pytest.raises(RuntimeError):
+            loop.turn()
+        assert loop.turn() == ["next"]
+
+
+class TestHolding:
+    def test_a_held_lane_waits_and_costs_no_turns(self, loop: Loop) -> None:
+        loop.budget.hold(Lane.HANDSHAKES)
+        assert not loop.budget.begin(Lane.HANDSHAKES)
+        loop.wait(Lane.HANDSHAKES, "handshake")
+        loop.wait(Lane.SESSIONS, "session")
+        assert loop.turn() == ["session"]
+        assert not loop.scheduled
+        loop.budget.sweep()
+        assert loop.turn() == []
+        loop.budget.release(Lane.HANDSHAKES)
+        assert loop.turn() == ["handshake"]
+        assert loop.budget.begin(Lane.HANDSHAKES)
+
+    def test_it_is_held_again_while_it_is_served(self, loop: Loop) -> None:
+        class Filling(Socket):
+            def run_slice(self, *, overdue: bool) -> bool:
+                loop.budget.hold(Lane.HANDSHAKES)
+                return super().run_slice(overdue=overdue)
+
+        loop.budget.wait(Lane.HANDSHAKES, Filling(loop, "fills", 1))
+        loop.wait(Lane.HANDSHAKES, "next")
+        assert loop.turn() == ["fills"]
+        assert loop.turn() == []
+
+    def test_who_waited_too_long_in_a_held_lane_is_told(self, loop: Loop) -> None:
+        loop.budget.hold(Lane.HANDSHAKES)
+        (old,) = loop.wait(Lane.HANDSHAKES, "old")
+        loop.now += HANDSHAKE_WAIT_SECONDS
+        loop.wait(Lane.HANDSHAKES, "new")
+        loop.now += SLICE_SECONDS
+        loop.budget.sweep()
+        assert loop.turn() == ["old"]
+        assert old.overdue
+
+
+class TestWaitingTooLong:
+    def test_an_overdue_upgrade_is_turned_away(self, loop: Loop) -> None:
+        (late,) = loop.wait(Lane.UPGRADES, "late")
+        loop.now += UPGRADE_WAIT_SECONDS + SLICE_SECONDS
+        (new,) = loop.wait(Lane.UPGRADES, "new")
+        loop.turn()
+        assert (late.overdue, new.overdue) == (True, False)
+
+    def test_sessions_are_never_overdue(self, loop: Loop) -> None:
+        (session,) = loop.wait(Lane.SESSIONS, "session")
+        loop.now += 1000.0
+        loop.turn()
+        assert not session.overdue
+
+    def test_upgrades_are_limited_by_number(self, loop: Loop) -> None:
+        loop.wait(Lane.UPGRADES, *many(UPGRADES_WAITING_MAX - 1))
+        assert loop.budget.room_for_upgrades() == 1
+        loop.wait(Lane.UPGRADES, "last")
+        assert loop.budget.room_for_upgrades() == 0
+
+    @pytest.mark.parametrize("per_second", [100, 500, 1500])
+    def test_upgrades_are_limited_by_what_is_served_in_time(
+        self, loop: Loop, per_second: int
+    ) -> None:
+        """More arrive than are served; those that get a place wait for about the target."""
+        waits: list[float] = []
+
+        class Timed(Socket):
+            came = 0.0
+
+            def run_slice(self, *, overdue: bool) -> bool:
+                if not overdue:
+                    waits.append(loop.now - self.came)
+                    loop.now += 1 / per_second
+                return False
+
+        while len(waits) < 10 * per_second:
+            for _ in range(min(64, loop.budget.room_for_upgrades())):
+                socket = Timed(loop, "upgrade", 1)
+                socket.came = loop.now
+                loop.budget.wait(Lane.UPGRADES, socket)
+            loop.turn()
+        settled = waits[len(waits) // 2 :]
+        assert sum(settled) / len(settled) > UPGRADE_TARGET_SECONDS / 2
+        assert max(settled) < max(
+            2 * UPGRADE_TARGET_SECONDS, 1.2 * UPGRADES_WAITING_MIN / per_second
+        )
+
+    def test_the_limit_rises_again(self, loop: Loop) -> None:
+        for _ in range(50):
+            loop.wait(Lane.UPGRADES, *many(5))
+            loop.now += 1.0
+            loop.turn()
+        assert loop.budget.room_for_upgrades() < UPGRADES_WAITING_MAX / 2
+        for _ in range(1000):
+            loop.wait(Lane.UPGRADES, *many(5))
+            loop.turn()
+        assert loop.budget.room_for_upgrades() == UPGRADES_WAITING_MAX
+
+    def test_handshakes_take_no_room_of_upgrades(self, loop: Loop) -> None:
+        loop.wait(Lane.HANDSHAKES, *many(2 * UPGRADES_WAITING_MAX))
+        assert loop.budget.room_for_upgrades() == UPGRADES_WAITING_MAX
