@@ -74,7 +74,8 @@ class BeatMachine(RuleBasedStateMachine):
         self.trimmed = 0
         self.told: list[Changed] = []
         self.out: list[Sent] = []
-        self.answers: list[tuple[Sent, HeartbeatAnswer]] = []
+        self.answers: list[tuple[Sent, HeartbeatAnswer, frozenset[Position]]] = []
+        """Answers in transit, each with the store's whole history when it was given."""
         self.decided: list[tuple[Position, str]] = []
         self.inside: set[Inside] = set()
         self.known: dict[Position, tuple[Changed, int]] = {}
@@ -88,6 +89,10 @@ class BeatMachine(RuleBasedStateMachine):
     @property
     def head(self) -> Position:
         return self.log[-1].news.change if self.log else Position()
+
+    @property
+    def history(self) -> frozenset[Position]:
+        return frozenset(item.news.change for item in self.log)
 
     @rule(device_id=devices, closes=st.booleans())
     def commit(self, device_id: str, *, closes: bool) -> None:
@@ -146,7 +151,7 @@ class BeatMachine(RuleBasedStateMachine):
     def answer_beat(self, data: st.DataObject) -> None:
         """Let an approval answer; a retry may make another one answer the same heartbeat."""
         sent = data.draw(st.sampled_from(self.out[-4:]))
-        self.answers.append((sent, self._answer(sent)))
+        self.answers.append((sent, self._answer(sent), self.history))
 
     @precondition(lambda self: self.answers)
     @rule(data=st.data())
@@ -170,7 +175,7 @@ class BeatMachine(RuleBasedStateMachine):
                 assert SYNC_NOW in effects
         self._close(effects)
 
-    def _deliver(self, sent: Sent, answer: HeartbeatAnswer) -> None:
+    def _deliver(self, sent: Sent, answer: HeartbeatAnswer, history: frozenset[Position]) -> None:
         self.steps += 1
         before, booted = self.beat.applied, self.beat.booted
         effects = self.beat.on_answer(answer)
@@ -188,8 +193,7 @@ class BeatMachine(RuleBasedStateMachine):
             gone = [
                 change
                 for change, (_, step) in self.known.items()
-                if change.number > answer.head.number
-                and step < self.sent_at_step[sent.heartbeat_id]
+                if change not in history and step < self.sent_at_step[sent.heartbeat_id]
             ]
             for change in gone:
                 del self.known[change]
@@ -278,7 +282,7 @@ class BeatMachine(RuleBasedStateMachine):
         for _ in range(len(self.log) + 2):
             self.send_beat()
             sent = self.out[-1]
-            self._deliver(sent, self._answer(sent))
+            self._deliver(sent, self._answer(sent), self.history)
             if self.beat.applied == self.head:
                 break
         assert self.beat.applied == self.head
