@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 ACCEPTED_PER_TURN: Final = 64
 EXHAUSTED_PAUSE_SECONDS: Final = 1.0
-TURNED_AWAY_PER_TURN: Final = 1024
-"""Sockets accepted in an iteration of the loop in which none may wait; the time is limited, too."""
 SPARE_DESCRIPTORS: Final = 256
 """Descriptors reserved for everything except client sockets."""
 
@@ -113,7 +111,8 @@ class BulkAcceptor:
     def _accept(self, listener: socket.socket) -> None:
         room = self._room()
         until = 0.0
-        for _ in range(ACCEPTED_PER_TURN if room >= ACCEPTED_PER_TURN else TURNED_AWAY_PER_TURN):
+        left = ACCEPTED_PER_TURN
+        while left:
             try:
                 sock, address = listener.accept()
             except _NOBODY_THERE:
@@ -131,6 +130,7 @@ class BulkAcceptor:
                     break
                 continue
             room -= 1
+            left -= 1
             protocol = self._admit(address[0])
             if isinstance(protocol, bytes):
                 _turn_away(sock, protocol)
