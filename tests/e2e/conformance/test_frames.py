@@ -19,9 +19,11 @@ from tests.support.websocket.raw_socket import (
     RawSocket,
     frame_bytes,
 )
+from tools.support.actors import Operator, SimulatedDevice
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
+    from shared.device.identity import DeviceKey
     from shared.device.profile import Profile
     from tests.conftest import StartStack
     from tools.support.processes.service import ServiceProcess
@@ -43,11 +45,11 @@ def gateway(stack: Stack) -> ServiceProcess:
     return gateway
 
 
-async def admitted(stack: Stack, profile: Profile = CLI) -> RawSocket:
+async def admitted(stack: Stack, profile: Profile = CLI, key: DeviceKey | None = None) -> RawSocket:
     """Return a socket admitted with the gateway token, once its log line was written."""
     (gateway,) = stack.gateways
     raw = await RawSocket.open(gateway.port)
-    answer = await raw.connect(None, profile, Credentials(token=stack.gateway_token))
+    answer = await raw.connect(key, profile, Credentials(token=stack.gateway_token))
     assert answer["ok"], answer
     connection = answer["payload"]["server"]["connId"]
     await until(lambda: connection in gateway.log_text(), "its line is in the log")
@@ -117,7 +119,11 @@ class TestBrokenFrames:
 
 class TestValidFrames:
     async def test_frames_of_every_shape_are_served(self, stack: Stack) -> None:
-        async with await admitted(stack) as raw:
+        device = SimulatedDevice(stack)
+        request_id = await device.request_pairing(stack.gateways[0])
+        async with Operator(stack, stack.approvals[0]) as operator:
+            (await operator.approve(request_id)).ok()
+        async with await admitted(stack, key=device.key) as raw:
             long = HEALTH[:-1] + b',"params":{"x":"' + b"x" * 70_000 + b'"}}'
             medium = HEALTH[:-1] + b',"params":{"x":"' + b"x" * 200 + b'"}}'
             for text in (HEALTH, medium, long):

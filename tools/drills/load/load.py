@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tools.drills.load.context import LoadContext
 
 HOLDERS: Final = {CLI: 14, CLI_3: 4, NODE_HOST: 12}
+RELAYED_HOLDERS: Final = {CLI: 18, NODE_HOST: 12}
+"""With an upstream, which needs protocol 4."""
 CHURNERS: Final = {CLI: 4, NODE_HOST: 2}
 UNAPPROVED: Final = {CLI: 2, NODE_HOST: 2}
 OUTCASTS: Final = 4
@@ -37,9 +39,10 @@ class Load:
         self._context = context_
         self._tasks: list[asyncio.Task[None]] = []
         self._outcasts: list[asyncio.Task[None]] = []
+        relayed = context_.stack.upstream is not None
         self._holders = [
             Holder(context_, Device(context_, profile))
-            for profile, number in HOLDERS.items()
+            for profile, number in (RELAYED_HOLDERS if relayed else HOLDERS).items()
             for _ in range(number)
         ]
         self._churners = [
