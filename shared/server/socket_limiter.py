@@ -180,24 +180,22 @@ class SocketLimiter:
     ) -> bytes | None:
         """Close a socket under a key (None: any) to make room; return `refusal` if none may be.
 
-        While all are being served, a newcomer displaces one of the address with the most.
+        While none is idle, a newcomer displaces one of the address with the most: the oldest silent
+        socket of all may be that of a client whose request is about to be read.
         """
         spare = self._evictable(key)
-        if spare is None and newcomer is not None:
-            served = self._largest(newcomer)
-            if served is not None:
-                self._end(served)
-                self._count("displaced")
-                return None
-        if spare is not None and spare in self._idle:
-            self._end(spare)
-            self._count("idle")
-            return None
-        self._count("all" if key is None else "address")
+        if newcomer is not None and (spare is None or spare not in self._idle):
+            spare = self._largest(newcomer) or spare
         if spare is None:
+            self._count("all" if key is None else "address")
             return refusal
-        self.remove(spare)
-        spare.reject(refusal)
+        if spare in self._deadlines:
+            self._count("all" if key is None else "address")
+            self.remove(spare)
+            spare.reject(refusal)
+        else:
+            self._count("idle" if spare in self._idle else "displaced")
+            self._end(spare)
         return None
 
     def _evictable(self, key: str | None) -> PendingSocket | None:

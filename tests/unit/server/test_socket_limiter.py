@@ -166,6 +166,16 @@ class TestOfAll:
         assert (operator.ended, served.ended, last.ended) == (None, b"", None)
         assert sockets.counted == {"displaced": 1}
 
+    def test_a_silent_socket_stays_while_another_address_has_more(self) -> None:
+        """It may be that of a client whose request is about to be read."""
+        sockets = LimitedSockets()
+        sockets.websockets.append("elsewhere")
+        silent, first, second = sockets.comes(HERE), sockets.asks(THERE), sockets.comes(THERE)
+        sockets.comes("192.0.2.3")
+        assert (silent.ended, first.ended, second.ended) == (None, b"", None)
+        sockets.comes("192.0.2.4")
+        assert (silent.ended, second.ended) == (FULL, None), "now all have as many"
+
     def test_an_address_with_the_most_displaces_nothing(self) -> None:
         sockets = LimitedSockets()
         sockets.websockets.extend(["elsewhere"] * 2)
