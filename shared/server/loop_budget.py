@@ -62,6 +62,46 @@ class Waiting(Protocol):
         ...
 
 
+class _Queue:
+    """Sockets that wait for their first slice. Their keys, such as addresses, take turns."""
+
+    __slots__ = ("_by_key", "_keys", "since")
+
+    def __init__(self) -> None:
+        self.since: dict[Waiting, float] = {}
+        """When each began to wait; the oldest first."""
+        self._keys: dict[Waiting, str] = {}
+        self._by_key: dict[str, dict[Waiting, None]] = {}
+        """The sockets of each key; the key whose turn it is first."""
+
+    def __len__(self) -> int:
+        return len(self.since)
+
+    def add(self, socket: Waiting, key: str, now: float) -> None:
+        if socket not in self.since:
+            self.since[socket] = now
+            self._keys[socket] = key
+            self._by_key.setdefault(key, {})[socket] = None
+
+    def remove(self, socket: Waiting) -> float | None:
+        """Remove a socket; return since when it waited, or None if it did not."""
+        since = self.since.pop(socket, None)
+        if since is not None:
+            key = self._keys.pop(socket)
+            same = self._by_key[key]
+            del same[socket]
+            if not same:
+                del self._by_key[key]
+        return since
+
+    def next_in_turn(self) -> Waiting:
+        """Return the oldest socket of the next key."""
+        key = next(iter(self._by_key))
+        same = self._by_key.pop(key)
+        self._by_key[key] = same
+        return next(iter(same))
+
+
 class LoopBudget:
     """The lanes of one process. `schedule` calls a function in the next iteration of the loop."""
 
@@ -75,8 +115,8 @@ class LoopBudget:
         self._left = list(_SECONDS)
         self._renewed_at = 0.0
         self._held: set[Lane] = set()
-        self._new: tuple[dict[Waiting, float], ...] = ({}, {}, {})
-        """Sockets that wait for their first slice, with the time since when."""
+        self._new = (_Queue(), _Queue(), _Queue())
+        """Sockets that wait for their first slice."""
         self._served: tuple[dict[Waiting, float], ...] = ({}, {}, {})
         """Sockets that had a slice; new ones come before them."""
         self._is_due = False
@@ -93,10 +133,10 @@ class LoopBudget:
         """Note that what began with `begin` is done."""
         self._left[lane] -= self._clock() - began
 
-    def wait(self, lane: Lane, socket: Waiting) -> None:
-        """Have a socket processed in a later iteration of the loop."""
+    def wait(self, lane: Lane, socket: Waiting, key: str = "") -> None:
+        """Have a socket processed in a later iteration of the loop; keys take turns."""
         if socket not in self._served[lane]:
-            self._new[lane].setdefault(socket, self._clock())
+            self._new[lane].add(socket, key, self._clock())
         self._left[lane] = 0.0
         if lane is Lane.HANDSHAKES:
             self._left[Lane.UPGRADES] = 0.0
@@ -105,7 +145,7 @@ class LoopBudget:
     def remove(self, socket: Waiting) -> None:
         """Forget a socket that is closed."""
         for lane in Lane:
-            self._new[lane].pop(socket, None)
+            self._new[lane].remove(socket)
             self._served[lane].pop(socket, None)
 
     def hold(self, lane: Lane) -> None:
@@ -155,15 +195,17 @@ class LoopBudget:
         until = now + _SECONDS[lane]
         if lane is Lane.UPGRADES and self.waiting(Lane.HANDSHAKES):
             until = now + TRICKLE_SECONDS
-        while now < until:
-            queue = new or served
-            if not queue:
-                return
-            socket, since = next(iter(queue.items()))
+        while now < until and (new or served):
+            socket, since = next(iter((new.since or served).items()))
             overdue = now - since > _WAIT_SECONDS[lane]
-            if lane in self._held and not overdue:
-                return
-            del queue[socket]
+            if not overdue:
+                if lane in self._held:
+                    return
+                if new:
+                    socket = new.next_in_turn()
+                    since = new.since[socket]
+            new.remove(socket)
+            served.pop(socket, None)
             if lane is Lane.UPGRADES:
                 self._limit_upgrades(now - since)
             if socket.run_slice(overdue=overdue):

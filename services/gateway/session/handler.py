@@ -90,6 +90,11 @@ class SessionHandler:
         return self._connection.session is None
 
     @property
+    def limit_key(self) -> str:
+        """The key that the client's address counts by."""
+        return self._connection.limit_key
+
+    @property
     def message_limit_bytes(self) -> int:
         """The maximum size of a message that this client may send now."""
         session = self._connection.session

@@ -39,6 +39,11 @@ class Handler(Protocol):
         ...
 
     @property
+    def limit_key(self) -> str:
+        """The key that the client's address counts by: addresses take turns."""
+        ...
+
+    @property
     def message_limit_bytes(self) -> int:
         """The maximum size of a message that this client may send now."""
         ...
@@ -271,7 +276,10 @@ class SocketProtocol(asyncio.Protocol):
             self._parsing = True
             self._transport.pause_reading()
             self._hold_input(parser, len(data))
-        self._budget.wait(self._lane, self)
+        key = ""
+        if self._lane is Lane.HANDSHAKES and self._handler is not None:
+            key = self._handler.limit_key
+        self._budget.wait(self._lane, self, key)
 
     def _message_limit_bytes(self) -> int:
         return 0 if self._handler is None else self._handler.message_limit_bytes

@@ -113,6 +113,32 @@ class TestAtOnce:
         assert not loop.budget.begin(Lane.SESSIONS)
 
 
+class TestKeys:
+    def test_addresses_take_turns_and_each_serves_its_oldest(self, loop: Loop) -> None:
+        for name in ("a1", "a2", "a3", "b1", "c1", "b2"):
+            loop.budget.wait(Lane.HANDSHAKES, Socket(loop, name, 1), name[0])
+        assert loop.turn() == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+    def test_one_that_left_loses_its_turn(self, loop: Loop) -> None:
+        sockets = {name: Socket(loop, name, 1) for name in ("a1", "b1", "a2")}
+        for name, socket in sockets.items():
+            loop.budget.wait(Lane.HANDSHAKES, socket, name[0])
+        loop.budget.remove(sockets["a1"])
+        loop.budget.remove(sockets["b1"])
+        assert loop.turn() == ["a2"]
+        assert loop.budget.waiting(Lane.HANDSHAKES) == 0
+
+    def test_the_overdue_of_every_address_come_first(self, loop: Loop) -> None:
+        loop.budget.hold(Lane.HANDSHAKES)
+        for name in ("a1", "a2", "a3"):
+            loop.budget.wait(Lane.HANDSHAKES, Socket(loop, name, 1), name[0])
+        loop.now += HANDSHAKE_WAIT_SECONDS + 0.1
+        loop.budget.wait(Lane.HANDSHAKES, Socket(loop, "b1", 1), "b")
+        loop.budget.sweep()
+        assert loop.turn() == ["a1", "a2", "a3"]
+        assert all(socket.overdue for socket in loop.served)
+
+
 class TestTurns:
     def test_a_turn_is_bounded_and_the_next_goes_on(self, loop: Loop) -> None:
         loop.wait(Lane.SESSIONS, *many(12))

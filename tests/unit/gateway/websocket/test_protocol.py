@@ -35,6 +35,7 @@ class Handler:
 
     is_unauthenticated = False
     message_limit_bytes = 1_000_000
+    limit_key = "192.0.2.1"
 
     def __init__(self) -> None:
         self.socket: Any = None
