@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from tests.conftest import StartStack
     from tools.support.processes.stack import Stack
 
-_CHALLENGE: Final = {
+_CHALLENGE: Final[dict[str, Any]] = {
     "type": "event",
     "event": "connect.challenge",
-    "payload": {"nonce": "00000000-0000-4000-8000-000000000000", "ts": time.time_ns() // 1_000_000},
+    "payload": {"nonce": "00000000-0000-4000-8000-000000000000", "ts": 0},
 }
 _OK: Final = {"type": "res", "id": "ID", "ok": True}
 
@@ -36,11 +36,18 @@ def text(content: object) -> bytes:
     return server_frame(0x1, payload)
 
 
+def challenge() -> dict[str, Any]:
+    """Return a valid challenge of this moment."""
+    nonce, now_ms = _CHALLENGE["payload"]["nonce"], time.time_ns() // 1_000_000
+    return {**_CHALLENGE, "payload": {"nonce": nonce, "ts": now_ms}}
+
+
 UPGRADE: Final = "upgrade"
 """Sends the correct response to the upgrade."""
 CONNECT: Final = "connect"
 """Waits for the client's `connect`."""
-CHALLENGE: Final = text(_CHALLENGE)
+CHALLENGE: Final = "challenge"
+"""Sends a valid challenge, with the time at which it is sent."""
 
 Script = tuple[str | bytes, ...]
 
@@ -109,6 +116,8 @@ class ScriptedUpstream:
         for step in self.script:
             if step == UPGRADE:
                 writer.write(accepting(head))
+            elif step == CHALLENGE:
+                writer.write(text(challenge()))
             elif step == CONNECT:
                 await reader.readexactly(64)
                 self.connects += 1
