@@ -29,11 +29,11 @@ class Lane(IntEnum):
 
 
 SESSIONS_SECONDS: Final = 0.005
-HANDSHAKES_SECONDS: Final = 0.010
-UPGRADES_SECONDS: Final = 0.005
-TRICKLE_SECONDS: Final = 0.001
+HANDSHAKES_SECONDS: Final = 0.040
+UPGRADES_SECONDS: Final = 0.030
+TRICKLE_SECONDS: Final = 0.005
 """The time for upgrades while handshakes wait: those are to be finished first."""
-RENEWAL_SECONDS: Final = 0.020
+RENEWAL_SECONDS: Final = 0.050
 """How often the time of each lane is renewed while nothing waits."""
 HANDSHAKE_WAIT_SECONDS: Final = 2.0
 UPGRADE_WAIT_SECONDS: Final = 2.0

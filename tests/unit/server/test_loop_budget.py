@@ -155,9 +155,9 @@ class TestTurns:
         assert loop.turn() == ["session", "handshake", "upgrade"]
 
     def test_upgrades_only_trickle_while_handshakes_wait(self, loop: Loop) -> None:
-        loop.wait(Lane.HANDSHAKES, *["handshake"] * 15)
+        loop.wait(Lane.HANDSHAKES, *["handshake"] * 45)
         assert not loop.budget.begin(Lane.UPGRADES)
-        loop.wait(Lane.UPGRADES, *["upgrade"] * 15)
+        loop.wait(Lane.UPGRADES, *["upgrade"] * 45)
         first, second = loop.turn(), loop.turn()
         assert first.count("upgrade") == round(TRICKLE_SECONDS / SLICE_SECONDS)
         assert second.count("handshake") == 5
