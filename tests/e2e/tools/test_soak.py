@@ -54,10 +54,15 @@ async def test_what_is_left_over_fails_the_run(stack: Stack, tmp_path: Path) -> 
             assert answer.ok
         result = await started.result()
     assert result.status == 1, result
-    assert "left over: 1 descriptors, 1 tasks" in result.text
-    assert json.loads(file.read_text())["findings"] == [
-        "1 descriptors of approval are left over",
-        "1 tasks of approval are left over",
+    report = json.loads(file.read_text())
+    leftovers = {
+        (leftover["role"], leftover["what"]): leftover["left"] for leftover in report["leftOver"]
+    }
+    assert leftovers["approval", "tasks"] == 1, result
+    # Without a warm-up, approval may also have opened another connection to Redis.
+    assert leftovers["approval", "descriptors"] >= 1, result
+    assert report["findings"] == [
+        f"{left} {what} of {role} are left over" for (role, what), left in leftovers.items() if left
     ]
 
 
