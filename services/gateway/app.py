@@ -28,6 +28,7 @@ from services.gateway.methods.forwarder import Forwarder
 from services.gateway.methods.presence_feed import PresenceFeed
 from services.gateway.metrics import Metrics
 from services.gateway.relay.http.bearers import Bearers
+from services.gateway.relay.http.body import PAUSE_SECONDS
 from services.gateway.relay.http.handler import RelayHttp
 from services.gateway.relay.relay import Relay
 from services.gateway.relay.upstream.examiner import Examiner
@@ -293,6 +294,7 @@ def _serving_upstream(
         metrics=metrics,
         trusted_proxies=trusted_proxies,
         prefix=prefix,
+        pause_seconds=min(PAUSE_SECONDS, settings.common.plain_limits.stall_seconds),
     )
     return http, PipeDoor(host, relay, trusted_proxies=trusted_proxies, prefix=prefix)
 

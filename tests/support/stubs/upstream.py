@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -40,6 +41,8 @@ class StubUpstream:
 
     port: int = 0
     received: list[Received] = field(default_factory=list)
+    begun: Counter[str] = field(default_factory=Counter)
+    """How often the head of a request for a path arrived."""
     release: threading.Event = field(default_factory=threading.Event)
     """Set: the slow answer ends."""
 
@@ -72,11 +75,12 @@ class StubUpstream:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answer a request."""
+        path = request.raw_path.partition("?")[0]
+        self.begun[path] += 1
         body = await request.read() if request.body_exists else b""
         self.received.append(
             Received(request.method, request.raw_path, list(request.headers.items()), body)
         )
-        path = request.raw_path.partition("?")[0]
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._echo(request)
         special = self._special.get(path)

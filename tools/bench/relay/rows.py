@@ -3,6 +3,7 @@
 Client and upstream share the load's core; each proxy has the other one while its turn lasts. A
 client sends its next frame when the echo of the last one is back. CPU is that of the proxy alone,
 per frame that passed it in either direction, so it does not depend on the speed of the load.
+Ratios and differences are of figures of the same round.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import statistics
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,13 +20,22 @@ import uvloop
 from deploy.local.errors import RunError
 from services.gateway.websocket.frames import frame_header
 from tools.bench.relay.client import join, left, request_of
-from tools.bench.relay.proxies import LATCHKEY, direct, haproxy, nginx, relay, upstream
+from tools.bench.relay.proxies import (
+    DEVICES,
+    DIRECT,
+    LATCHKEY,
+    direct,
+    haproxy,
+    nginx,
+    relay,
+    upstream,
+)
 from tools.bench.relay.upstream import DEAF, FLOOD
 from tools.bench.table import plain_table, spread
 from tools.load.client.wire import TEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tools.bench.relay.client import Client
@@ -70,24 +80,34 @@ class RelayPlan:
 
 
 def relayed(directory: Path, core: int, plan: RelayPlan) -> Iterator[str]:
-    """Yield the tables of all sizes and numbers of connections, idle sessions and stalls."""
+    """Yield the tables of idle sessions, stalls, and all sizes and numbers of connections.
+
+    Memory is measured on fresh processes: what they freed before may stay resident, and would hide
+    what they take later.
+    """
+    with upstream() as port:
+        if plan.with_memory:
+            with _proxies(directory / "idle", port, core) as proxies:
+                yield _idle(proxies)
+            with _proxies(directory / "stalled", port, core) as proxies:
+                yield _stalled(proxies)
+        with _proxies(directory / "echoes", port, core) as proxies:
+            subjects = [direct(port), *proxies]
+            for name in plan.sizes:
+                for connections in plan.connections:
+                    yield _echoes(subjects, name, connections, plan)
+
+
+@contextmanager
+def _proxies(directory: Path, port: int, core: int) -> Iterator[list[Relaying]]:
+    """Start all proxies that are installed."""
     with ExitStack() as stack:
-        port = stack.enter_context(upstream())
         found = [
-            direct(port),
             stack.enter_context(haproxy(_made(directory / "haproxy"), port, core)),
             stack.enter_context(nginx(_made(directory / "nginx"), port, core)),
             stack.enter_context(relay(_made(directory / "latchkey"), port, core)),
         ]
-        subjects = [item for item in found if item is not None]
-        for name in plan.sizes:
-            for connections in plan.connections:
-                yield _echoes(subjects, name, connections, plan)
-        if not plan.with_memory:
-            return
-        proxies = [subject for subject in subjects if subject.pids]
-        yield _idle(proxies)
-        yield _stalled(proxies)
+        yield [item for item in found if item is not None]
 
 
 def _echoes(subjects: Sequence[Relaying], size: str, connections: int, plan: RelayPlan) -> str:
@@ -96,7 +116,13 @@ def _echoes(subjects: Sequence[Relaying], size: str, connections: int, plan: Rel
         for subject in subjects:
             found = uvloop.run(_echo(subject, SIZES[size], connections, plan.seconds))
             passed[subject.name].append(found)
-    ours = passed[LATCHKEY]
+    title = f"Relayed echo, {size}, {connections} connection{'s'[: connections > 1]}"
+    return echo_table(f"{title} ({plan.rounds} rounds of {plan.seconds:g} s)", passed)
+
+
+def echo_table(title: str, passed: Mapping[str, Sequence[Passed]]) -> str:
+    """Return the figures of all subjects; rounds alternated between them."""
+    direct, ours = passed[DIRECT], passed[LATCHKEY]
     rows = [
         (
             name,
@@ -105,21 +131,21 @@ def _echoes(subjects: Sequence[Relaying], size: str, connections: int, plan: Rel
             _ratio(ours, found, lambda item: item.cpu_us),
             _ratio(ours, found, lambda item: item.frames_per_core_second),
             spread([item.p50_ms for item in found], "{:.3f}"),
+            _added(direct, found),
             spread([item.p99_ms for item in found], "{:.3f}"),
         )
         for name, found in passed.items()
     ]
     heads = (
-        "", "frames a second", "CPU µs a frame", "Latchkey's CPU to this",
-        "Latchkey's frames per second per core to this", "p50 ms", "p99 ms",
+        "", "frames a second", "CPU µs a frame", "CPU: Latchkey / this",
+        "frames per second per core: Latchkey / this", "p50 of an echo, ms",
+        f"p50 of an echo: this - {DIRECT}, ms", "p99 of an echo, ms",
     )  # fmt: skip
     remarks = [
         f"\n{name}: {wrong}"
         for name, found in passed.items()
         for wrong in dict.fromkeys(item.wrong for item in found if item.wrong)
     ]
-    title = f"Relayed echo, {size}, {connections} connection{'s'[: connections > 1]}"
-    title += f" ({plan.rounds} rounds of {plan.seconds:g} s)"
     return plain_table(title, heads, rows) + "".join(remarks)
 
 
@@ -155,19 +181,20 @@ def _idle(subjects: Sequence[Relaying]) -> str:
     for subject in subjects:
         each = uvloop.run(_idle_bytes(subject))
         rows.append((subject.name, f"{IDLE_SESSIONS:,}", f"{each / 1000:.1f}"))
-    return plain_table("Idle relayed sessions", ("", "sessions", "KB each"), rows)
+    heads = ("", "sessions", "resident memory of the proxy, KB more for each")
+    return plain_table("Idle relayed sessions", heads, rows)
 
 
 async def _idle_bytes(subject: Relaying) -> float:
-    """Return the memory per session, measured after as many sessions have ended."""
-    for client in await join(subject, IDLE_SESSIONS // 10):
-        client.leave()
+    """Return the memory per session, beside sessions of all devices that are there already."""
+    first = await join(subject, DEVICES)
     await asyncio.sleep(1)
     before = subject.resident_bytes()
     clients = await join(subject, IDLE_SESSIONS)
     await asyncio.sleep(1)
     grown = subject.resident_bytes() - before
-    left(clients)
+    if wrong := left([*first, *clients]):
+        raise RunError(f"{subject.name}: {wrong}")
     return grown / IDLE_SESSIONS
 
 
@@ -223,6 +250,14 @@ def _ratio(
         value(mine) / value(other) for mine, other in zip(ours, theirs, strict=True) if value(other)
     ]
     return spread(pairs, "{:.2f}") if pairs and ours is not theirs else ""
+
+
+def _added(direct: Sequence[Passed], found: Sequence[Passed]) -> str:
+    """Return median and range of the p50 that is added to the direct one, round by round."""
+    if found is direct:
+        return ""
+    added = [this.p50_ms - without.p50_ms for without, this in zip(direct, found, strict=True)]
+    return spread(added, "{:.3f}")
 
 
 def _made(directory: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -11,12 +10,18 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from services.gateway.dashboard.limits import ResponseLimiter
 from services.gateway.dashboard.negotiation import wants_html
 from services.gateway.dashboard.paths import below
 from services.gateway.handshake.origin import origin_problem
 from services.gateway.relay.http import away_page
 from services.gateway.relay.http.bearers import BearerLockedOut, Holder, Undecided
+from services.gateway.relay.http.body import PAUSE_SECONDS, RequestBody
+from services.gateway.relay.http.connections import (
+    CONNECTIONS_LIMIT,
+    Displaced,
+    NoConnectionFree,
+    UpstreamConnections,
+)
 from services.gateway.relay.rules.headers import (
     CLIENT_USER,
     ForwardedClient,
@@ -40,8 +45,6 @@ if TYPE_CHECKING:
     from shared.addresses.client import ClientAddress
     from shared.settings.environment import Network
 
-CONNECTIONS_LIMIT: Final = 64
-"""How many HTTP connections one gateway has to the upstream; more requests wait for one."""
 CONNECT_SECONDS: Final = 2.0
 """How long connecting to the upstream may take."""
 SILENCE_SECONDS: Final = 120.0
@@ -53,6 +56,9 @@ _HEADER_LIMIT_BYTES: Final = 32 * 1024
 _NOT_ADDED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers that the HTTP client would make up where the request has none."""
 _NOT_FOUND: Final = "Not Found"
+_TOO_MANY: Final = "Too many requests are under way\n"
+_BODY_BROKEN: Final = "The body of the request is malformed or incomplete\n"
+_BODY_PAUSED: Final = "The body did not arrive in time\n"
 
 
 class RelayHttp:
@@ -67,18 +73,18 @@ class RelayHttp:
         metrics: Metrics,
         trusted_proxies: tuple[Network, ...],
         prefix: str = "",
-        room: ResponseLimiter | None = None,
-        stall_seconds: float = STALL_SECONDS,
+        pause_seconds: float = PAUSE_SECONDS,
     ) -> None:
         self._relay = relay
         self._upstream = relay.upstream
         self._bearers = bearers
         self._rules = rules
         self._requests = metrics.upstream_requests
+        self._dropped = metrics.plain_http.dropped
         self._trusted_proxies = trusted_proxies
         self._prefix = prefix
-        self._room = ResponseLimiter() if room is None else room
-        self._stall_seconds = stall_seconds
+        self._pause_seconds = pause_seconds
+        self._connections = UpstreamConnections()
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -114,19 +120,20 @@ class RelayHttp:
         if access is Access.NOWHERE:
             return web.Response(status=404, text=_NOT_FOUND)
         where = client_address(request.remote or "", request.headers, self._trusted_proxies)
-        async with contextlib.AsyncExitStack() as place:
-            try:
-                await place.enter_async_context(self._room.place(where.address.limit_key))
-            except TimeoutError:
-                self._requests.labels("too-many").inc()
-                return web.Response(
-                    status=503, text="Too many requests are under way", headers={"Retry-After": "1"}
-                )
-            return await self._in_turn(request, path + query, access, where)
+        headers = await self._headers_to_send(request, access, where)
+        if isinstance(headers, web.Response):
+            return headers
+        body = RequestBody(request.content, pause_seconds=self._pause_seconds)
+        try:
+            await body.read_head()
+        except (web.RequestPayloadError, ConnectionError):
+            return _closing(400, _BODY_BROKEN)
+        return await self._in_turn(request, path + query, headers, body, where.address.limit_key)
 
-    async def _in_turn(
-        self, request: web.Request, target: str, access: Access, where: ClientAddress
-    ) -> web.StreamResponse:
+    async def _headers_to_send(
+        self, request: web.Request, access: Access, where: ClientAddress
+    ) -> CIMultiDict[str] | web.Response:
+        """Return the headers for the upstream, or a response to a request that is not passed on."""
         origin = request.headers.get("Origin")
         accepted = origin is not None and self._accepts_origin(origin, request.host, where)
         headers = self._headers(request, where, origin if accepted else None)
@@ -139,7 +146,7 @@ class RelayHttp:
             if isinstance(identity, web.Response):
                 return identity
             headers.extend(identity)
-        return await self._pass_on(request, target, headers)
+        return headers
 
     async def _identity(
         self, authorization: str, where: ClientAddress, *, from_page: bool
@@ -187,8 +194,29 @@ class RelayHttp:
             headers["Content-Length"] = str(request.content_length)
         return headers
 
+    async def _in_turn(
+        self,
+        request: web.Request,
+        target: str,
+        headers: CIMultiDict[str],
+        body: RequestBody,
+        limit_key: str,
+    ) -> web.StreamResponse:
+        """Pass a request on as soon as a connection to the upstream is free for its address."""
+        try:
+            async with self._connections.use(limit_key):
+                return await self._pass_on(request, target, headers, body)
+        except NoConnectionFree:
+            self._requests.labels("too-many").inc()
+            return web.Response(status=503, text=_TOO_MANY, headers={"Retry-After": "1"})
+        except Displaced:
+            self._dropped("displaced")
+            if request.transport is not None:
+                request.transport.abort()
+            return _closing(503, _TOO_MANY)
+
     async def _pass_on(
-        self, request: web.Request, target: str, headers: CIMultiDict[str]
+        self, request: web.Request, target: str, headers: CIMultiDict[str], body: RequestBody
     ) -> web.StreamResponse:
         session = self._session
         if session is None or session.closed:
@@ -198,7 +226,7 @@ class RelayHttp:
                 request.method,
                 URL(self._upstream.address.http_origin + target, encoded=True),
                 headers=headers,
-                data=request.content if request.body_exists else None,
+                data=body.data() if request.body_exists else None,
                 allow_redirects=False,
                 skip_auto_headers=_NOT_ADDED,
             )
@@ -206,6 +234,9 @@ class RelayHttp:
             self._upstream.failed_with(error)
             return self._away(request)
         except (aiohttp.ClientError, TimeoutError, ConnectionError):
+            if body.paused:
+                self._dropped("body")
+                return _closing(408, _BODY_PAUSED)
             return self._away(request)
         self._requests.labels("passed").inc()
         try:
@@ -230,12 +261,12 @@ class RelayHttp:
         if transport is None:
             return response
         try:
-            async with asyncio.timeout(self._stall_seconds):
+            async with asyncio.timeout(STALL_SECONDS):
                 await response.prepare(request)
             async for piece in answer.content.iter_any():
-                async with asyncio.timeout(self._stall_seconds):
+                async with asyncio.timeout(STALL_SECONDS):
                     await response.write(piece)
-            async with asyncio.timeout(self._stall_seconds):
+            async with asyncio.timeout(STALL_SECONDS):
                 await response.write_eof()
             answer.release()
         except (aiohttp.ClientError, TimeoutError, ConnectionError):
@@ -262,6 +293,13 @@ def _parted(target: str) -> tuple[str, str]:
         target = url.raw_path_qs if url.is_absolute() else target
     path, mark, query = target.partition("?")
     return path, mark + query
+
+
+def _closing(status: int, text: str) -> web.Response:
+    """Return a response to a request whose body was not read to its end."""
+    response = web.Response(status=status, text=text)
+    response.force_close()
+    return response
 
 
 def _problem(
