@@ -23,7 +23,6 @@ from services.gateway.relay.rules.headers import CLIENT_USER, COMMAND_USER
 from services.gateway.relay.rules.rewriting import Route
 from services.gateway.session.handler import SessionHandler
 from services.gateway.websocket.frame_parser import BINARY, TEXT
-from services.gateway.websocket.frames import text_frame_parts
 from services.gateway.websocket.protocol import PREAUTH_BUFFER_LIMIT_BYTES
 from shared.protocol import refusals
 from shared.protocol.closing import CloseCode
@@ -53,10 +52,12 @@ class RelayHandler(SessionHandler):
     __slots__ = (
         "_asked_at",
         "_connect",
+        "_downward",
         "_is_delayed",
         "_link",
         "_relay",
         "_stage",
+        "_upward",
         "_welcome",
     )
     _frame_limit_bytes = FRAME_LIMIT_BYTES
@@ -82,6 +83,9 @@ class RelayHandler(SessionHandler):
         self._welcome: Accepted | None = None
         self._asked_at = 0.0
         """When `connect` went upstream, on the relay's clock."""
+        self._upward: UpwardPasser | None = None
+        self._downward: DownwardPasser | None = None
+        """Pass frames on, from the upstream's hello-ok until one side ends."""
 
     # From the client's side.
 
@@ -173,10 +177,10 @@ class RelayHandler(SessionHandler):
     def _serve(self, session: Session, opcode: int, payload: bytes) -> None:
         """Forward a frame of an admitted client, or serve it here."""
         connections, connection = self._context.connections, self._connection
-        upstream = self._link.socket
+        upward = self._upward
         if opcode == BINARY:
             connections.close(connection, CloseCode.UNSUPPORTED, "")
-        elif self._stage is not Stage.JOINED or upstream is None:
+        elif upward is None:
             self._queue(opcode, payload)
         elif connections.serves(connection):
             route = rewriting.route_of(payload)
@@ -185,9 +189,9 @@ class RelayHandler(SessionHandler):
             elif route is Route.BROKEN:
                 connection.send(failure(UNKNOWN_ID, _BROKEN))
             elif route is Route.REMOVES_NODE:
-                self._remove_node(session, payload)
+                self._remove_node(session, payload, upward)
             else:
-                self._send_up(upstream, payload)
+                upward.pass_text(payload)
 
     def _queue(self, opcode: int, payload: bytes) -> None:
         """Keep a frame that came before hello-ok; what is queued does not count as held memory."""
@@ -205,8 +209,8 @@ class RelayHandler(SessionHandler):
 
     def on_text(self, payload: bytes) -> None:
         """Handle a text message from the upstream."""
-        if self._stage is Stage.JOINED:
-            self._pass_down(payload)
+        if self._downward is not None:
+            self._downward.pass_text(payload)
         elif self._stage is Stage.JOINING:
             self._on_response(payload)
         elif _CHALLENGE_MARK in payload:
@@ -288,7 +292,8 @@ class RelayHandler(SessionHandler):
     def _on_response(self, payload: bytes) -> None:
         """Handle the upstream's response to `connect`."""
         handshake, welcome, session = self._handshake, self._welcome, self._connection.session
-        if handshake is None or welcome is None or session is None:
+        upstream = self._link.socket
+        if handshake is None or welcome is None or session is None or upstream is None:
             return
         step = next_step(payload, welcome, self._relay.pairing, retry=self._come_back)
         if step is Step.PAIR:
@@ -300,6 +305,7 @@ class RelayHandler(SessionHandler):
         elif isinstance(step, Refused):
             self._on_refusal(step, welcome)
         elif step is not None:
+            self._pass_frames(upstream)
             self._on_joined(step, handshake, welcome, session)
 
     def _on_joined(
@@ -312,7 +318,6 @@ class RelayHandler(SessionHandler):
         took = self._relay.clock.monotonic() - self._asked_at
         self._context.metrics.upstream_seconds.observe(took)
         self._stage = Stage.JOINED
-        self._pass_frames()
         self._log_outcome(handshake, welcome)
         self._connection.send(joined.frame)
         self._context.connections.unmute(self._connection)
@@ -335,26 +340,13 @@ class RelayHandler(SessionHandler):
         else:
             self._end_handshake(refusal)
 
-    def _pass_down(self, payload: bytes) -> None:
-        connection = self._connection
-        if not self._context.connections.serves(connection):
-            return
-        counts = self._relay.counts
-        counts.frames_down += 1
-        counts.bytes_down += len(payload)
-        rewritten = rewriting.down_event(payload)
-        if rewritten is not None:
-            connection.send(rewritten)
-        else:
-            connection.transport.writelines(text_frame_parts(payload))
-
-    def _pass_frames(self) -> None:
+    def _pass_frames(self, upstream: UpstreamSocket) -> None:
         """Pass on frames that need no change without decoding them."""
-        socket, upstream, hub = self.socket, self._link.socket, self._context.connections
-        if socket is not None and upstream is not None:
-            both = self._connection, hub, upstream, self._relay.counts
-            socket.pass_to(UpwardPasser(*both))
-            upstream.pass_to(DownwardPasser(*both))
+        both = self._connection, self._context.connections, upstream, self._relay.counts
+        self._upward, self._downward = UpwardPasser(*both), DownwardPasser(*both)
+        if self.socket is not None:
+            self.socket.pass_to(self._upward)
+        upstream.pass_to(self._downward)
 
     # Both.
 
@@ -386,8 +378,9 @@ class RelayHandler(SessionHandler):
         if self._stage is Stage.JOINED:
             self._relay.joined -= 1
         self._stage = Stage.ENDED
+        self._upward = self._downward = None
 
-    def _remove_node(self, session: Session, payload: bytes) -> None:
+    def _remove_node(self, session: Session, payload: bytes, upward: UpwardPasser) -> None:
         """Revoke the node role here, then pass the frame on.
 
         The other way round, the node would be back before its role is gone: gateways approve
@@ -395,23 +388,11 @@ class RelayHandler(SessionHandler):
         """
         call = rewriting.revoked_node(payload)
         if call is None:
-            self._pass_up(payload)
+            upward.pass_text(payload)
             return
-        self._context.forwarder.start(
-            self._connection, session, call, on_success=lambda: self._pass_up(payload)
-        )
 
-    def _pass_up(self, payload: bytes) -> None:
-        upstream = self._link.socket
-        if (
-            self._stage is Stage.JOINED
-            and upstream is not None
-            and self._context.connections.serves(self._connection)
-        ):
-            self._send_up(upstream, payload)
+        def revoked() -> None:
+            if self._upward is upward:
+                upward.pass_text(payload)
 
-    def _send_up(self, upstream: UpstreamSocket, payload: bytes) -> None:
-        counts = self._relay.counts
-        counts.frames_up += 1
-        counts.bytes_up += len(payload)
-        upstream.send_text(payload)
+        self._context.forwarder.start(self._connection, session, call, on_success=revoked)

@@ -1,7 +1,8 @@
 """Passes the frames of a joined client on, in both directions, as they came.
 
 Each passer gets all whole text frames of one read at once: the lease is checked, the frames are
-counted and written once for all of them. Frames that have to be read go to the RelayHandler.
+counted and written once for all of them. Frames that have to be read go to the RelayHandler, which
+returns those that are for the other side.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.gateway.relay.rules.marks import may_name_ours
-from services.gateway.relay.rules.rewriting import is_pair_event
+from services.gateway.relay.rules.rewriting import down_event, is_pair_event
+from services.gateway.websocket.frames import text_frame_parts
 from shared.protocol.limits import BUFFERED_LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -50,6 +52,14 @@ class UpwardPasser(_FramePasser):
             counts.bytes_up += payload_bytes
             self._upstream.send_frames(frames)
 
+    def pass_text(self, payload: bytes) -> None:
+        """Pass on a frame that was read, while the client is served."""
+        if self._hub.serves(self._connection):
+            counts = self._counts
+            counts.frames_up += 1
+            counts.bytes_up += len(payload)
+            self._upstream.send_text(payload)
+
 
 class DownwardPasser(_FramePasser):
     """Passes frames of the upstream on to the client."""
@@ -67,3 +77,16 @@ class DownwardPasser(_FramePasser):
             counts.frames_down += count
             counts.bytes_down += payload_bytes
             connection.transport.write(frames)
+
+    def pass_text(self, payload: bytes) -> None:
+        """Pass on a frame that was read, while the client is served; rewrite it if necessary."""
+        connection = self._connection
+        if self._hub.serves(connection):
+            counts = self._counts
+            counts.frames_down += 1
+            counts.bytes_down += len(payload)
+            rewritten = down_event(payload)
+            if rewritten is not None:
+                connection.send(rewritten)
+            else:
+                connection.transport.writelines(text_frame_parts(payload))

@@ -48,10 +48,10 @@ class UpstreamConnections:
         """
         use = self._shares.enter(key)
         turn = self._turns[use] = asyncio.get_running_loop().create_future()
+        scope = self._scopes[use] = asyncio.timeout(self._wait_seconds)
         waits = True
         try:
-            async with asyncio.timeout(self._wait_seconds) as scope:
-                self._scopes[use] = scope
+            async with scope:
                 self._settle()
                 await turn
                 waits = False

@@ -64,15 +64,16 @@ class ConnectionShares:
         """Return the requests that get a connection now, and those that lose theirs to them."""
         started, displaced = [], []
         while self._waiting:
-            key: str | None = next(iter(self._waiting))
+            key = next(iter(self._waiting))
             if len(self._using) >= self._limit:
                 largest = self._largest(now)
                 if largest is None:
                     break
                 most = self._by_key[largest.key]
-                key = next((key for key in self._waiting if self._may_displace(key, most)), None)
-                if key is None:
+                able = [key for key in self._waiting if self._may_displace(key, most)]
+                if not able:
                     break
+                key = able[0]
                 self._end(largest)
                 displaced.append(largest)
             started.append(self._start(key, now))
