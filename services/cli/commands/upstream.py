@@ -138,7 +138,8 @@ async def config(
 async def check(context: Context) -> int:
     """Show whether each gateway reaches OpenClaw, and what is wrong with its configuration.
 
-    Gateways check every five seconds; this asks approval for what they found.
+    Gateways check every five seconds, and the configuration every 30 seconds; this asks approval
+    for what they found.
     """
     async with context.approval() as approval:
         live = await approval.replicas()
