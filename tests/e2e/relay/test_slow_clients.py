@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
-import pytest
 
 from services.gateway.relay.http.body import HEAD_BYTES, PAUSE_SECONDS
 from services.gateway.relay.http.connections import CONNECTIONS_LIMIT
@@ -106,8 +105,7 @@ async def test_a_long_body_that_stops_ends_before_it_counts_as_stalled(
     async with client(gateway, head + bytes(LONG_BYTES // 2)) as (reader, _):
         await until(lambda: upstream.begun["/stops"], "it uses a connection")
         began = time.monotonic()
-        whole = await reader.read()
-    assert whole.startswith(b"HTTP/1.1 408 ")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
     assert PAUSE_SECONDS - 1 < time.monotonic() - began < 2 * PAUSE_SECONDS
     assert upstream.asked("/stops") == 0
 
@@ -126,19 +124,6 @@ async def test_a_long_body_that_comes_slowly_arrives(
     ):
         assert answer.status == 200
     assert upstream.last("/slowly").body == bytes(LONG_BYTES)
-
-
-@pytest.mark.parametrize("body", [b"5\r\nhello\r\n0\r\n\r\n", b"0\r\n\r\n"], ids=["some", "none"])
-async def test_a_short_body_in_chunks_has_a_length_at_the_upstream(
-    gateway: ServiceProcess, upstream: StubUpstream, body: bytes
-) -> None:
-    head = b"POST /chunks HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n"
-    async with client(gateway, head + body) as (reader, _):
-        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
-    received = upstream.last("/chunks")
-    assert received.body in body
-    assert received.all("Content-Length") == [str(len(received.body))]
-    assert received.all("Transfer-Encoding") == []
 
 
 async def test_a_malformed_body_is_the_clients_mistake(gateway: ServiceProcess) -> None:

@@ -74,6 +74,7 @@ class RelayHttp:
         trusted_proxies: tuple[Network, ...],
         prefix: str = "",
         pause_seconds: float = PAUSE_SECONDS,
+        connections: UpstreamConnections | None = None,
     ) -> None:
         self._relay = relay
         self._upstream = relay.upstream
@@ -84,7 +85,7 @@ class RelayHttp:
         self._trusted_proxies = trusted_proxies
         self._prefix = prefix
         self._pause_seconds = pause_seconds
-        self._connections = UpstreamConnections()
+        self._connections = UpstreamConnections() if connections is None else connections
         self._session: aiohttp.ClientSession | None = None
 
     @property
