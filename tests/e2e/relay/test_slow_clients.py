@@ -126,12 +126,6 @@ async def test_a_long_body_that_comes_slowly_arrives(
     assert upstream.last("/slowly").body == bytes(LONG_BYTES)
 
 
-async def test_a_malformed_body_is_the_clients_mistake(gateway: ServiceProcess) -> None:
-    head = b"POST /broken HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n"
-    async with client(gateway, head + b"nonsense\r\n") as (reader, _):
-        assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
-
-
 async def in_progress(gateway: ServiceProcess, count: int) -> None:
     """Wait until so many requests are in progress, beside the scrape."""
     deadline = time.monotonic() + WAIT_SECONDS
