@@ -57,7 +57,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     )
     gateway = build_gateway(settings, boot_id=boot_id, clock=SystemClock())
     loop = asyncio.get_running_loop()
-    runner = web.AppRunner(gateway.app, access_log=None, shutdown_timeout=HANDLERS_SECONDS)
+    runner = web.AppRunner(
+        gateway.app,
+        access_log=None,
+        shutdown_timeout=HANDLERS_SECONDS,
+        # Nothing waits for the upstream on behalf of a client that is gone.
+        handler_cancellation=True,
+    )
     await runner.setup()
     server = runner.server
     if server is None:

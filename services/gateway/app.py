@@ -306,7 +306,6 @@ def _elsewhere(settings: Settings) -> View | None:
     dashboard = Dashboard(
         settings.control_ui_dir,
         version=VERSION,
-        trusted_proxies=settings.common.trusted_proxies,
         prefix=path_of(settings.public_url),
     )
     return dashboard.serve

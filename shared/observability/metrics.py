@@ -85,7 +85,7 @@ class PlainHttpMetrics:
         """Read the numbers of requests and bytes on each scrape."""
         self._requests.labels("in_progress").set_function(lambda: requests.in_progress)
         self._requests.labels("waiting").set_function(lambda: requests.waiting)
-        self._unread.set_function(lambda: requests.unread_bytes)
+        self._unread.set_function(lambda: requests.unread.bytes)
 
 
 class BusCounts:

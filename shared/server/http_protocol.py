@@ -11,7 +11,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from shared.addresses.client import client_address
-from shared.server.plain_requests import RETRY_AFTER_SECONDS, WAITING_BODY_BYTES, Rank
+from shared.server.known_operators import Rank
+from shared.server.plain_requests import RETRY_AFTER_SECONDS, WAITING_BODY_BYTES
 from shared.server.socket_limiter import TRUSTED
 from shared.server.strict_http import SERVER_NAME, StrictParser, status_of
 
@@ -190,7 +191,7 @@ class TrackedRequestHandler(web.RequestHandler):
             where = client_address(request.remote or "", headers, self._trusted_proxies)
             key = where.address.limit_key
         is_health = request.raw_path in requests.health_paths
-        rank = Rank.HEALTH if is_health else requests.rank_of(key, headers)
+        rank = Rank.HEALTH if is_health else requests.operators.rank_of(key, headers)
         length = request.content_length
         large = not request.content.is_eof() if length is None else length > WAITING_BODY_BYTES
         return requests.enter(self, key, rank, large_body=large)
@@ -213,13 +214,16 @@ class TrackedRequestHandler(web.RequestHandler):
         """Note that the request's credentials are valid."""
         if self._limiter is not None:
             self._limiter.protect(self._place)
-        if self._schedule is not None and self._ticket is not None:
-            self._schedule.authenticated(self._ticket, request.headers)
+        schedule, ticket = self._schedule, self._ticket
+        if schedule is not None and ticket is not None:
+            if ticket.rank is Rank.ANONYMOUS:
+                schedule.protect(ticket)
+            schedule.operators.remember(ticket.key, request.headers)
 
     def note_locked_out(self) -> None:
         """Note that the client's address may not try credentials."""
         if self._schedule is not None and self._ticket is not None:
-            self._schedule.locked_out(self._ticket)
+            self._schedule.operators.forget(self._ticket.key)
 
     @property
     def expects_body(self) -> bool:
@@ -258,7 +262,7 @@ class TrackedRequestHandler(web.RequestHandler):
         if self._flow is not None:
             self._flow.pause_writing()
         elif self._schedule is not None:
-            self._schedule.writing_paused(self)
+            self._schedule.unread.paused(self)
 
     def resume_writing(self) -> None:
         """Note that the peer reads again."""
@@ -266,7 +270,7 @@ class TrackedRequestHandler(web.RequestHandler):
         if self._flow is not None:
             self._flow.resume_writing()
         if self._schedule is not None:
-            self._schedule.writing_resumed(self)
+            self._schedule.unread.resumed(self)
 
     def request_started(self) -> None:
         """Note that a complete request was received."""
@@ -324,7 +328,7 @@ class TrackedRequestHandler(web.RequestHandler):
         """Handle the loss of the transport."""
         self.left()
         if self._schedule is not None:
-            self._schedule.writing_resumed(self)
+            self._schedule.unread.resumed(self)
         super().connection_lost(exc)
 
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from enum import IntEnum
-from hashlib import blake2b
-from secrets import token_bytes
 from typing import TYPE_CHECKING, Final, Protocol
 
+from shared.server.known_operators import KnownOperators, Rank
+from shared.server.unread_responses import PROGRESS_BYTES, UnreadResponses
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from aiohttp import web
 
@@ -28,30 +28,11 @@ STARTS_PER_TURN: Final = 8
 """Requests started in one iteration of the event loop; each takes 0.1 to 0.5 ms."""
 DISPLACE_AFTER_SECONDS: Final = 2.0
 """From this age on, a request in progress may be displaced even if its address has few."""
-PROGRESS_BYTES: Final = 16 * 1024
-"""What a client must send of a body, or read of a response, within the stall time."""
-UNREAD_LIMIT_BYTES: Final = 32 * 1024 * 1024
-"""Bytes of responses that clients have not read, over all sockets."""
 SWEEP_SECONDS: Final = 0.25
 HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/health", "/ready"})
 WAITING_BODY_BYTES: Final = 16 * 1024
 """A larger body would take too much memory while an anonymous request waits."""
-REMEMBERED_OPERATORS: Final = 1024
-REMEMBER_SECONDS: Final = 600.0
-"""How long an operator's next requests have priority."""
 RETRY_AFTER_SECONDS: Final = 2
-_DIGEST_BYTES: Final = 16
-_CREDENTIALS: Final = ("Authorization", "Cookie")
-
-
-class Rank(IntEnum):
-    """What a request is; a lower rank starts first."""
-
-    HEALTH = 0
-    OPERATOR = 1
-    ANONYMOUS = 2
-
-
 _QUOTAS: Final = ((Rank.HEALTH, 3), (Rank.OPERATOR, 3), (Rank.ANONYMOUS, 2))
 """Starts per turn that each rank has for itself; the rest goes by rank."""
 
@@ -75,11 +56,6 @@ class PlainSocket(Protocol):
     @property
     def received_bytes(self) -> int:
         """All bytes received so far."""
-        ...
-
-    @property
-    def unread_bytes(self) -> int:
-        """Bytes of responses that the client has not read."""
         ...
 
 
@@ -144,9 +120,10 @@ class PlainRequests:
         self._counted = 0
         self._by_key: Counter[str] = Counter()
         self._anonymous: dict[str, dict[Ticket, None]] = {}
-        self._unread: dict[PlainSocket, tuple[float, int]] = {}
-        self._operators: dict[tuple[str, bytes], float] = {}
-        self._salt = token_bytes(_DIGEST_BYTES)
+        self.operators: Final = KnownOperators(clock)
+        self.unread: Final = UnreadResponses(
+            clock, stall_seconds=limits.stall_seconds, count=count, watch=self._watch
+        )
 
     @property
     def in_progress(self) -> int:
@@ -157,11 +134,6 @@ class PlainRequests:
     def waiting(self) -> int:
         """The number of requests that wait for their turn."""
         return sum(1 for _ in self._all_waiting())
-
-    @property
-    def unread_bytes(self) -> int:
-        """Bytes of responses that clients have not read."""
-        return sum(socket.unread_bytes for socket in self._unread)
 
     # -- one request ------------------------------------------------------------------------------
 
@@ -199,41 +171,11 @@ class PlainRequests:
         if self._has_ready():
             self._schedule()
 
-    def authenticated(self, ticket: Ticket, headers: Mapping[str, str]) -> None:
-        """Note that an operator sent this request: it is not displaced, and the next come first."""
+    def protect(self, ticket: Ticket) -> None:
+        """Note that an operator sent this request, so it is not displaced."""
         if ticket.running and ticket.rank is Rank.ANONYMOUS:
             ticket.rank = Rank.OPERATOR
             self._forget_anonymous(ticket)
-        digest = self._digest(headers)
-        self._operators.pop((ticket.key, digest), None)
-        while len(self._operators) >= REMEMBERED_OPERATORS:
-            del self._operators[next(iter(self._operators))]
-        self._operators[ticket.key, digest] = self._clock.monotonic() + REMEMBER_SECONDS
-
-    def locked_out(self, ticket: Ticket) -> None:
-        """Forget the operators of an address: its guesses must not be told apart by their speed."""
-        for known in [known for known in self._operators if known[0] == ticket.key]:
-            del self._operators[known]
-
-    def rank_of(self, key: str, headers: Mapping[str, str]) -> Rank:
-        """Return the rank of a request that is not a health check.
-
-        It is an operator's if the same credentials were valid at the same address lately.
-        """
-        if not self._operators or not any(map(headers.__contains__, _CREDENTIALS)):
-            return Rank.ANONYMOUS
-        until = self._operators.get((key, self._digest(headers)), 0.0)
-        return Rank.OPERATOR if self._clock.monotonic() < until else Rank.ANONYMOUS
-
-    def writing_paused(self, socket: PlainSocket) -> None:
-        """Note that a client has not read all of what was written."""
-        until = self._clock.monotonic() + self._limits.stall_seconds
-        self._unread[socket] = (until, socket.unread_bytes)
-        self._watch()
-
-    def writing_resumed(self, socket: PlainSocket) -> None:
-        """Note that a client has read everything, or is gone."""
-        self._unread.pop(socket, None)
 
     # -- turns ------------------------------------------------------------------------------------
 
@@ -389,7 +331,7 @@ class PlainRequests:
     def _sweep_and_watch(self) -> None:
         self._sweep_is_due = False
         self.sweep()
-        if self._running or self._unread or any(self._all_waiting()):
+        if self._running or self.unread or any(self._all_waiting()):
             self._watch()
 
     def sweep(self) -> None:
@@ -402,7 +344,7 @@ class PlainRequests:
         for ticket in list(self._running):
             if now - ticket.since >= self._limits.stall_seconds:
                 self._look_at_body(ticket, now)
-        self._end_unread(now)
+        self.unread.sweep()
         if self._has_ready():
             self._schedule()
 
@@ -418,40 +360,11 @@ class PlainRequests:
         self._count("body")
         socket.stalled_body()
 
-    def _end_unread(self, now: float) -> None:
-        left = 0
-        for socket, (until, before) in list(self._unread.items()):
-            unread = socket.unread_bytes
-            if now < until:
-                left += unread
-            elif before - unread >= PROGRESS_BYTES:
-                left += unread
-                self._unread[socket] = (now + self._limits.stall_seconds, unread)
-            else:
-                self._end_reader(socket, "unread")
-        if left > UNREAD_LIMIT_BYTES:
-            for socket in sorted(self._unread, key=lambda socket: -socket.unread_bytes):
-                left -= socket.unread_bytes
-                self._end_reader(socket, "unread")
-                if left <= UNREAD_LIMIT_BYTES:
-                    return
-
-    def _end_reader(self, socket: PlainSocket, why: str) -> None:
-        self._unread.pop(socket, None)
-        self._count(why)
-        socket.abort()
-
     def _all_waiting(self) -> Iterator[Ticket]:
         for rings in (self._rings, self._parked):
             for ring in rings.values():
                 for queue in ring.values():
                     yield from queue
-
-    def _digest(self, headers: Mapping[str, str]) -> bytes:
-        given = "\0".join(headers.get(name, "") for name in _CREDENTIALS)
-        return blake2b(
-            given.encode("utf-8", "surrogateescape"), key=self._salt, digest_size=_DIGEST_BYTES
-        ).digest()
 
 
 def _take(ring: dict[str, deque[Ticket]], key: str) -> Ticket:

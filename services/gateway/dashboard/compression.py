@@ -32,10 +32,14 @@ class Compressed:
         ):
             return None
         if path not in self._cache:
-            async with self._lock:
-                if path not in self._cache:
-                    self._store(path, await asyncio.to_thread(_gzip, stored), stored.size)
+            # Shielded: if the client leaves, the thread goes on, and the lock has to be held.
+            await asyncio.shield(self._compress(path, stored))
         return self._cache[path]
+
+    async def _compress(self, path: str, stored: Stored) -> None:
+        async with self._lock:
+            if path not in self._cache:
+                self._store(path, await asyncio.to_thread(_gzip, stored), stored.size)
 
     def _store(self, path: str, form: bytes, plain_size: int) -> None:
         fits = len(form) < plain_size and len(form) <= self._free_bytes

@@ -14,7 +14,6 @@ from services.gateway import log_events
 from services.gateway.dashboard.compression import Compressed
 from services.gateway.dashboard.config import UNAUTHORIZED, configuration, names_a_bearer
 from services.gateway.dashboard.files import ChangedSinceStartError, digest_of, list_files
-from services.gateway.dashboard.limits import ResponseLimiter
 from services.gateway.dashboard.negotiation import best_coding, is_held
 from services.gateway.dashboard.page import DEPTH_LIMIT, depth_of, page_of
 from services.gateway.dashboard.paths import (
@@ -27,15 +26,12 @@ from services.gateway.dashboard.paths import (
     content_type,
     place_of,
 )
-from services.gateway.dashboard.sending import STALL_SECONDS, Form, send
-from shared.addresses.client import client_address
+from services.gateway.dashboard.sending import Form, send
 from shared.observability.ops import json_response
 from shared.settings.environment import SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from shared.settings.environment import Network
 
 _READ: Final = ("GET", "HEAD")
 _NO_AVATAR: Final = {"avatarUrl": None}
@@ -44,16 +40,7 @@ _NO_AVATAR: Final = {"avatarUrl": None}
 class Dashboard:
     """Serves the dashboard's files as they were at startup."""
 
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        version: str,
-        trusted_proxies: tuple[Network, ...],
-        prefix: str = "",
-        room: ResponseLimiter | None = None,
-        stall_seconds: float = STALL_SECONDS,
-    ) -> None:
+    def __init__(self, directory: Path, *, version: str, prefix: str = "") -> None:
         self._files = list_files(directory)
         if INDEX not in self._files:
             raise SettingsError([f"CONTROL_UI_DIR={directory}: index.html is not a regular file"])
@@ -76,9 +63,6 @@ class Dashboard:
         }
         self._configuration = configuration(version)
         self._compressed = Compressed()
-        self._room = ResponseLimiter() if room is None else room
-        self._stall_seconds = stall_seconds
-        self._trusted_proxies = trusted_proxies
         self._log = structlog.get_logger("gateway")
         self._change_logged = False
 
@@ -91,7 +75,7 @@ class Dashboard:
         path = below(path, self._prefix)
         place = place_of(path, self._files) if reads else NOWHERE
         if place.kind is Kind.PAGE or place.kind is Kind.FILE:
-            return await self._serve_limited(request, place.path, depth_of(path))
+            return await self._serve_file(request, place.path, depth_of(path))
         if place.kind is Kind.AVATAR and request.query.get("meta") == "1":
             return json_response(_NO_AVATAR)
         if place.kind is Kind.OPEN_CONFIG or place.kind is Kind.CONFIG:
@@ -100,18 +84,6 @@ class Dashboard:
                 return json_response(self._configuration)
             return json_response(UNAUTHORIZED, status=401)
         return not_found()
-
-    async def _serve_limited(
-        self, request: web.Request, path: str, depth: int
-    ) -> web.StreamResponse:
-        client = client_address(request.remote or "", request.headers, self._trusted_proxies)
-        try:
-            async with self._room.place(client.address.limit_key):
-                return await self._serve_file(request, path, depth)
-        except TimeoutError:
-            return web.Response(
-                status=503, text="Too many concurrent requests", headers={"Retry-After": "1"}
-            )
 
     async def _serve_file(self, request: web.Request, path: str, depth: int) -> web.StreamResponse:
         try:
@@ -132,7 +104,7 @@ class Dashboard:
         if form.coding is not None:
             headers["Content-Encoding"] = form.coding
         response = web.StreamResponse(headers=headers)
-        await send(request, response, form, first, stall_seconds=self._stall_seconds)
+        await send(request, response, form, first)
         return response
 
     async def _form(self, path: str, depth: int, accept_encoding: str) -> tuple[Form, str]:

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 PIECE_BYTES: Final = 64 * 1024
 """The size of a chunk; a slow client keeps one or two in memory."""
-STALL_SECONDS: Final = 30.0
-"""How long a client may take for one chunk before its connection is aborted."""
 
 
 class Form(NamedTuple):
@@ -35,16 +33,11 @@ class Form(NamedTuple):
 
 
 async def send(
-    request: web.Request,
-    response: web.StreamResponse,
-    form: Form,
-    first: bytes,
-    *,
-    stall_seconds: float,
+    request: web.Request, response: web.StreamResponse, form: Form, first: bytes
 ) -> None:
     """Send a response with a form as its body; `first` is the form's first chunk.
 
-    The connection is aborted if the client stops reading for too long or the file changes.
+    The connection is aborted if the file changes.
     """
     transport = request.transport
     if transport is None:
@@ -53,13 +46,11 @@ async def send(
         await response.prepare(request)
         piece, sent = first if request.method == "GET" else b"", 0
         while piece and sent + len(piece) < form.size:
-            async with asyncio.timeout(stall_seconds):
-                await response.write(piece)
+            await response.write(piece)
             sent += len(piece)
             piece = await form.piece(sent)
-        async with asyncio.timeout(stall_seconds):
-            await response.write_eof(piece)
+        await response.write_eof(piece)
     except ConnectionError:
         pass  # the client is gone
-    except (TimeoutError, ChangedSinceStartError):
+    except ChangedSinceStartError:
         transport.abort()

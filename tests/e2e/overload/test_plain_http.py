@@ -213,6 +213,13 @@ class TestGateway:
         async with watching(stack, gateway, "" if options else "/chat"):
             await flood(gateway, *MANY_ADDRESSES, "--target", "/chat", *options)
 
+    async def test_relayed_responses_that_are_never_read_are_broken_off(self, stack: Stack) -> None:
+        gateway = stack.gateways[1]
+        before = await dropped(gateway, "unread")
+        async with watching(stack, gateway, "/chat"):
+            await flood(gateway, "--sockets", "8", "--target", "/endless")
+        assert await dropped(gateway, "unread") > before
+
 
 async def test_clients_that_never_read_are_dropped(stack: Stack) -> None:
     approval = stack.approvals[0]
@@ -232,6 +239,7 @@ async def until_metric(service: ServiceProcess, name: str, *, at_most: float) ->
         await asyncio.sleep(PROBE_SECONDS)
 
 
-async def dropped(approval: ServiceProcess, reason: str) -> float:
-    """Return how many requests an approval has dropped for a reason."""
-    return await metric(approval, f'latchkey_approval_plain_dropped_total{{reason="{reason}"}}')
+async def dropped(service: ServiceProcess, reason: str) -> float:
+    """Return how many requests a service has dropped for a reason."""
+    kind = service.name.partition("-")[0]
+    return await metric(service, f'latchkey_{kind}_plain_dropped_total{{reason="{reason}"}}')

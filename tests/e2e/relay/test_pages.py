@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import pytest
 
+from services.gateway.relay.http.handler import CONNECTIONS_LIMIT
 from tests.e2e.relay.upstream import NAMES, bearer
 from tests.support.http.plain_http import ask
 from tests.support.stubs.upstream import ETAG, LARGE
+from tests.support.websocket.raw_socket import RawSocket
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from tests.support.stubs.upstream import StubUpstream
     from tools.support.processes.service import ServiceProcess
     from tools.support.processes.stack import Stack
 
+PER_ADDRESS: Final = 16
+"""Below the limits for each address."""
+SOON_SECONDS: Final = 10.0
 
 pytestmark = pytest.mark.usefixtures("no_lockouts")
 
@@ -132,6 +139,30 @@ async def test_a_truncated_response_is_an_error_for_the_client(gateway: ServiceP
         with pytest.raises(aiohttp.ClientError):
             async with client.get("/cut") as answer:
                 await answer.read()
+
+
+async def test_a_request_ends_at_the_upstream_when_its_client_leaves(
+    gateway: ServiceProcess, upstream: StubUpstream
+) -> None:
+    """Otherwise a few clients would keep all connections to the upstream."""
+    clients: list[RawSocket] = []
+    for number in range(CONNECTIONS_LIMIT):
+        client = await RawSocket.tcp(gateway.port)
+        clients.append(client)
+        await client.send_bytes(
+            b"GET /silent HTTP/1.1\r\nHost: gateway\r\n"
+            b"X-Forwarded-For: 203.0.113.%d\r\n\r\n" % (number // PER_ADDRESS)
+        )
+    await until(
+        lambda: upstream.asked("/silent") == CONNECTIONS_LIMIT, "every connection is in use"
+    )
+    asking = asyncio.create_task(ask(gateway.port, "/patient"))
+    await asyncio.sleep(0.1)
+    assert not asking.done()
+    for client in clients:
+        client.reset()
+    assert (await asyncio.wait_for(asking, SOON_SECONDS)).status == 200
+    await until(lambda: upstream.left == CONNECTIONS_LIMIT, "all have left the upstream")
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,14 @@ from shared.rpc.messages import (
 )
 from shared.secret_digests import SecretDigests
 from shared.server.accept import BulkAcceptor
-from shared.server.http_protocol import KEEPALIVE_SECONDS, TrackedRequestHandler
+from shared.server.http_protocol import (
+    KEEPALIVE_SECONDS,
+    TrackedRequestHandler,
+    busy_response,
+)
 from shared.server.loop_budget import LoopBudget
+from shared.server.plain_limits import PlainLimits
+from shared.server.plain_requests import PlainRequests
 from shared.server.sockets import open_sockets
 from shared.settings.environment import Secrets
 from tests.support.clock import FakeClock, turns
@@ -68,6 +74,7 @@ HOST: Final = "127.0.0.1"
 TOKEN: Final = "the gateway token of these tests"
 BOOT_ID: Final = "harness"
 HANDLERS_SECONDS: Final = 2.0
+PLAIN_LIMITS: Final = PlainLimits()
 
 
 async def _done(_call: Call) -> Outcome:
@@ -151,6 +158,7 @@ class GatewayHarness:
         own_ops_port: bool = False,
         approval_public_url: str = "",
         dashboard: Dashboard | None = None,
+        plain_limits: PlainLimits = PLAIN_LIMITS,
     ) -> None:
         self.clock = FakeClock()
         self.approvals = ScriptedApprovals()
@@ -212,7 +220,19 @@ class GatewayHarness:
                 elsewhere=None if dashboard is None else dashboard.serve,
             ),
         )
-        self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=HANDLERS_SECONDS)
+        self.plain_requests = PlainRequests(
+            self.clock,
+            limits=plain_limits,
+            count=self.metrics.plain_http.dropped,
+            refusal=busy_response,
+        )
+        self._trusted_proxies = trusted_proxies
+        self._runner = web.AppRunner(
+            self._app,
+            access_log=None,
+            shutdown_timeout=HANDLERS_SECONDS,
+            handler_cancellation=True,
+        )
         self._acceptor: BulkAcceptor | None = None
         self._raws: list[RawSocket] = []
         self.port = 0
@@ -286,6 +306,7 @@ class GatewayHarness:
             self.memory.sweep()
             self.loop_budget.sweep()
             self.limiter.sweep()
+            self.plain_requests.sweep()
             await turns(2)
 
     async def empty(self) -> None:
@@ -298,7 +319,7 @@ class GatewayHarness:
         assert server is not None
         loop = asyncio.get_running_loop()
 
-        def plain(_key: str) -> TrackedRequestHandler:
+        def plain(key: str) -> TrackedRequestHandler:
             made = TrackedRequestHandler(
                 server,
                 loop=loop,
@@ -306,6 +327,7 @@ class GatewayHarness:
                 tcp_keepalive=False,
                 keepalive_timeout=self.keepalive_seconds,
             )
+            made.schedule(self.plain_requests, key, self._trusted_proxies)
             self.protocols.append(made)
             return made
 

@@ -194,11 +194,11 @@ async def test_a_response_that_is_not_read_is_broken_off(server: Server) -> None
     _reader, writer = await server.open()
     _reader._limit = 0  # type: ignore[attr-defined]
     writer.write(get("/large"))
-    await until(lambda: server.requests.unread_bytes > 0, "something is unread")
+    await until(lambda: server.requests.unread.bytes > 0, "something is unread")
     assert server.write_buffer_limits == [(0, 0)]
     await until(lambda: server.dropped == {"unread": 1}, "it is broken off")
     await until(lambda: server.requests.in_progress == 0, "its place is free")
-    assert server.requests.unread_bytes == 0
+    assert server.requests.unread.bytes == 0
     writer.transport.abort()
 
 

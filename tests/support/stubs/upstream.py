@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from tools.support.threaded_server import threaded_server
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     import ssl
@@ -45,6 +46,8 @@ class StubUpstream:
     """How often the head of a request for a path arrived."""
     release: threading.Event = field(default_factory=threading.Event)
     """Set: the slow answer ends."""
+    left: int = 0
+    """How many clients have left without an answer."""
 
     @property
     def _special(self) -> dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]:
@@ -56,6 +59,8 @@ class StubUpstream:
             "/cookies": _cookies,
             "/slow": self._slow,
             "/cut": _cut,
+            "/silent": self._silent,
+            "/endless": _endless,
         }
 
     @property
@@ -98,6 +103,12 @@ class StubUpstream:
         await asyncio.to_thread(self.release.wait, 30)
         await response.write_eof(b"data: last\n\n")
         return response
+
+    async def _silent(self, request: web.Request) -> web.StreamResponse:
+        """Answer nothing, and note when the client leaves."""
+        await until(lambda: request.transport is None, "the client leaves")
+        self.left += 1
+        return web.Response()
 
     async def _echo(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(protocols=("ticket",), max_msg_size=0)
@@ -148,6 +159,13 @@ async def _cut(request: web.Request) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.close()
     return response
+
+
+async def _endless(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while True:
+        await response.write(LARGE)
 
 
 def _is_user(name: str) -> bool:

@@ -6,16 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from shared.server.http_protocol import busy_response
+from shared.server.known_operators import REMEMBER_SECONDS, Rank
 from shared.server.plain_limits import WAIT_SECONDS, PlainLimits
-from shared.server.plain_requests import (
-    DISPLACE_AFTER_SECONDS,
-    PROGRESS_BYTES,
-    REMEMBER_SECONDS,
-    STARTS_PER_TURN,
-    UNREAD_LIMIT_BYTES,
-    PlainRequests,
-    Rank,
-)
+from shared.server.plain_requests import DISPLACE_AFTER_SECONDS, STARTS_PER_TURN, PlainRequests
+from shared.server.unread_responses import PROGRESS_BYTES, UNREAD_LIMIT_BYTES
 from tests.support.clock import FakeClock, turns
 
 if TYPE_CHECKING:
@@ -159,7 +153,7 @@ class TestLimits:
         made = Scheduler(limit=2)
         operators = [made.enter(), made.enter()]
         for ticket in operators:
-            made.requests.authenticated(ticket, BEARER)
+            made.requests.protect(ticket)
         late = made.enter(THERE)
         await made.wait(WAIT_SECONDS - 0.1)
         assert states([*operators, late]) == ["running", "running", "waiting"]
@@ -185,9 +179,9 @@ class TestLimits:
 class TestOperators:
     async def test_the_next_requests_with_these_credentials_come_first(self) -> None:
         made = Scheduler()
-        rank_of = made.requests.rank_of
+        rank_of = made.requests.operators.rank_of
         assert rank_of(HERE, BEARER) is Rank.ANONYMOUS
-        made.requests.authenticated(made.enter(), BEARER)
+        made.requests.operators.remember(HERE, BEARER)
         assert rank_of(HERE, BEARER) is Rank.OPERATOR
         assert rank_of(HERE, {"Authorization": "Bearer wrong"}) is Rank.ANONYMOUS
         assert rank_of(HERE, {}) is Rank.ANONYMOUS
@@ -197,10 +191,12 @@ class TestOperators:
 
     async def test_a_lock_out_ends_it(self) -> None:
         made = Scheduler()
-        ticket = made.enter()
-        made.requests.authenticated(ticket, BEARER)
-        made.requests.locked_out(ticket)
-        assert made.requests.rank_of(HERE, BEARER) is Rank.ANONYMOUS
+        operators = made.requests.operators
+        operators.remember(HERE, BEARER)
+        operators.remember(THERE, BEARER)
+        operators.forget(HERE)
+        assert operators.rank_of(HERE, BEARER) is Rank.ANONYMOUS
+        assert operators.rank_of(THERE, BEARER) is Rank.OPERATOR
 
 
 class TestDeadlines:
@@ -224,9 +220,9 @@ class TestDeadlines:
         made = Scheduler()
         slow, gone = Socket(), Socket()
         slow.unread_bytes = gone.unread_bytes = 3 * PROGRESS_BYTES
-        made.requests.writing_paused(slow)
-        made.requests.writing_paused(gone)
-        made.requests.writing_resumed(gone)
+        made.requests.unread.paused(slow)
+        made.requests.unread.paused(gone)
+        made.requests.unread.resumed(gone)
         slow.unread_bytes -= PROGRESS_BYTES
         await made.wait(made.limits.stall_seconds)
         assert slow.ended == ""
@@ -240,7 +236,7 @@ class TestDeadlines:
         sockets = [Socket() for _ in range(3)]
         for socket, part in zip(sockets, (2, 4, 3), strict=True):
             socket.unread_bytes = UNREAD_LIMIT_BYTES // part
-            made.requests.writing_paused(socket)
-        assert made.requests.unread_bytes > UNREAD_LIMIT_BYTES
+            made.requests.unread.paused(socket)
+        assert made.requests.unread.bytes > UNREAD_LIMIT_BYTES
         await made.wait(0)
         assert [socket.ended for socket in sockets] == ["aborted", "", ""]

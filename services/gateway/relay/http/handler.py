@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -49,8 +48,6 @@ CONNECT_SECONDS: Final = 2.0
 """How long connecting to the upstream may take."""
 SILENCE_SECONDS: Final = 120.0
 """How long the upstream may say nothing in an answer: longer than event streams pause."""
-STALL_SECONDS: Final = 30.0
-"""How long a client may take for a piece of the answer; after that it is cut off."""
 _HEADER_LIMIT_BYTES: Final = 32 * 1024
 """Cap on each header of the upstream's answer."""
 _NOT_ADDED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -262,13 +259,10 @@ class RelayHttp:
         if transport is None:
             return response
         try:
-            async with asyncio.timeout(STALL_SECONDS):
-                await response.prepare(request)
+            await response.prepare(request)
             async for piece in answer.content.iter_any():
-                async with asyncio.timeout(STALL_SECONDS):
-                    await response.write(piece)
-            async with asyncio.timeout(STALL_SECONDS):
-                await response.write_eof()
+                await response.write(piece)
+            await response.write_eof()
             answer.release()
         except (aiohttp.ClientError, TimeoutError, ConnectionError):
             transport.abort()  # a part of an answer must not look like the whole

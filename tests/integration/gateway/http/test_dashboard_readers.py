@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
 from services.gateway.dashboard.handler import Dashboard
-from services.gateway.dashboard.limits import ResponseLimiter
 from services.gateway.dashboard.sending import PIECE_BYTES
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI
+from shared.server.plain_limits import WAIT_SECONDS, PlainLimits
 from tests.integration.gateway.harness import TOKEN, GatewayHarness
 from tests.support.http.plain_http import ask
 from tests.support.websocket.raw_socket import RawSocket
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 LARGE = bytes(range(256)) * 128 * 1024
 GET = b"GET /large.bin HTTP/1.1\r\nHost: gateway\r\n\r\n"
 SMALL = 4096
+STALL_SECONDS = 20.0
 
 
 @pytest.fixture
@@ -31,49 +33,46 @@ def ui(tmp_path: Path) -> Path:
     return tmp_path
 
 
-class Stalled:
-    """A harness whose dashboard serves one reader at a time, with these timeouts."""
-
-    def __init__(self, ui: Path, *, stall_seconds: float, turn_seconds: float) -> None:
-        self.room = ResponseLimiter(limit=1, limit_per_address=1, turn_seconds=turn_seconds)
-        dashboard = Dashboard(
-            ui, version="1", trusted_proxies=(), room=self.room, stall_seconds=stall_seconds
-        )
-        self.harness = GatewayHarness(dashboard=dashboard)
+def serving(ui: Path) -> GatewayHarness:
+    """Return a gateway whose dashboard serves one reader at a time."""
+    dashboard = Dashboard(ui, version="1")
+    return GatewayHarness(dashboard=dashboard, plain_limits=PlainLimits(1, 1, STALL_SECONDS))
 
 
 class TestSlowReaders:
     async def test_slow_readers_hold_no_more_than_two_pieces(self, ui: Path) -> None:
-        stalled = Stalled(ui, stall_seconds=60, turn_seconds=60)
-        async with stalled.harness as harness, await slow_reader(harness) as slow:
+        async with serving(ui) as harness, await slow_reader(harness) as slow:
             transport = harness.protocols[-1].transport
             assert transport is not None
             assert 0 < transport.get_write_buffer_size() <= 2 * PIECE_BYTES
-            assert stalled.room.asked_for == 1
+            assert harness.plain_requests.in_progress == 1
             slow.reset()
-            await until(lambda: not stalled.room.asked_for, "its place is free")
+            await until(lambda: not harness.plain_requests.in_progress, "its place is free")
 
     async def test_slow_readers_are_cut_off_once_they_read_nothing(self, ui: Path) -> None:
-        stalled = Stalled(ui, stall_seconds=0.2, turn_seconds=60)
-        async with stalled.harness as harness, await slow_reader(harness) as slow:
-            await until(lambda: not stalled.room.asked_for, "it has ended")
+        async with serving(ui) as harness, await slow_reader(harness) as slow:
+            await harness.pass_time(STALL_SECONDS - 1)
+            assert harness.plain_requests.in_progress == 1
+            await harness.pass_time(1)
+            await until(lambda: not harness.plain_requests.in_progress, "it has ended")
             output = await slow.read_to_end()
             assert output.startswith(b"HTTP/1.1 200 ")
             assert len(output) < len(LARGE)
             assert (await ask(harness.port, "/large.bin")).body == LARGE
 
     async def test_slow_readers_delay_others_for_a_limited_time(self, ui: Path) -> None:
-        stalled = Stalled(ui, stall_seconds=60, turn_seconds=0.1)
-        async with stalled.harness as harness, await slow_reader(harness) as slow:
-            other = await ask(harness.port, "/")
-            assert (other.status, other.headers["retry-after"]) == (503, "1")
+        async with serving(ui) as harness, await slow_reader(harness) as slow:
+            asking = asyncio.create_task(ask(harness.port, "/"))
+            await until(lambda: harness.plain_requests.waiting, "the other waits")
+            await harness.pass_time(WAIT_SECONDS)
+            other = await asking
+            assert (other.status, other.headers["retry-after"]) == (503, "2")
             raw = await harness.raw()
             assert (await raw.connect(None, CLI, Credentials(token=TOKEN)))["ok"]
             slow.hang_up()
 
     async def test_a_socket_may_follow_on_the_same_connection(self, ui: Path) -> None:
-        stalled = Stalled(ui, stall_seconds=60, turn_seconds=60)
-        async with stalled.harness as harness, await RawSocket.tcp(harness.port) as raw:
+        async with serving(ui) as harness, await RawSocket.tcp(harness.port) as raw:
             await raw.send_bytes(b"HEAD /large.bin HTTP/1.1\r\nHost: gateway\r\n\r\n")
             while not raw._buffer.endswith(b"\r\n\r\n"):
                 await raw._more()
