@@ -22,6 +22,10 @@ ALERTS: list[dict[str, Any]] = [
     for group in load_yaml(ROOT / "deploy/prometheus/alerts.yml")["groups"]
     for rule in group["rules"]
 ]
+ALERT_TESTS: list[dict[str, Any]] = load_yaml(ROOT / "deploy/prometheus/alerts_test.yml")["tests"]
+NUMBER = r"-?\d+(\.\d+)?"
+SERIES_VALUE = re.compile(rf"_|stale|{NUMBER}([+-]{NUMBER})?(x\d+)?|NaN([+-]{NUMBER}x\d+)?")
+"""A value as promtool reads it; `NaNx3` is none."""
 DASHBOARD = json.loads((ROOT / "deploy/grafana/latchkey.json").read_text())
 SCRAPES = load_yaml(ROOT / "deploy/prometheus/prometheus.yml")
 COMPOSE = load_yaml(ROOT / "docker-compose.yml")["services"]
@@ -71,6 +75,29 @@ def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
     for rule in ALERTS:
         assert rule["labels"]["severity"] in {"critical", "warning"}
         assert rule["annotations"]["summary"].endswith(".")
+
+
+@pytest.mark.parametrize("alert", [rule["alert"] for rule in ALERTS])
+def test_every_alert_is_tested_to_fire_and_to_stay_silent(alert: str) -> None:
+    rows = [
+        (rule_test, {series["series"].partition("{")[0] for series in one["input_series"]})
+        for one in ALERT_TESTS
+        for rule_test in one["alert_rule_test"]
+        if rule_test["alertname"] == alert
+    ]
+    assert {bool(row.get("exp_alerts")) for row, _ in rows} == {True, False}
+    (expression,) = (rule["expr"] for rule in ALERTS if rule["alert"] == alert)
+    metrics = set(re.findall(r"latchkey_\w+", expression)) or {"up"}
+    assert all(metrics & given for _, given in rows), "a row without data proves nothing"
+
+
+def test_only_existing_alerts_and_series_are_tested() -> None:
+    tested = {row["alertname"] for one in ALERT_TESTS for row in one["alert_rule_test"]}
+    assert tested == {rule["alert"] for rule in ALERTS}
+    series = [series for one in ALERT_TESTS for series in one["input_series"]]
+    assert {one["series"].partition("{")[0] for one in series} - {"up"} <= set(SERIES)
+    values = [value for one in series for value in one["values"].split()]
+    assert [value for value in values if not SERIES_VALUE.fullmatch(value)] == []
 
 
 def test_everything_that_is_counted_is_shown() -> None:
