@@ -7,13 +7,12 @@ import asyncio
 import json
 import shutil
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.local.errors import RunError, file_problem
+from deploy.local.errors import RunError
 from tools.drills.attacks.command import add_options, run_attacks
 from tools.drills.faults import ALL
 from tools.drills.judging import exits
@@ -59,26 +58,11 @@ def main() -> int:
         faults = [replace(fault, relayed=True) for fault in faults]
     if not faults:
         parser.error(f"no fault matches; available: {'; '.join(f.name for f in ALL)}")
-    try:
-        if given.json is not None:
-            given.json.open("a").close()
-        data = Path(tempfile.mkdtemp(prefix="latchkey-drill-"))
-    except OSError as error:
-        print(f"Not drilled: {file_problem(error)}.", file=sys.stderr)
-        return exits.MISSING
-    status = exits.VIOLATED
-    try:
-        status = _run(faults, given.rounds, data, given.json)
-    except KeyboardInterrupt:
-        return exits.INTERRUPTED
-    except OSError as error:
-        print(f"The drill broke off: {file_problem(error)}.", file=sys.stderr)
-    finally:
-        if status == exits.HELD:
-            shutil.rmtree(data)
-        else:
-            print(f"The logs of all processes are in {data}.", file=sys.stderr)
-    return status
+    return exits.run_logged(
+        lambda data: _run(faults, given.rounds, data, given.json),
+        prefix="latchkey-drill-",
+        file=given.json,
+    )
 
 
 def _run(faults: Sequence[Fault], rounds: int, data: Path, file: Path | None) -> int:
@@ -96,10 +80,9 @@ def _run(faults: Sequence[Fault], rounds: int, data: Path, file: Path | None) ->
             print(f"Round {number} broke off: {type(error).__name__}: {error}", file=sys.stderr)
             broken = True
     status = exits.exit_of(rows, broken=broken)
-    verdict = "every promise was held" if status == exits.HELD else "NOT every promise was held"
     print(f"\n{table(rows)}\n\n{LEGEND}\n{totals(rows)}")
     times = sum(len(row.verdicts) for row in rows)
-    print(f"\n{times} times a fault, {time.monotonic() - began:.0f} s: {verdict}")
+    print(f"\n{times} times a fault, {time.monotonic() - began:.0f} s: {exits.verdict_of(status)}")
     if file is not None:
         file.write_text(json.dumps(as_json(rows), indent=2) + "\n")
     return status

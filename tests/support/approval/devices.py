@@ -12,6 +12,7 @@ from shared.protocol.signing import encode_base64
 from shared.rpc.messages import AuthorizeDevice, ClientInfo
 
 READ: Final = ("operator.read",)
+READ_PAIRING: Final = ("operator.read", "operator.pairing")
 
 _call_numbers: Final = itertools.count(1)
 

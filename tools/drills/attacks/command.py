@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
-from deploy.local.errors import RunError, file_problem
+from deploy.local.errors import RunError
 from deploy.local.places import ROOT
 from tools.drills.attacks import ALL
 from tools.drills.attacks.attack import ATTACK_SECONDS
@@ -76,20 +74,11 @@ def run_attacks(parser: argparse.ArgumentParser, given: argparse.Namespace) -> i
         devices=given.devices,
         code=given.code.resolve(),
     )
-    data = Path(tempfile.mkdtemp(prefix="latchkey-attacks-"))
-    status = exits.VIOLATED
-    try:
-        status = _run(attacks, size, data, given.json)
-    except KeyboardInterrupt:
-        return exits.INTERRUPTED
-    except OSError as error:
-        print(f"The drill broke off: {file_problem(error)}.", file=sys.stderr)
-    finally:
-        if status == exits.HELD:
-            shutil.rmtree(data)
-        else:
-            print(f"The logs of all processes are in {data}.", file=sys.stderr)
-    return status
+    return exits.run_logged(
+        lambda data: _run(attacks, size, data, given.json),
+        prefix="latchkey-attacks-",
+        file=given.json,
+    )
 
 
 def _run(attacks: Sequence[Attack], size: Size, data: Path, file: Path | None) -> int:
@@ -107,9 +96,10 @@ def _run(attacks: Sequence[Attack], size: Size, data: Path, file: Path | None) -
             file.write_text(json.dumps([_as_json(*result) for result in results], indent=2) + "\n")
     held = len(results) == len(attacks) and not any(verdict.violations for _, verdict in results)
     print(f"\n{table([(seen.attack, verdict) for seen, verdict in results])}\n\n{LEGEND}")
-    said = "every promise was held" if held else "NOT every promise was held"
-    print(f"\n{len(results)} attacks, {time.monotonic() - began:.0f} s: {said}")
-    return exits.HELD if held else exits.VIOLATED
+    status = exits.HELD if held else exits.VIOLATED
+    took = time.monotonic() - began
+    print(f"\n{len(results)} attacks, {took:.0f} s: {exits.verdict_of(status)}")
+    return status
 
 
 def _print_result(seen: Observed, verdict: Verdict) -> None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from tests.integration.approval.replica import Replica
     from tools.support.processes.redis import RedisServer
 
-READ_PAIRING = ("operator.read", "operator.pairing")
 FAILURES_LIMIT = 10
 PUBLIC = {"/", "/livez", "/readyz", "/metrics", "/openapi.json", *(f.path for f in page_files())}
 EMPTY = {"Authorization": "Bearer "}

@@ -5,65 +5,23 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from structlog.testing import capture_logs
 
-from services.approval.api.static import page_files
 from services.approval.domain.authorization import OPERATOR
 from shared.rpc.messages import Admitted
-from tests.integration.approval.operator import Operator
 from tests.integration.approval.replica import (
     ADMIN_TOKEN,
     TOKEN_SECRET,
     everything,
-    replica,
 )
-from tests.support.approval.devices import READ, Device
+from tests.support.approval.devices import READ, READ_PAIRING, Device
 from tests.support.task_count import check_task_count
 from tools.support.metrics import metric
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from aiohttp import web
-
+    from tests.integration.approval.operator import Operator
     from tests.integration.approval.replica import Replica
     from tools.support.processes.redis import RedisServer
-
-READ_PAIRING = ("operator.read", "operator.pairing")
-FAILURES_LIMIT = 10
-PUBLIC = {"/", "/livez", "/readyz", "/metrics", "/openapi.json", *(f.path for f in page_files())}
-EMPTY = {"Authorization": "Bearer "}
-WRONG = {
-    "nothing": {},
-    "another token": {"Authorization": "Bearer " + "x" * 40},
-    "a part of it": {"Authorization": f"Bearer {ADMIN_TOKEN[:-1]}"},
-    "more than it": {"Authorization": f"Bearer {ADMIN_TOKEN}0"},
-    "an empty one": EMPTY,
-    "no scheme": {"Authorization": ADMIN_TOKEN},
-    "another scheme": {"Authorization": f"Basic {ADMIN_TOKEN}"},
-    "another header": {"X-Authorization": f"Bearer {ADMIN_TOKEN}"},
-    "a cookie": {"Cookie": f"token={ADMIN_TOKEN}; Authorization={ADMIN_TOKEN}"},
-}
-
-
-def routes(app: web.Application) -> list[tuple[str, str]]:
-    """Return the method and path of every route, with placeholders filled in."""
-    found = []
-    for route in app.router.routes():
-        assert route.resource is not None
-        path = route.resource.canonical
-        path = path.replace("{requestId}", "r").replace("{deviceId}", "0" * 64)
-        path = path.replace("{credential}", "admin-token").replace("{lockedAddress}", "203.0.113.1")
-        found.append((route.method, path.replace("{role}", "operator")))
-    return found
-
-
-@pytest.fixture
-async def nowhere() -> AsyncIterator[Operator]:
-    """Return an API without Redis: callers without the admin token must still be refused."""
-    async with replica("redis://127.0.0.1:1/0") as server, Operator(server) as operator:
-        yield operator
 
 
 class TestSecretsAreNowhereInOutput:

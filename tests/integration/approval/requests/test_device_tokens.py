@@ -6,14 +6,12 @@ import pytest
 
 from shared.rpc.messages import Denied
 from tests.integration.approval.operator import path_of
-from tests.support.approval.devices import Device
+from tests.support.approval.devices import READ_PAIRING, Device
 
 if TYPE_CHECKING:
     from tests.integration.approval.operator import Operator
     from tests.integration.approval.replica import Replica
     from tests.support.clock import FakeClock
-
-READ_PAIRING = ("operator.read", "operator.pairing")
 
 
 async def is_refused(here: Replica, device: Device, token: str) -> bool:

@@ -8,7 +8,7 @@ from services.approval.domain.authorization import OPERATOR
 from shared.rpc.messages import NeedsPairing
 from tests.integration.approval.operator import path_of
 from tests.integration.approval.replica import everything
-from tests.support.approval.devices import Device
+from tests.support.approval.devices import READ_PAIRING, Device
 
 if TYPE_CHECKING:
     from tests.integration.approval.operator import Operator
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from tests.support.clock import FakeClock
     from tools.support.processes.redis import RedisServer
 
-READ_PAIRING = ("operator.read", "operator.pairing")
 UNKNOWN = "0" * 64
 
 
