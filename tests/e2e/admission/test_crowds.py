@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import redis as redis_py
 
-from shared.device.client import DeviceClient
-from shared.device.handshake import Admitted, Refused
 from shared.device.identity import DeviceKey
+from tests.e2e.crowd import client_at, outcome_of
 from tools.support.actors import Operator, pair
 from tools.support.processes.process_table import peak_memory_bytes
 
@@ -55,7 +54,7 @@ class Crowd:
     """Connects from one address, using the gateways in turn."""
 
     def __init__(self, stack: Stack, address: str) -> None:
-        self._house = stack
+        self._stack = stack
         self._address = address
         self._attempts = 0
 
@@ -63,22 +62,18 @@ class Crowd:
         self, *, key: DeviceKey | None = None, token: str = "", device_token: str | None = None
     ) -> str:
         """Connect once, with the right gateway token or this one; returns the outcome."""
-        gateways = self._house.gateways
-        gateway = gateways[self._attempts % len(gateways)]
+        gateway = self._attempts % len(self._stack.gateways)
         self._attempts += 1
-        client = DeviceClient(
-            gateway.ws_url,
-            key,
-            token=token or self._house.gateway_token,
-            device_token=device_token,
-            headers={"X-Real-IP": self._address},
+        return await outcome_of(
+            client_at(
+                self._stack,
+                self._address,
+                key,
+                gateway=gateway,
+                token=token,
+                device_token=device_token,
+            )
         )
-        async with client:
-            outcome = await client.connect()
-        if isinstance(outcome, Admitted):
-            return "admitted"
-        assert isinstance(outcome, Refused)
-        return outcome.detail_code or outcome.code
 
     async def strangers(self, count: int) -> Counter[str]:
         """Send requests for this many new devices, some at a time."""

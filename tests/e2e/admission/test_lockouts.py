@@ -13,10 +13,11 @@ import pytest
 
 from services.approval.domain.lockout import FAILURES_LIMIT
 from shared.device.client import DeviceClient
-from shared.device.handshake import Admitted, Credentials, Refused
+from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, Profile
 from tests.e2e.command.terminal import Terminal
+from tests.e2e.crowd import outcome_of
 from tools.support.actors import Operator, SimulatedDevice, pair
 
 if TYPE_CHECKING:
@@ -55,18 +56,14 @@ class Office:
         gateways = self.stack.gateways
         gateway = gateways[self._attempts % len(gateways)]
         self._attempts += 1
-        async with DeviceClient(
+        client = DeviceClient(
             gateway.ws_url,
             key,
             self.profile,
             credentials=Credentials(**{"token": None, **secrets}),
             headers={"X-Real-IP": self.address},
-        ) as client:
-            outcome = await client.connect()
-        if isinstance(outcome, Admitted):
-            return "admitted"
-        assert isinstance(outcome, Refused)
-        return outcome.detail_code or outcome.code
+        )
+        return await outcome_of(client)
 
     async def guess(self, times: int = FAILURES_LIMIT) -> None:
         """Guess the gateway token this often."""

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from shared.device.client import DeviceClient
-from shared.device.handshake import Refused
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from tests.e2e.callers import PAIRING
+from tests.e2e.crowd import client_at, outcome_of, running
 from tools.support.actors import Operator, pair
 from tools.support.proxies.faults import FaultProxy
 from tools.support.waiting import until
@@ -55,17 +54,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 async def ask(stack: Stack, address: str, key: DeviceKey | None = None) -> str:
     """Connect as a new device from an address; returns why it was refused."""
-    async with DeviceClient(
-        stack.gateways[0].ws_url,
-        key or DeviceKey.generate(),
-        token=stack.gateway_token,
-        headers={"X-Forwarded-For": address},
-    ) as client:
-        outcome = await client.connect()
-    assert isinstance(outcome, Refused), outcome
-    if outcome.code == "UNAVAILABLE":
-        return f"{outcome.code} {outcome.details.get('reason')}"
-    return outcome.detail_code or outcome.code
+    return await outcome_of(client_at(stack, address, key or DeviceKey.generate()))
 
 
 async def heard_in_time(stack: Stack, address: str) -> str:
@@ -84,13 +73,8 @@ async def flood(stack: Stack, address: str) -> AsyncIterator[Counter[str]]:
         while True:
             seen[await ask(stack, address)] += 1
 
-    flooding = [asyncio.create_task(attempt()) for _ in range(FLOODING)]
-    try:
+    async with running(attempt() for _ in range(FLOODING)):
         yield seen
-    finally:
-        for task in flooding:
-            task.cancel()
-        await asyncio.gather(*flooding, return_exceptions=True)
 
 
 async def test_a_network_that_fills_the_list_gives_way_to_newcomers(stack: Stack) -> None:

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from services.gateway.connections.places import ALL, OF_DEVICE, WITHOUT_DEVICE
-from shared.device.client import DeviceClient
 from shared.device.errors import DeviceClientError
 from shared.device.handshake import Admitted
+from tests.e2e.crowd import client_at, running
 from tools.support.actors import pair, wait_for_log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from shared.device.client import DeviceClient
     from tests.conftest import StartStack
     from tools.support.actors import SimulatedDevice
     from tools.support.processes.stack import Stack
@@ -52,11 +53,8 @@ def stack(start_stack: StartStack) -> Stack:
 
 async def _keep_connecting(stack: Stack, address: str) -> None:
     """Connect without a device, stay as long as the gateway allows it, and come back at once."""
-    headers = {"X-Forwarded-For": address}
     while True:
-        client = DeviceClient(
-            stack.gateways[0].ws_url, None, token=stack.gateway_token, headers=headers
-        )
+        client = client_at(stack, address)
         try:
             async with client:
                 if isinstance(await client.connect(), Admitted):
@@ -68,33 +66,16 @@ async def _keep_connecting(stack: Stack, address: str) -> None:
 @asynccontextmanager
 async def flood(stack: Stack, addresses: Sequence[str]) -> AsyncIterator[None]:
     """Flood from these addresses; the body runs once the first was displaced."""
-    tasks = [
-        asyncio.create_task(_keep_connecting(stack, address))
-        for address in addresses
-        for _ in range(AT_ONCE)
-    ]
     reason = WITHOUT_DEVICE if len(addresses) == 1 else ALL
-    try:
+    clients = [address for address in addresses for _ in range(AT_ONCE)]
+    async with running(_keep_connecting(stack, address) for address in clients):
         await wait_for_log(stack.gateways[0], "connection.closed", reason=reason.displaced)
         yield
-        for task in tasks:
-            assert not task.done(), task.exception()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def at(device: SimulatedDevice, address: str) -> DeviceClient:
     """Return a client of a device at an address."""
-    stack = device.stack
-    return DeviceClient(
-        stack.gateways[0].ws_url,
-        device.key,
-        device.profile,
-        token=stack.gateway_token,
-        headers={"X-Forwarded-For": address},
-    )
+    return client_at(device.stack, address, device.key, device.profile)
 
 
 @pytest.mark.parametrize(
