@@ -16,7 +16,8 @@ import redis as redis_py
 from shared.device.handshake import Credentials, encode
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CONTROL_UI
-from shared.protocol.limits import OWN_FRAME_LIMIT_BYTES
+from shared.protocol.closing import CloseCode
+from shared.protocol.limits import FRAME_LIMIT_BYTES, OWN_FRAME_LIMIT_BYTES
 from shared.rpc.messages import BOOTSTRAP_TOKEN, SHARED_SECRET
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
 from tests.support.websocket.raw_socket import (
@@ -77,11 +78,21 @@ async def pings(raw: RawSocket) -> None:
     await raw.send_bytes(frame_bytes(b"x" * 100, PING) * 5_000)
 
 
+async def unfinished_frames(raw: RawSocket) -> None:
+    """Send the beginning of a frame of 25 MiB: that is too large without a device."""
+    await raw.send_bytes(frame_bytes(b"", announce=FRAME_LIMIT_BYTES))
+    with contextlib.suppress(Gone):
+        for _ in range(3):
+            await raw.send_bytes(b"x" * MEGABYTE)
+    assert await last_close(raw) == CloseCode.TOO_BIG
+
+
 FLOODS: dict[str, Callable[[RawSocket], Awaitable[None]]] = {
     "large frames": large_frames,
     "slow readers": slow_readers,
     "fragments": fragments,
     "pings": pings,
+    "unfinished frames": unfinished_frames,
 }
 
 

@@ -16,6 +16,7 @@ from shared.clock import NS_PER_MS, SystemClock
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
+from shared.protocol.limits import OWN_FRAME_LIMIT_BYTES
 from shared.rpc.messages import AuthorizeDevice, decode_question
 from shared.rpc.question_window import WINDOW_MAX_QUESTIONS
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
@@ -44,6 +45,11 @@ PER_ADDRESS: Final = 15
 ANSWER_SECONDS: Final = 0.5
 """What nine answers of ten take at most, while this machine also runs the flood."""
 LONGEST_SECONDS: Final = 1.5
+
+MALFORMED_SOCKETS: Final = 3
+MALFORMED_SECONDS: Final = 3.0
+_HEAD: Final = b'{"type":"req","id":"","x":['
+MALFORMED: Final = (_HEAD + b"[]," * OWN_FRAME_LIMIT_BYTES)[:OWN_FRAME_LIMIT_BYTES]
 
 ANSWERED_PER_SECOND: Final = 40
 OFFERED_PER_SECOND: Final = 160
@@ -159,6 +165,37 @@ async def test_junk_frames_of_many_sockets_delay_neither_sessions_nor_health(
         finally:
             stop.set()
             flood.join()
+    for name, times in {"calls": probe.calls, "checks": probe.checks}.items():
+        assert quantiles(times, n=10)[-1] < ANSWER_SECONDS, (name, sorted(times)[-10:])
+        assert max(times) < LONGEST_SECONDS, name
+
+
+async def send_malformed(raw: RawSocket) -> None:
+    """Send long malformed requests, one after the other."""
+    while True:
+        await raw.send(MALFORMED)
+        while (answer := await raw.receive_text())["type"] == "event":
+            pass
+        assert answer["error"]["code"] == "INVALID_REQUEST"
+
+
+async def test_long_malformed_frames_delay_neither_sessions_nor_health(
+    process: ServiceProcess, approval: SlowApproval
+) -> None:
+    """Saying what is wrong with one of them would take half a second."""
+    async with contextlib.AsyncExitStack() as stack:
+        senders = []
+        for _ in range(MALFORMED_SOCKETS):
+            raw = await stack.enter_async_context(await RawSocket.open(process.port))
+            assert (await raw.connect(DeviceKey.generate(), CLI, GOOD))["ok"]
+            senders.append(raw)
+        probe = await stack.enter_async_context(probed(process))
+        sending = [asyncio.create_task(send_malformed(raw)) for raw in senders]
+        await asyncio.sleep(MALFORMED_SECONDS)
+        for task in sending:
+            assert not task.done(), task.exception()
+            task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
     for name, times in {"calls": probe.calls, "checks": probe.checks}.items():
         assert quantiles(times, n=10)[-1] < ANSWER_SECONDS, (name, sorted(times)[-10:])
         assert max(times) < LONGEST_SECONDS, name
