@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import Counter
 from contextlib import contextmanager
@@ -164,8 +165,10 @@ async def _cut(request: web.Request) -> web.StreamResponse:
 async def _endless(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse()
     await response.prepare(request)
-    while True:
-        await response.write(LARGE)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await response.write(LARGE)
+    return response
 
 
 def _is_user(name: str) -> bool:
