@@ -185,7 +185,8 @@ class Metrics:
         self.upstream_requests = Counter(
             "latchkey_gateway_upstream_requests",
             "HTTP requests for the upstream, by outcome: `passed`, `no-upstream` (answered with a"
-            " page that says so), `locked-out`, or `undecided` (approval did not answer).",
+            " page that says so), `too-many` (no connection became free), `locked-out`, or"
+            " `undecided` (approval did not answer).",
             ["outcome"],
             registry=self.registry,
         )

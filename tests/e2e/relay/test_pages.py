@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import pytest
 
-from services.gateway.relay.http.handler import CONNECTIONS_LIMIT
+from services.gateway.relay.http.connections import CONNECTIONS_LIMIT
 from tests.e2e.relay.upstream import NAMES, bearer
 from tests.support.http.plain_http import ask
 from tests.support.stubs.upstream import ETAG, LARGE
