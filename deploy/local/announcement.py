@@ -18,10 +18,21 @@ if TYPE_CHECKING:
     from deploy.local.settings import RunSettings
 
 _DASHBOARD: Final = """
-Open the dashboard and enter the gateway token, which this command prints:
+Open the dashboard. Enter the gateway token, which this command prints, as its
+"Gateway secret":
 
   {address}
   echo "{token}"
+
+Approve the browser as described below. The commands that the dashboard
+suggests are for an OpenClaw without Latchkey.
+"""
+
+_MODEL: Final = """
+OpenClaw needs a model to chat. Until it has one, the dashboard opens
+"Model Setup": choose a provider there, or run this in another terminal:
+
+  {command} configure
 """
 
 _LOCAL: Final = """
@@ -58,11 +69,8 @@ def announcement(
         if any(environ.get(name, "").strip() for name in ("CONTROL_UI_DIR", "UPSTREAM_URL"))
         else ""
     )
-    upstream = (
-        ""
-        if openclaw is None
-        else f"\n  openclaw  {openclaw.url}  (set it up: {shown(openclaw.command)} configure)"
-    )
+    upstream = "" if openclaw is None else f"\n  openclaw  {openclaw.url}  (only for the gateways)"
+    model = "" if openclaw is None else _MODEL.format(command=shown(openclaw.command))
     local = "" if environ.get("GATEWAY_LOCAL_CLIENTS", "").strip() == "trust" else _LOCAL
     replicas = (
         "two replicas on one port; each connection reaches either"
@@ -85,7 +93,7 @@ Connect a device: this example, or any OpenClaw client with the gateway token:
 
   export OPENCLAW_GATEWAY_TOKEN="{gateway_token}"
   {_openclaw(environ)} node run --host {HOST} --port {gateway_port}
-{dashboard}{local}
+{dashboard}{model}{local}
 A device gets "pairing required" until you approve it at
 
   {api}/setup
