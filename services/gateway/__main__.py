@@ -13,20 +13,17 @@ from aiohttp import web
 from services.gateway import log_events
 from services.gateway.app import build_gateway
 from services.gateway.drain import drain
+from services.gateway.http.routes import health_requests
 from services.gateway.http.upgrade import UpgradeProtocol
 from services.gateway.settings import Settings, read_settings
 from shared.bus.channels import new_boot_id
 from shared.clock import SystemClock
 from shared.observability.logs import configure_logs
-from shared.server.accept import (
-    SPARE_DESCRIPTORS,
-    STORM_BACKLOG,
-    BulkAcceptor,
-    raise_descriptor_limit,
-)
+from shared.server.accept import SPARE_DESCRIPTORS, BulkAcceptor, raise_descriptor_limit
 from shared.server.http_protocol import TrackedRequestHandler, keepalive_seconds, serve_plainly
 from shared.server.run import run_service, settle_memory
 from shared.server.sockets import addresses, open_sockets
+from shared.settings.environment import path_of
 
 RELAYED_DESCRIPTORS: Final = 2
 """Descriptors of a relayed connection: the client's socket and the one to the upstream."""
@@ -52,9 +49,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             f"this process may open {descriptors} file descriptors (`ulimit -n`)",
         )
         settings = replace(settings, connection_limit=limit)
-    listeners = open_sockets(
-        common.hosts, common.port, reuse_port=settings.reuse_port, backlog=STORM_BACKLOG
-    )
+    listeners = open_sockets(common.hosts, common.port, reuse_port=settings.reuse_port)
     gateway = build_gateway(settings, boot_id=boot_id, clock=SystemClock())
     loop = asyncio.get_running_loop()
     runner = web.AppRunner(
@@ -97,9 +92,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         listeners,
         accept,
         on_exhausted,
-        room=gateway.loop_budget.room_for_upgrades,
+        upgrades=gateway.loop_budget.upgrades,
         on_turned_away=gateway.metrics.turned_away.labels("accept").inc,
+        always=health_requests(path_of(settings.public_url)),
     )
+    gateway.metrics.filtered.watch(lambda: acceptor.filtered_seconds)
     ops = web.AppRunner(gateway.ops_app, access_log=None)
     await ops.setup()
     ops_servers: list[asyncio.Server] = []

@@ -49,6 +49,13 @@ class Metrics:
             ["limit"],
             registry=self.registry,
         )
+        self.filtered = ReadCounter(
+            "latchkey_gateway_filtered_seconds",
+            "Seconds during which the kernel let only a share of new connections through, because"
+            " more connect than can be admitted in time. The others wait in their own kernels.",
+            [],
+            self.registry,
+        )
         self.displaced = ReadCounter(
             "latchkey_gateway_displaced",
             "WebSockets closed with 1013 to make room, by limit. Clients without a device:"

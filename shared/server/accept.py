@@ -10,10 +10,14 @@ import asyncio
 import contextlib
 import errno
 import resource
+import struct
+import sys
 import time
 from itertools import cycle
-from socket import MSG_DONTWAIT, MSG_PEEK
+from socket import IPPROTO_TCP, MSG_DONTWAIT, MSG_PEEK
 from typing import TYPE_CHECKING, Final
+
+from shared.server.listener_filter import ListenerFilter
 
 if TYPE_CHECKING:
     import socket
@@ -30,12 +34,24 @@ TURNING_AWAY_MAX_SECONDS: Final = 0.010
 """The most time for that in one iteration of the loop."""
 RETRY_AFTER_SECONDS: Final = range(2, 11)
 """The values of `Retry-After`, in turn: clients that were turned away together come back spread."""
-STORM_BACKLOG: Final = 1024
-"""How many connections may wait to be accepted where clients are turned away.
-
-Whoever waits there grows old unseen. Clients beyond it try again by themselves, after a second.
-"""
+OVERSHOOT: Final = 256
+"""How many more upgrades than may wait are accepted where the kernel filters: it does not count."""
+QUEUE_TARGET: Final = 256
+"""More connections than this in the accept queue are too many: health checks are behind them."""
+ADJUST_SECONDS: Final = 0.020
+"""How often the share of connections that the kernel lets through is adjusted."""
+INHERITED_SECONDS: Final = 1.0
+"""How long after the filter is removed sockets may be accepted that still have a copy of it."""
+SHARE_MIN: Final = 1 / 256
+_SHARE_FALL: Final = 0.7
+_SHARE_RISE: Final = 1.3
+_LOAD_LOW: Final = 0.5
+"""The share rises while less of the room than this is used."""
 _PEEKED_BYTES: Final = 4096
+_TCP_INFO: Final = 11
+_TCP_INFO_BYTES: Final = 32
+_TCP_INFO_QUEUE: Final = 24
+"""Where struct tcp_info of a listening socket has the length of the accept queue."""
 
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOBODY_THERE: Final = (BlockingIOError, InterruptedError, ConnectionAbortedError)
@@ -68,8 +84,10 @@ class BulkAcceptor:
     """Accepts up to 64 sockets per loop iteration and passes each one to a new protocol.
 
     `accept` takes the peer's IP address and returns the protocol of the socket, or the response
-    with which to reject it. Upgrades beyond `room` are turned away, and `on_turned_away` is called
-    for each; other requests, such as health checks, are accepted.
+    with which to reject it. `upgrades` returns how many upgrades wait, and how many may. When they
+    are too many, the kernel lets only a share of new connections through, and all whose requests
+    begin with one of `always`. Where it has no such filter, or without `always`, further upgrades
+    are turned away, and `on_turned_away` is called for each; other requests are accepted.
     """
 
     def __init__(
@@ -78,14 +96,23 @@ class BulkAcceptor:
         accept: Callable[[str], asyncio.BaseProtocol | bytes],
         on_exhausted: Callable[[], None],
         *,
-        room: Callable[[], int] = lambda: ACCEPTED_PER_TURN,
+        upgrades: Callable[[], tuple[int, int]] = lambda: (0, ACCEPTED_PER_TURN),
         on_turned_away: Callable[[], object] = lambda: None,
+        always: Sequence[bytes] | None = None,
     ) -> None:
         self._listeners = list(listeners)
         self._admit = accept
         self._on_exhausted = on_exhausted
-        self._room = room
+        self._upgrades = upgrades
         self._on_turned_away = on_turned_away
+        self._filter = None if always is None else ListenerFilter(listeners, always)
+        if self._filter is not None and not self._filter.works:
+            self._filter = None
+        self.filtered_seconds = 0.0
+        """For how long only a share of new connections was let through."""
+        self._adjusted_at = 0.0
+        self._inherited_until = 0.0
+        self._adjusting: asyncio.TimerHandle | None = None
         self._turned_away_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[object]] = set()
@@ -102,26 +129,20 @@ class BulkAcceptor:
     def stop(self) -> None:
         """Stop accepting and close the listening sockets."""
         self._accepting = False
-        if self._resume is not None:
-            self._resume.cancel()
+        for timer in (self._resume, self._adjusting):
+            if timer is not None:
+                timer.cancel()
         for listener in self._listeners:
             self._loop.remove_reader(listener)
             listener.close()
 
     def _accept(self, listener: socket.socket) -> None:
-        room = self._room()
+        waiting, limit = self._upgrades()
+        room = limit - waiting + (0 if self._filter is None else OVERSHOOT)
         until = 0.0
         left = ACCEPTED_PER_TURN
-        while left:
-            try:
-                sock, address = listener.accept()
-            except _NOBODY_THERE:
-                break
-            except OSError as error:
-                if error.errno not in _EXHAUSTED:
-                    raise
-                self._pause()
-                break
+        while left and (accepted := self._next(listener)) is not None:
+            sock, peer = accepted
             if room <= 0 and _wants_upgrade(sock):
                 until = until or self._turning_away_until()
                 self._on_turned_away()
@@ -131,7 +152,7 @@ class BulkAcceptor:
                 continue
             room -= 1
             left -= 1
-            protocol = self._admit(address[0])
+            protocol = self._admit(peer)
             if isinstance(protocol, bytes):
                 _turn_away(sock, protocol)
                 continue
@@ -142,6 +163,48 @@ class BulkAcceptor:
             task.add_done_callback(asyncio.Task.exception)  # the client may already be gone
         if until:
             self._turned_away_at = time.monotonic()
+        if self._filter is not None and self._adjusting is None and (not left or waiting >= limit):
+            self._adjusted_at = time.monotonic()
+            self._adjust(self._filter)
+
+    def _next(self, listener: socket.socket) -> tuple[socket.socket, str] | None:
+        """Accept a socket; returns it and its peer's IP address, or None if there is none."""
+        try:
+            sock, address = listener.accept()
+        except _NOBODY_THERE:
+            return None
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                raise
+            self._pause()
+            return None
+        if self._filter is not None and self._filter.is_inherited:
+            self._filter.release(sock)
+        return sock, address[0]
+
+    def _adjust(self, listener_filter: ListenerFilter) -> None:
+        """Adjust the share of new connections that the kernel lets through, until it is 1."""
+        self._adjusting = None
+        if not self._accepting:
+            return
+        now = time.monotonic()
+        share = listener_filter.share
+        if share < 1:
+            self.filtered_seconds += now - self._adjusted_at
+            self._inherited_until = now + INHERITED_SECONDS
+        self._adjusted_at = now
+        waiting, limit = self._upgrades()
+        queued = max(map(_queue_length, self._listeners))
+        load = max(waiting / limit, queued / QUEUE_TARGET)
+        if load > 1:
+            share = max(SHARE_MIN, share * _SHARE_FALL)
+        elif load < _LOAD_LOW:
+            share = min(1.0, share * _SHARE_RISE)
+        listener_filter.let_through(share)
+        if listener_filter.is_inherited and share == 1:
+            listener_filter.is_inherited = queued > 0 or now < self._inherited_until
+        if listener_filter.is_inherited:
+            self._adjusting = self._loop.call_later(ADJUST_SECONDS, self._adjust, listener_filter)
 
     def _turning_away_until(self) -> float:
         """Return until when clients may be turned away in this iteration of the loop."""
@@ -161,6 +224,15 @@ class BulkAcceptor:
         self._resume = None
         if self._accepting:
             self.start()
+
+
+def _queue_length(listener: socket.socket) -> int:
+    """Return how many connections wait to be accepted; 0 where the system does not tell."""
+    if sys.platform != "linux":
+        return 0
+    info = listener.getsockopt(IPPROTO_TCP, _TCP_INFO, _TCP_INFO_BYTES)
+    length: int = struct.unpack_from("=I", info, _TCP_INFO_QUEUE)[0]
+    return length
 
 
 def _wants_upgrade(sock: socket.socket) -> bool:

@@ -13,6 +13,8 @@ import time
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
+from shared.server.upgrade_limit import UpgradeLimit
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -36,16 +38,8 @@ TRICKLE_SECONDS: Final = 0.005
 RENEWAL_SECONDS: Final = 0.050
 """How often the time of each lane is renewed while nothing waits."""
 HANDSHAKE_WAIT_SECONDS: Final = 2.0
-UPGRADE_WAIT_SECONDS: Final = 2.0
+UPGRADE_WAIT_SECONDS: Final = 8.0
 """How long each may wait; after that, its client has hardly time left for the rest."""
-UPGRADES_WAITING_MAX: Final = 1024
-UPGRADES_WAITING_MIN: Final = 64
-"""How many upgrades may wait, depending on how long they do; further sockets are turned away."""
-UPGRADE_TARGET_SECONDS: Final = 0.5
-"""The limit falls while upgrades wait longer than this, and rises while they do not."""
-_FALL: Final = 1 / 256
-"""By which part the limit falls with each upgrade."""
-_RISE: Final = 0.25
 
 _SECONDS: Final = (SESSIONS_SECONDS, HANDSHAKES_SECONDS, UPGRADES_SECONDS)
 _WAIT_SECONDS: Final = (math.inf, HANDSHAKE_WAIT_SECONDS, UPGRADE_WAIT_SECONDS)
@@ -120,7 +114,7 @@ class LoopBudget:
         self._served: tuple[dict[Waiting, float], ...] = ({}, {}, {})
         """Sockets that had a slice; new ones come before them."""
         self._is_due = False
-        self._upgrades_limit = float(UPGRADES_WAITING_MAX)
+        self._upgrade_limit = UpgradeLimit()
 
     def begin(self, lane: Lane) -> float:
         """Return the time for `end` if something may be processed at once, else 0."""
@@ -136,7 +130,10 @@ class LoopBudget:
     def wait(self, lane: Lane, socket: Waiting, key: str = "") -> None:
         """Have a socket processed in a later iteration of the loop; keys take turns."""
         if socket not in self._served[lane]:
-            self._new[lane].add(socket, key, self._clock())
+            now = self._clock()
+            if lane is Lane.UPGRADES and not self._new[lane]:
+                self._upgrade_limit.first_waits(now)
+            self._new[lane].add(socket, key, now)
         self._left[lane] = 0.0
         if lane is Lane.HANDSHAKES:
             self._left[Lane.UPGRADES] = 0.0
@@ -145,8 +142,10 @@ class LoopBudget:
     def remove(self, socket: Waiting) -> None:
         """Forget a socket that is closed."""
         for lane in Lane:
-            self._new[lane].remove(socket)
+            since = self._new[lane].remove(socket)
             self._served[lane].pop(socket, None)
+            if lane is Lane.UPGRADES and since is not None:
+                self._upgrade_limit.gave_up(self._clock() - since)
 
     def hold(self, lane: Lane) -> None:
         """Process nothing of a lane until `release`."""
@@ -162,9 +161,9 @@ class LoopBudget:
         """Return the number of sockets that wait."""
         return len(self._new[lane]) + len(self._served[lane])
 
-    def room_for_upgrades(self) -> int:
-        """Return how many more upgrades may wait."""
-        return int(self._upgrades_limit) - len(self._new[Lane.UPGRADES])
+    def upgrades(self) -> tuple[int, int]:
+        """Return how many upgrades wait, and how many may."""
+        return len(self._new[Lane.UPGRADES]), self._upgrade_limit.size(self._clock())
 
     def sweep(self) -> None:
         """Process what is overdue in a lane that is held; called several times a second."""
@@ -207,17 +206,10 @@ class LoopBudget:
             new.remove(socket)
             served.pop(socket, None)
             if lane is Lane.UPGRADES:
-                self._limit_upgrades(now - since)
+                self._upgrade_limit.served(now - since, now)
             if socket.run_slice(overdue=overdue):
                 served[socket] = since
             now = self._clock()
-
-    def _limit_upgrades(self, waited: float) -> None:
-        limit = self._upgrades_limit
-        if waited > UPGRADE_TARGET_SECONDS:
-            self._upgrades_limit = max(UPGRADES_WAITING_MIN, limit - limit * _FALL)
-        else:
-            self._upgrades_limit = min(UPGRADES_WAITING_MAX, limit + _RISE)
 
     def _renew(self, now: float) -> None:
         """Give each lane its time, unless it must not overtake what waits or is held."""

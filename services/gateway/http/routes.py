@@ -28,6 +28,18 @@ if TYPE_CHECKING:
     View = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _READ: Final = ("GET", "HEAD")
+_WATCHED: Final = ("/livez", "/health", "/ready", "/metrics")
+"""What the paths of health checks and metrics begin with."""
+
+
+def health_requests(prefix: str) -> list[bytes]:
+    """Return how requests for health and metrics begin; these are served in any crowd."""
+    return [
+        f"{method} {before}{path}".encode()
+        for before in dict.fromkeys(("", prefix))
+        for method in _READ
+        for path in _WATCHED
+    ]
 
 
 class Views:

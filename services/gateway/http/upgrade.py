@@ -24,7 +24,7 @@ from services.gateway.session.handler import SessionHandler
 from services.gateway.websocket.passing_parser import PassingParser
 from services.gateway.websocket.protocol import SocketParser, SocketProtocol
 from shared.addresses.client import client_address, is_trusted, over_https
-from shared.server.accept import TRY_LATER
+from shared.server.accept import OVERSHOOT, TRY_LATER
 from shared.server.clients import Clients
 from shared.server.http_protocol import TrackedRequestHandler
 from shared.server.loop_budget import Lane
@@ -129,7 +129,7 @@ class UpgradeProtocol(asyncio.Protocol):
         if began:
             self._upgrade(transport, head, end)
             budget.end(Lane.UPGRADES, began)
-        elif budget.room_for_upgrades() <= 0:
+        elif _too_many(*budget.upgrades()):
             self._turn_away()
         else:
             self._head, self._end, self._waits = head, end, True
@@ -195,6 +195,10 @@ class UpgradeProtocol(asyncio.Protocol):
 
 def _nothing() -> None:
     """Do nothing: a socket that is not counted need not be removed."""
+
+
+def _too_many(waiting: int, limit: int) -> bool:
+    return waiting >= limit + OVERSHOOT
 
 
 def _may_become_head(head: bytes) -> bool:

@@ -341,7 +341,7 @@ class GatewayHarness:
             listeners,
             partial(self.limiter.accept, make_protocol),
             lambda: None,
-            room=self.loop_budget.room_for_upgrades,
+            upgrades=self.loop_budget.upgrades,
             on_turned_away=self.metrics.turned_away.labels("accept").inc,
         )
         self._acceptor.start()

@@ -42,7 +42,7 @@ class Server:
             listeners,
             lambda _peer: Served(),
             lambda: None,
-            room=lambda: self.room,
+            upgrades=lambda: (0, self.room),
             on_turned_away=self.count,
         )
 

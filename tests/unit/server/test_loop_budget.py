@@ -12,13 +12,16 @@ from shared.server.loop_budget import (
     RENEWAL_SECONDS,
     SESSIONS_SECONDS,
     TRICKLE_SECONDS,
-    UPGRADE_TARGET_SECONDS,
     UPGRADE_WAIT_SECONDS,
     UPGRADES_SECONDS,
-    UPGRADES_WAITING_MAX,
-    UPGRADES_WAITING_MIN,
     Lane,
     LoopBudget,
+)
+from shared.server.upgrade_limit import (
+    BURST_SECONDS,
+    BURST_WAIT_SECONDS,
+    LASTING_WAIT_SECONDS,
+    UPGRADES_FIRST,
 )
 
 if TYPE_CHECKING:
@@ -243,17 +246,17 @@ class TestWaitingTooLong:
         loop.turn()
         assert not session.overdue
 
-    def test_upgrades_are_limited_by_number(self, loop: Loop) -> None:
-        loop.wait(Lane.UPGRADES, *many(UPGRADES_WAITING_MAX - 1))
-        assert loop.budget.room_for_upgrades() == 1
-        loop.wait(Lane.UPGRADES, "last")
-        assert loop.budget.room_for_upgrades() == 0
+    def test_upgrades_that_wait_are_counted(self, loop: Loop) -> None:
+        sockets = loop.wait(Lane.UPGRADES, *many(10))
+        assert loop.budget.upgrades() == (10, UPGRADES_FIRST)
+        loop.budget.remove(sockets[0])
+        assert loop.budget.upgrades() == (9, UPGRADES_FIRST)
 
-    @pytest.mark.parametrize("per_second", [100, 500, 1500])
-    def test_upgrades_are_limited_by_what_is_served_in_time(
+    @pytest.mark.parametrize("per_second", [200, 500, 1500])
+    def test_upgrades_that_wait_are_limited_by_what_is_served_in_time(
         self, loop: Loop, per_second: int
     ) -> None:
-        """More arrive than are served; those that get a place wait for about the target."""
+        """More arrive than are served: the waits are those of a burst, later those of an overload."""
         waits: list[float] = []
 
         class Timed(Socket):
@@ -265,29 +268,29 @@ class TestWaitingTooLong:
                     loop.now += 1 / per_second
                 return False
 
-        while len(waits) < 10 * per_second:
-            for _ in range(min(64, loop.budget.room_for_upgrades())):
+        began = loop.now
+        while loop.now - began < 4 * BURST_SECONDS:
+            waiting, limit = loop.budget.upgrades()
+            for _ in range(min(64, limit - waiting)):
                 socket = Timed(loop, "upgrade", 1)
                 socket.came = loop.now
                 loop.budget.wait(Lane.UPGRADES, socket)
             loop.turn()
-        settled = waits[len(waits) // 2 :]
-        assert sum(settled) / len(settled) > UPGRADE_TARGET_SECONDS / 2
-        assert max(settled) < max(
-            2 * UPGRADE_TARGET_SECONDS, 1.2 * UPGRADES_WAITING_MIN / per_second
-        )
+        assert BURST_WAIT_SECONDS / 2 < max(waits) < UPGRADE_WAIT_SECONDS
+        settled = waits[-per_second * 10 :]
+        assert sum(settled) / len(settled) < 1.5 * LASTING_WAIT_SECONDS
 
-    def test_the_limit_rises_again(self, loop: Loop) -> None:
-        for _ in range(50):
-            loop.wait(Lane.UPGRADES, *many(5))
-            loop.now += 1.0
-            loop.turn()
-        assert loop.budget.room_for_upgrades() < UPGRADES_WAITING_MAX / 2
-        for _ in range(1000):
-            loop.wait(Lane.UPGRADES, *many(5))
-            loop.turn()
-        assert loop.budget.room_for_upgrades() == UPGRADES_WAITING_MAX
+    def test_impatient_clients_shorten_the_queue(self, loop: Loop) -> None:
+        loop.wait(Lane.UPGRADES, *many(1000))
+        while loop.turn():
+            pass
+        _, patient = loop.budget.upgrades()
+        for socket in loop.wait(Lane.UPGRADES, *many(20)):
+            loop.now += LASTING_WAIT_SECONDS
+            loop.budget.remove(socket)
+        _, impatient = loop.budget.upgrades()
+        assert impatient < patient / 4
 
     def test_handshakes_take_no_room_of_upgrades(self, loop: Loop) -> None:
-        loop.wait(Lane.HANDSHAKES, *many(2 * UPGRADES_WAITING_MAX))
-        assert loop.budget.room_for_upgrades() == UPGRADES_WAITING_MAX
+        loop.wait(Lane.HANDSHAKES, *many(100))
+        assert loop.budget.upgrades() == (0, UPGRADES_FIRST)

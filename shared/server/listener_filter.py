@@ -1,0 +1,151 @@
+"""A filter in the kernel that lets only a share of new connections through to a listening socket.
+
+While it is attached, the kernel drops the first data of new connections, except for a random share
+of them and for health checks. TCP sends it again after 0.2, 0.4, 0.8 … seconds. So clients that
+have to wait do so in their own kernels: they cost this process nothing, and neither fill the accept
+queue nor stand in it before a health check. Established connections are not affected.
+
+A program of classic BPF (Linux; socket(7), `SO_ATTACH_FILTER`). It sees each packet from its TCP
+header on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import struct
+import sys
+from socket import SOL_SOCKET
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+COMPARED_BYTES: Final = 60
+"""How much of a request is compared, at most."""
+_SO_ATTACH_FILTER: Final = 26
+_SO_DETACH_FILTER: Final = 27
+_DROP: Final = 0
+_PASS: Final = 0xFFFFFFFF
+_RANDOM_MAX: Final = 0xFFFFFFFF
+
+# Opcodes and offsets of linux/filter.h and linux/bpf_common.h.
+_LOAD_BYTE: Final = 0x30
+_LOAD_WORD: Final = 0x20
+_LOAD_LENGTH: Final = 0x80
+_LOAD_FROM_X: Final = {4: 0x40, 2: 0x48, 1: 0x50}
+"""Load so many bytes at an offset from X."""
+_SHIFT_RIGHT: Final = 0x74
+_SHIFT_LEFT: Final = 0x64
+_SUBTRACT_X: Final = 0x1C
+_COPY_TO_X: Final = 0x07
+_IF_EQUAL: Final = 0x15
+_IF_GREATER_OR_EQUAL: Final = 0x35
+_IF_ANY_BIT: Final = 0x45
+_RETURN: Final = 0x06
+_RANDOM_WORD: Final = 0xFFFFF000 + 56
+
+# The TCP header.
+_OFFSET_AND_FLAGS: Final = 12, 13
+_SYN_OR_RESET: Final = 0x02 | 0x04
+
+
+class ListenerFilter:
+    """The filter of some listening sockets. Requests that begin with one of `always` pass."""
+
+    def __init__(self, listeners: Sequence[socket.socket], always: Sequence[bytes]) -> None:
+        self._listeners = list(listeners)
+        self._always = tuple(always)
+        self.share = 1.0
+        """The share of other requests that passes."""
+        self.is_inherited = False
+        """Whether sockets that are accepted may have a copy of the filter; reset it after them."""
+        self.works: Final = self._try()
+        """Whether this system has such filters."""
+
+    def let_through(self, share: float) -> None:
+        """Let this share of new connections through (0 to 1); with 1, no filter is attached."""
+        if share >= 1:
+            self._detach()
+        elif share != self.share:
+            self._attach(share)
+
+    def _try(self) -> bool:
+        if sys.platform != "linux":
+            return False
+        try:
+            self._attach(1.0)
+            self._detach()
+        except OSError:
+            return False
+        self.is_inherited = False
+        return True
+
+    def release(self, sock: socket.socket) -> None:
+        """Remove the copy of the filter from a socket that was accepted."""
+        with contextlib.suppress(OSError):
+            sock.setsockopt(SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+    def _attach(self, share: float) -> None:
+        code = program(share, self._always)
+        buffer = ctypes.create_string_buffer(code)
+        # struct sock_fprog: the number of instructions, and a pointer to them.
+        option = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
+        for listener in self._listeners:
+            listener.setsockopt(SOL_SOCKET, _SO_ATTACH_FILTER, option)
+        self.share = share
+        self.is_inherited = True
+
+    def _detach(self) -> None:
+        self.share = 1.0
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):  # none is attached
+                listener.setsockopt(SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+
+def program(share: float, always: Sequence[bytes]) -> bytes:
+    """Return the filter's instructions, 8 bytes each.
+
+    Connections are opened and reset as ever. An acknowledgement without data would complete a
+    connection, so it is dropped: the data that follows acknowledges, too.
+    """
+    offset, flags = _OFFSET_AND_FLAGS
+    code = [
+        _step(_LOAD_BYTE, flags),
+        _step(_IF_ANY_BIT, _SYN_OR_RESET, 0, 1),
+        _step(_RETURN, _PASS),
+        _step(_LOAD_BYTE, offset),  # X = the length of the header
+        _step(_SHIFT_RIGHT, 4),
+        _step(_SHIFT_LEFT, 2),
+        _step(_COPY_TO_X),
+        _step(_LOAD_LENGTH),
+        _step(_SUBTRACT_X),
+        _step(_IF_EQUAL, 0, 0, 1),
+        _step(_RETURN, _DROP),
+        _step(_LOAD_WORD, _RANDOM_WORD),
+        _step(_IF_GREATER_OR_EQUAL, int(share * _RANDOM_MAX), 1, 0),
+        _step(_RETURN, _PASS),
+    ]
+    for request in always:
+        code += _if_it_begins_with(request[:COMPARED_BYTES])
+    return b"".join([*code, _step(_RETURN, _DROP)])
+
+
+def _if_it_begins_with(request: bytes) -> list[bytes]:
+    """Return steps that let through what begins so. Data that is too short is dropped."""
+    parts = []
+    at = 0
+    while at < len(request):
+        size = next(size for size in _LOAD_FROM_X if size <= len(request) - at)
+        parts.append((at, size, int.from_bytes(request[at : at + size], "big")))
+        at += size
+    steps = []
+    for number, (at, size, value) in enumerate(parts):
+        left = 2 * (len(parts) - number - 1) + 1
+        steps += [_step(_LOAD_FROM_X[size], at), _step(_IF_EQUAL, value, 0, left)]
+    return [*steps, _step(_RETURN, _PASS)]
+
+
+def _step(code: int, operand: int = 0, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack("=HBBI", code, if_true, if_false, operand)

@@ -1,0 +1,91 @@
+"""How many upgrades may wait for loop time. Pure: times are arguments, in seconds of one clock.
+
+As many as can be served while it is worth waiting. A burst, such as the reconnect of a whole fleet,
+may wait for seconds: its clients are patient, and then nobody has to come back. An overload that
+lasts has a short queue: whoever is in a long one would be served just before giving up, or after.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+BURST_WAIT_SECONDS: Final = 6.0
+"""How long upgrades may wait in a burst. Clients have 10 s or more for the whole handshake."""
+LASTING_WAIT_SECONDS: Final = 0.5
+"""How long they may wait while the overload lasts."""
+BURST_SECONDS: Final = 10.0
+"""Waits that have been long for this time are no burst."""
+SHORT_WAIT_SECONDS: Final = 0.1
+CALM_SECONDS: Final = 1.0
+"""An overload is over once waits have been short for this time."""
+GIVEN_UP_MAX: Final = 8.0
+"""So many clients that gave up show that the queue is too long for them."""
+FORGIVEN_PER_SERVED: Final = 0.125
+
+UPGRADES_MAX: Final = 8192
+UPGRADES_MIN: Final = 64
+UPGRADES_FIRST: Final = 1024
+"""The limit until the rate is known."""
+RATE_SECONDS: Final = 0.25
+"""Interval over which the rate is measured."""
+_NEVER: Final = float("-inf")
+
+
+class UpgradeLimit:
+    """Adapts the limit to the rate at which waiting upgrades are served, and to the overload."""
+
+    def __init__(self) -> None:
+        self.rate: float | None = None
+        """Upgrades served per second while some wait; None: not known yet."""
+        self._counted = 0
+        self._counted_since = _NEVER
+        self._served_at = _NEVER
+        self._long_since: float | None = None
+        self._short_since: float | None = None
+        self._given_up = 0.0
+
+    def size(self, now: float) -> int:
+        """Return how many may wait."""
+        if self.rate is None:
+            return UPGRADES_FIRST
+        wait = LASTING_WAIT_SECONDS if self._lasts(now) else BURST_WAIT_SECONDS
+        return int(min(UPGRADES_MAX, max(UPGRADES_MIN, self.rate * wait)))
+
+    def first_waits(self, now: float) -> None:
+        """Note that an upgrade waits, and none did before."""
+        self._counted, self._counted_since = 0, now
+        if now - self._served_at >= CALM_SECONDS:
+            self._end_overload()
+
+    def served(self, waited: float, now: float) -> None:
+        """Note that one was served after waiting."""
+        self._served_at = now
+        self._counted += 1
+        since = now - self._counted_since
+        if since >= RATE_SECONDS:
+            rate = self._counted / since
+            self.rate = rate if self.rate is None else (self.rate + rate) / 2
+            self._counted, self._counted_since = 0, now
+        self._given_up = max(0.0, self._given_up - FORGIVEN_PER_SERVED)
+        if waited > LASTING_WAIT_SECONDS and self._long_since is None:
+            self._long_since = now
+        if waited > SHORT_WAIT_SECONDS:
+            self._short_since = None
+        elif self._short_since is None:
+            self._short_since = now
+        elif now - self._short_since >= CALM_SECONDS:
+            self._end_overload()
+
+    def gave_up(self, waited: float) -> None:
+        """Note that a client left while it waited."""
+        if waited > LASTING_WAIT_SECONDS:
+            self._given_up = min(2 * GIVEN_UP_MAX, self._given_up + 1)
+
+    def _lasts(self, now: float) -> bool:
+        if self._given_up >= GIVEN_UP_MAX:
+            return True
+        return self._long_since is not None and now - self._long_since > BURST_SECONDS
+
+    def _end_overload(self) -> None:
+        self._long_since = self._short_since = None
+        self._given_up = 0.0

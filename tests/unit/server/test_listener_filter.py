@@ -1,0 +1,161 @@
+"""The kernel lets a share of new connections through, and health checks always (real sockets)."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from shared.server.listener_filter import COMPARED_BYTES, ListenerFilter, program
+from shared.server.sockets import open_sockets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="the filter is a program of the Linux kernel"
+)
+
+ALWAYS: Final = (b"GET /livez", b"HEAD /livez", b"GET /below/a/path/livez")
+UPGRADE: Final = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n"
+HEALTH: Final = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+SECONDS: Final = 20.0
+QUIET_SECONDS: Final = 0.5
+"""Longer than the first two retransmissions take."""
+
+
+class Case:
+    """A listening socket with a filter, and its clients."""
+
+    def __init__(self, host: str) -> None:
+        (self.listener,) = open_sockets((host,), 0)
+        self.filter = ListenerFilter([self.listener], ALWAYS)
+        self.clients: list[socket.socket] = []
+
+    def send(self, request: bytes) -> socket.socket:
+        client = socket.create_connection(self.listener.getsockname()[:2], SECONDS)
+        self.clients.append(client)
+        client.sendall(request)
+        return client
+
+    def accepted(self, seconds: float) -> socket.socket | None:
+        """Wait for a connection; None if none comes."""
+        self.listener.settimeout(seconds)
+        try:
+            sock, _ = self.listener.accept()
+        except (TimeoutError, BlockingIOError):
+            return None
+        self.clients.append(sock)
+        sock.settimeout(SECONDS)
+        return sock
+
+    def close(self) -> None:
+        for sock in (self.listener, *self.clients):
+            sock.close()
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def case(request: pytest.FixtureRequest) -> Iterator[Case]:
+    with contextlib.closing(Case(request.param)) as case:
+        assert case.filter.works
+        yield case
+
+
+def test_without_a_filter_everything_passes(case: Case) -> None:
+    case.send(UPGRADE)
+    assert case.accepted(SECONDS) is not None
+    assert not case.filter.is_inherited
+
+
+def test_what_does_not_pass_comes_by_itself_once_the_filter_is_gone(case: Case) -> None:
+    case.filter.let_through(0.0)
+    case.send(UPGRADE)
+    assert case.accepted(QUIET_SECONDS) is None
+    case.filter.let_through(1.0)
+    sock = case.accepted(SECONDS)
+    assert sock is not None
+    assert sock.recv(1000) == UPGRADE
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [HEALTH, b"HEAD /livez HTTP/1.1\r\n\r\n", b"GET /below/a/path/livez HTTP/1.1\r\n\r\n"],
+)
+def test_health_checks_pass_at_once(case: Case, request_bytes: bytes) -> None:
+    case.filter.let_through(0.0)
+    case.send(UPGRADE)
+    case.send(request_bytes)
+    sock = case.accepted(SECONDS)
+    assert sock is not None
+    assert sock.recv(1000) == request_bytes
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n", b"POST /livez HTTP/1.1\r\n\r\n", b"GET", b"\0" * 99],
+)
+def test_other_requests_do_not(case: Case, request_bytes: bytes) -> None:
+    case.filter.let_through(0.0)
+    case.send(request_bytes)
+    assert case.accepted(QUIET_SECONDS) is None
+
+
+def test_a_released_socket_goes_on_without_the_filter(case: Case) -> None:
+    """A socket that is accepted has a copy of the filter, which would drop what comes next."""
+    case.filter.let_through(0.0)
+    client = case.send(HEALTH)
+    sock = case.accepted(SECONDS)
+    assert sock is not None
+    assert case.filter.is_inherited
+    case.filter.release(sock)
+    assert sock.recv(1000) == HEALTH
+    began = time.monotonic()
+    for _ in range(20):
+        client.sendall(b"more")
+        assert sock.recv(4) == b"more"
+    sock.sendall(b"x" * 1_000_000)
+    left = 1_000_000
+    while left:
+        left -= len(client.recv(left))
+    client.close()
+    assert sock.recv(1) == b""
+    assert time.monotonic() - began < SECONDS
+
+
+def test_a_share_passes(case: Case) -> None:
+    case.filter.let_through(0.1)
+    count = 300
+    for _ in range(count):
+        case.send(UPGRADE)
+    passed = 0
+    while case.accepted(0.0 if passed else SECONDS) is not None:
+        passed += 1
+    assert 0 < passed < count
+
+
+def test_connections_made_before_are_not_affected(case: Case) -> None:
+    client = case.send(b"hello")
+    sock = case.accepted(SECONDS)
+    assert sock is not None
+    case.filter.let_through(0.0)
+    assert sock.recv(5) == b"hello"
+    client.sendall(b"again")
+    assert sock.recv(5) == b"again"
+
+
+def test_a_filter_may_be_removed_twice(case: Case) -> None:
+    case.filter.let_through(1.0)
+    case.filter.let_through(0.25)
+    case.filter.let_through(1.0)
+    case.filter.let_through(1.0)
+    assert case.filter.share == 1.0
+
+
+def test_long_paths_make_a_program_that_is_short_enough() -> None:
+    longest = program(0.5, [b"GET /" + b"x" * 5000] * 16)
+    assert len(longest) % 8 == 0
+    assert len(longest) / 8 < 16 * (COMPARED_BYTES / 2 + 2) + 20 < 4096

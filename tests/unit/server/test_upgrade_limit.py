@@ -1,0 +1,103 @@
+"""A burst may wait long; in an overload that lasts, or with impatient clients, the queue is short."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.server.upgrade_limit import (
+    BURST_SECONDS,
+    BURST_WAIT_SECONDS,
+    CALM_SECONDS,
+    GIVEN_UP_MAX,
+    LASTING_WAIT_SECONDS,
+    RATE_SECONDS,
+    UPGRADES_FIRST,
+    UPGRADES_MAX,
+    UPGRADES_MIN,
+    UpgradeLimit,
+)
+
+PER_SECOND = 400
+LONG_SECONDS = 2.0
+
+
+class Case:
+    """A limit of a server that serves at a fixed rate."""
+
+    def __init__(self) -> None:
+        self.limit = UpgradeLimit()
+        self.now = 50.0
+        self.limit.first_waits(self.now)
+
+    def serve(self, seconds: float, waited: float, per_second: float = PER_SECOND) -> int:
+        """Serve upgrades that waited so long; return the limit afterwards."""
+        until = self.now + seconds
+        while self.now < until:
+            self.now += 1 / per_second
+            self.limit.served(waited, self.now)
+        return self.size
+
+    @property
+    def size(self) -> int:
+        return self.limit.size(self.now)
+
+
+BURST = PER_SECOND * BURST_WAIT_SECONDS
+LASTING = PER_SECOND * LASTING_WAIT_SECONDS
+
+
+@pytest.fixture
+def case() -> Case:
+    return Case()
+
+
+def test_the_limit_is_fixed_until_the_rate_is_known(case: Case) -> None:
+    assert case.size == UPGRADES_FIRST
+    assert case.serve(RATE_SECONDS / 2, LONG_SECONDS) == UPGRADES_FIRST
+
+
+def test_a_burst_may_wait_for_as_long_as_its_clients_are_patient(case: Case) -> None:
+    assert case.serve(1.0, LONG_SECONDS) == pytest.approx(BURST, rel=0.02)
+
+
+def test_waits_that_stay_long_are_no_burst(case: Case) -> None:
+    assert case.serve(BURST_SECONDS, LONG_SECONDS) == pytest.approx(BURST, rel=0.02)
+    assert case.serve(0.1, LONG_SECONDS) == pytest.approx(LASTING, rel=0.02)
+
+
+def test_short_waits_are_no_overload_however_long_they_last(case: Case) -> None:
+    assert case.serve(3 * BURST_SECONDS, 0.01) == pytest.approx(BURST, rel=0.02)
+
+
+def test_the_overload_goes_on_until_waits_are_short_for_some_time(case: Case) -> None:
+    case.serve(BURST_SECONDS + 0.1, LONG_SECONDS)
+    assert case.serve(CALM_SECONDS / 2, 0.01) == pytest.approx(LASTING, rel=0.02)
+    assert case.serve(CALM_SECONDS / 2, LONG_SECONDS) == pytest.approx(LASTING, rel=0.02)
+    assert case.serve(CALM_SECONDS + 0.1, 0.01) == pytest.approx(BURST, rel=0.02)
+
+
+def test_a_burst_long_after_an_overload_is_a_burst(case: Case) -> None:
+    case.serve(BURST_SECONDS + 0.1, LONG_SECONDS)
+    case.now += CALM_SECONDS
+    case.limit.first_waits(case.now)
+    assert case.size == pytest.approx(BURST, rel=0.02)
+
+
+def test_clients_that_give_up_shorten_the_queue(case: Case) -> None:
+    case.serve(1.0, LONG_SECONDS)
+    for _ in range(int(GIVEN_UP_MAX)):
+        case.limit.gave_up(LONG_SECONDS)
+    assert case.size == pytest.approx(LASTING, rel=0.02)
+    assert case.serve(1.0, LONG_SECONDS) == pytest.approx(BURST, rel=0.02), "the others are patient"
+
+
+def test_clients_that_leave_at_once_did_not_give_up(case: Case) -> None:
+    case.serve(1.0, LONG_SECONDS)
+    for _ in range(100):
+        case.limit.gave_up(LASTING_WAIT_SECONDS / 2)
+    assert case.size == pytest.approx(BURST, rel=0.02)
+
+
+@pytest.mark.parametrize(("per_second", "expected"), [(5, UPGRADES_MIN), (9000, UPGRADES_MAX)])
+def test_the_limit_has_bounds(case: Case, per_second: int, expected: int) -> None:
+    assert case.serve(2.0, LONG_SECONDS, per_second) == expected
