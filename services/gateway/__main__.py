@@ -13,6 +13,7 @@ from aiohttp import web
 from services.gateway import log_events
 from services.gateway.app import build_gateway
 from services.gateway.drain import drain
+from services.gateway.http.crowd_health import CrowdHealth
 from services.gateway.http.routes import health_requests
 from services.gateway.http.upgrade import UpgradeProtocol
 from services.gateway.settings import Settings, read_settings
@@ -87,6 +88,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         gateway.metrics.descriptors_exhausted.inc()
         log.error(log_events.EXHAUSTED.name, descriptors=descriptors)
 
+    prefix = path_of(settings.public_url)
     accept = partial(gateway.limiter.accept, make_protocol)
     acceptor = BulkAcceptor(
         listeners,
@@ -94,10 +96,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         on_exhausted,
         upgrades=gateway.loop_budget.upgrades,
         on_turned_away=gateway.metrics.turned_away.labels("accept").inc,
-        always=health_requests(path_of(settings.public_url)),
+        always=health_requests(prefix),
+        answer=CrowdHealth(gateway.ops, prefix).answer,
     )
     gateway.metrics.filtered.watch(lambda: acceptor.filtered_seconds)
-    ops = web.AppRunner(gateway.ops_app, access_log=None)
+    ops = web.AppRunner(gateway.ops.ops_app(), access_log=None)
     await ops.setup()
     ops_servers: list[asyncio.Server] = []
     try:

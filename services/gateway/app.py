@@ -72,7 +72,7 @@ class Gateway:
     """The assembled gateway: its two applications and what the process needs to run them."""
 
     app: web.Application
-    ops_app: web.Application
+    ops: OpsViews
     limiter: SocketLimiter
     plain_requests: PlainRequests
     loop_budget: LoopBudget
@@ -246,7 +246,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     _warn(settings)
     return Gateway(
         app,
-        ops.ops_app(),
+        ops,
         limiter,
         plain_requests,
         budget,

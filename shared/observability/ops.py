@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from shared.observability.health import Readiness
 
 _encode: Final = msgspec.json.Encoder().encode
+_LIVE: Final = _encode({"ok": True, "status": "live"})
 METRICS_RENDERINGS: Final = 5
 """Scrapes in a row that each render the metrics anew; later ones share a rendering."""
 METRICS_SECONDS: Final = 1.0
@@ -77,17 +78,34 @@ class OpsViews:
         self._started = clock.monotonic()
         self._own_port = own_port
 
+    def live(self) -> tuple[int, bytes]:
+        """Return HTTP status and body of `/livez`."""
+        return 200, _LIVE
+
+    def ready(self, *, detailed: bool) -> tuple[int, bytes]:
+        """Return HTTP status and body of `/readyz`."""
+        status, body = self._readiness.report(
+            uptime_ms=int((self._clock.monotonic() - self._started) * 1000),
+            loop_delay_ms=self._loop_delay.milliseconds,
+            detailed=detailed,
+        )
+        return status, _encode(body)
+
+    def public_ready(self) -> tuple[int, bytes]:
+        """Return HTTP status and body of the public `/readyz`."""
+        return self.ready(detailed=not self._own_port)
+
     async def livez(self, _request: web.Request) -> web.Response:
         """Report that the process is running."""
-        return json_response({"ok": True, "status": "live"})
+        return _response(*self.live())
 
     async def public_readyz(self, _request: web.Request) -> web.Response:
         """Report readiness, with reasons unless there is an ops port."""
-        return self._readyz(detailed=not self._own_port)
+        return _response(*self.public_ready())
 
     async def ops_readyz(self, _request: web.Request) -> web.Response:
         """Report readiness with reasons."""
-        return self._readyz(detailed=True)
+        return _response(*self.ready(detailed=True))
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Return all metrics for Prometheus."""
@@ -104,19 +122,15 @@ class OpsViews:
         app.router.add_get("/metrics", self.metrics)
         return app
 
-    def _readyz(self, *, detailed: bool) -> web.Response:
-        status, body = self._readiness.report(
-            uptime_ms=int((self._clock.monotonic() - self._started) * 1000),
-            loop_delay_ms=self._loop_delay.milliseconds,
-            detailed=detailed,
-        )
-        return json_response(body, status=status)
-
 
 def json_response(body: object, *, status: int = 200) -> web.Response:
     """Return JSON that must not be cached."""
+    return _response(status, _encode(body))
+
+
+def _response(status: int, body: bytes) -> web.Response:
     return web.Response(
-        body=_encode(body),
+        body=body,
         status=status,
         content_type="application/json",
         headers={"Cache-Control": "no-store"},

@@ -9,21 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import resource
-import struct
-import sys
 import time
 from itertools import cycle
-from socket import IPPROTO_TCP, MSG_DONTWAIT, MSG_PEEK
+from socket import MSG_DONTWAIT, MSG_PEEK
 from typing import TYPE_CHECKING, Final
 
-from shared.server.listener_filter import ListenerFilter
+from shared.server.listener_filter import ListenerFilter, has_left, queue_length, working_filter
+from shared.server.passing_share import PassingShare
+from shared.server.upgrade_limit import UPGRADES_MAX
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
 ACCEPTED_PER_TURN: Final = 64
+ACCEPTED_MAX: Final = 128
+"""The same while the accept queue is long: a quarter of it, but this at most."""
 EXHAUSTED_PAUSE_SECONDS: Final = 1.0
 SPARE_DESCRIPTORS: Final = 256
 """Descriptors reserved for everything except client sockets."""
@@ -34,25 +37,11 @@ TURNING_AWAY_MAX_SECONDS: Final = 0.010
 """The most time for that in one iteration of the loop."""
 RETRY_AFTER_SECONDS: Final = range(2, 11)
 """The values of `Retry-After`, in turn: clients that were turned away together come back spread."""
-OVERSHOOT: Final = 256
-"""How many more upgrades than may wait are accepted where the kernel filters: it does not count."""
-QUEUE_TARGET: Final = 256
-"""More connections than this in the accept queue are too many: health checks are behind them."""
 ADJUST_SECONDS: Final = 0.020
 """How often the share of connections that the kernel lets through is adjusted."""
 INHERITED_SECONDS: Final = 1.0
 """How long after the filter is removed sockets may be accepted that still have a copy of it."""
-SHARE_MIN: Final = 1 / 256
-_SHARE_FALL: Final = 0.7
-_SHARE_RISE: Final = 1.3
-_LOAD_LOW: Final = 0.5
-"""The share rises while less of the room than this is used."""
 _PEEKED_BYTES: Final = 4096
-_TCP_INFO: Final = 11
-_TCP_INFO_BYTES: Final = 32
-_TCP_INFO_QUEUE: Final = 24
-"""Where struct tcp_info of a listening socket has the length of the accept queue."""
-
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOBODY_THERE: Final = (BlockingIOError, InterruptedError, ConnectionAbortedError)
 
@@ -87,7 +76,9 @@ class BulkAcceptor:
     with which to reject it. `upgrades` returns how many upgrades wait, and how many may. When they
     are too many, the kernel lets only a share of new connections through, and all whose requests
     begin with one of `always`. Where it has no such filter, or without `always`, further upgrades
-    are turned away, and `on_turned_away` is called for each; other requests are accepted.
+    are turned away, and `on_turned_away` is called for each; other requests are accepted. While
+    the kernel filters, `answer` gets what a socket has sent, and returns the response if it has
+    one; the socket is then closed.
     """
 
     def __init__(
@@ -99,19 +90,23 @@ class BulkAcceptor:
         upgrades: Callable[[], tuple[int, int]] = lambda: (0, ACCEPTED_PER_TURN),
         on_turned_away: Callable[[], object] = lambda: None,
         always: Sequence[bytes] | None = None,
+        answer: Callable[[bytes], bytes | None] = lambda _request: None,
     ) -> None:
         self._listeners = list(listeners)
         self._admit = accept
         self._on_exhausted = on_exhausted
         self._upgrades = upgrades
         self._on_turned_away = on_turned_away
-        self._filter = None if always is None else ListenerFilter(listeners, always)
-        if self._filter is not None and not self._filter.works:
-            self._filter = None
+        self._answer = answer
+        self._filter = None if always is None else working_filter(listeners, always)
         self.filtered_seconds = 0.0
         """For how long only a share of new connections was let through."""
         self._adjusted_at = 0.0
-        self._inherited_until = 0.0
+        self._allowed = ACCEPTED_PER_TURN
+        self._accepted = 0
+        """Sockets accepted since the share was adjusted."""
+        self._passing = PassingShare()
+        self._removed_at = -math.inf
         self._adjusting: asyncio.TimerHandle | None = None
         self._turned_away_at = 0.0
         self._loop = asyncio.get_running_loop()
@@ -138,11 +133,16 @@ class BulkAcceptor:
 
     def _accept(self, listener: socket.socket) -> None:
         waiting, limit = self._upgrades()
-        room = limit - waiting + (0 if self._filter is None else OVERSHOOT)
+        room = (limit if self._filter is None else UPGRADES_MAX) - waiting
         until = 0.0
-        left = ACCEPTED_PER_TURN
+        left = allowed = self._allowed
         while left and (accepted := self._next(listener)) is not None:
             sock, peer = accepted
+            if self._filter is not None and self._filter.is_inherited:
+                self._filter.release(sock)
+                if self._is_done(sock):
+                    left -= 1
+                    continue
             if room <= 0 and _wants_upgrade(sock):
                 until = until or self._turning_away_until()
                 self._on_turned_away()
@@ -163,9 +163,24 @@ class BulkAcceptor:
             task.add_done_callback(asyncio.Task.exception)  # the client may already be gone
         if until:
             self._turned_away_at = time.monotonic()
+        self._accepted += allowed - left
         if self._filter is not None and self._adjusting is None and (not left or waiting >= limit):
+            self._accepted = allowed - left
             self._adjusted_at = time.monotonic()
             self._adjust(self._filter)
+
+    def _is_done(self, sock: socket.socket) -> bool:
+        """Close a socket whose client has left, or whose request can be answered here."""
+        if has_left(sock):
+            sock.close()
+            return True
+        with contextlib.suppress(OSError):
+            request = sock.recv(_PEEKED_BYTES, MSG_DONTWAIT | MSG_PEEK)
+            if request and (response := self._answer(request)) is not None:
+                sock.recv(_PEEKED_BYTES, MSG_DONTWAIT)
+                _turn_away(sock, response)
+                return True
+        return False
 
     def _next(self, listener: socket.socket) -> tuple[socket.socket, str] | None:
         """Accept a socket; returns it and its peer's IP address, or None if there is none."""
@@ -178,32 +193,31 @@ class BulkAcceptor:
                 raise
             self._pause()
             return None
-        if self._filter is not None and self._filter.is_inherited:
-            self._filter.release(sock)
         return sock, address[0]
 
     def _adjust(self, listener_filter: ListenerFilter) -> None:
-        """Adjust the share of new connections that the kernel lets through, until it is 1."""
+        """Adjust the share of new connections that the kernel lets through, until all may pass."""
         self._adjusting = None
         if not self._accepting:
             return
         now = time.monotonic()
-        share = listener_filter.share
-        if share < 1:
+        passing = self._passing
+        if passing.share < 1:
             self.filtered_seconds += now - self._adjusted_at
-            self._inherited_until = now + INHERITED_SECONDS
         self._adjusted_at = now
         waiting, limit = self._upgrades()
-        queued = max(map(_queue_length, self._listeners))
-        load = max(waiting / limit, queued / QUEUE_TARGET)
-        if load > 1:
-            share = max(SHARE_MIN, share * _SHARE_FALL)
-        elif load < _LOAD_LOW:
-            share = min(1.0, share * _SHARE_RISE)
-        listener_filter.let_through(share)
-        if listener_filter.is_inherited and share == 1:
-            listener_filter.is_inherited = queued > 0 or now < self._inherited_until
-        if listener_filter.is_inherited:
+        queued = max(map(queue_length, self._listeners))
+        passing.adjust(now, waiting=waiting, limit=limit, queued=queued, accepted=self._accepted)
+        self._accepted = 0
+        self._allowed = min(ACCEPTED_MAX, max(ACCEPTED_PER_TURN, queued // 4))
+        if passing.is_needed(now):
+            listener_filter.let_through(passing.share)
+        elif listener_filter.share is not None:
+            listener_filter.remove()
+            self._removed_at = now
+        elif now - self._removed_at > INHERITED_SECONDS and not queued:
+            listener_filter.is_inherited = False
+        if listener_filter.is_inherited or queued:
             self._adjusting = self._loop.call_later(ADJUST_SECONDS, self._adjust, listener_filter)
 
     def _turning_away_until(self) -> float:
@@ -224,15 +238,6 @@ class BulkAcceptor:
         self._resume = None
         if self._accepting:
             self.start()
-
-
-def _queue_length(listener: socket.socket) -> int:
-    """Return how many connections wait to be accepted; 0 where the system does not tell."""
-    if sys.platform != "linux":
-        return 0
-    info = listener.getsockopt(IPPROTO_TCP, _TCP_INFO, _TCP_INFO_BYTES)
-    length: int = struct.unpack_from("=I", info, _TCP_INFO_QUEUE)[0]
-    return length
 
 
 def _wants_upgrade(sock: socket.socket) -> bool:

@@ -5,6 +5,9 @@ of them and for health checks. TCP sends it again after 0.2, 0.4, 0.8 … second
 have to wait do so in their own kernels: they cost this process nothing, and neither fill the accept
 queue nor stand in it before a health check. Established connections are not affected.
 
+The kernel of a client that gave up goes on sending, and the end of the connection comes as soon as
+its data is acknowledged: `has_left` tells.
+
 A program of classic BPF (Linux; socket(7), `SO_ATTACH_FILTER`). It sees each packet from its TCP
 header on.
 """
@@ -15,7 +18,7 @@ import contextlib
 import ctypes
 import struct
 import sys
-from socket import SOL_SOCKET
+from socket import IPPROTO_TCP, SOL_SOCKET
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -41,13 +44,21 @@ _SHIFT_LEFT: Final = 0x64
 _SUBTRACT_X: Final = 0x1C
 _COPY_TO_X: Final = 0x07
 _IF_EQUAL: Final = 0x15
-_IF_GREATER_OR_EQUAL: Final = 0x35
+_IF_GREATER: Final = 0x25
 _IF_ANY_BIT: Final = 0x45
 _RETURN: Final = 0x06
 _RANDOM_WORD: Final = 0xFFFFF000 + 56
 
+# struct tcp_info of linux/tcp.h.
+_TCP_INFO: Final = 11
+_TCP_INFO_BYTES: Final = 32
+_TCP_INFO_QUEUE: Final = 24
+"""Where that of a listening socket has the length of the accept queue."""
+_TCP_CLOSE_WAIT: Final = 8
+
 # The TCP header.
 _OFFSET_AND_FLAGS: Final = 12, 13
+_END: Final = 0x01
 _SYN_OR_RESET: Final = 0x02 | 0x04
 
 
@@ -57,30 +68,22 @@ class ListenerFilter:
     def __init__(self, listeners: Sequence[socket.socket], always: Sequence[bytes]) -> None:
         self._listeners = list(listeners)
         self._always = tuple(always)
-        self.share = 1.0
-        """The share of other requests that passes."""
+        self.share: float | None = None
+        """The share of other requests that passes; None: no filter is attached."""
         self.is_inherited = False
         """Whether sockets that are accepted may have a copy of the filter; reset it after them."""
-        self.works: Final = self._try()
-        """Whether this system has such filters."""
 
     def let_through(self, share: float) -> None:
-        """Let this share of new connections through (0 to 1); with 1, no filter is attached."""
-        if share >= 1:
-            self._detach()
-        elif share != self.share:
+        """Let this share of new connections through (0 to 1)."""
+        if share != self.share:
             self._attach(share)
 
-    def _try(self) -> bool:
-        if sys.platform != "linux":
-            return False
-        try:
-            self._attach(1.0)
-            self._detach()
-        except OSError:
-            return False
-        self.is_inherited = False
-        return True
+    def remove(self) -> None:
+        """Let everything through, and let sockets that are accepted from now on inherit nothing."""
+        self.share = None
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):  # none is attached
+                listener.setsockopt(SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
     def release(self, sock: socket.socket) -> None:
         """Remove the copy of the filter from a socket that was accepted."""
@@ -97,18 +100,40 @@ class ListenerFilter:
         self.share = share
         self.is_inherited = True
 
-    def _detach(self) -> None:
-        self.share = 1.0
-        for listener in self._listeners:
-            with contextlib.suppress(OSError):  # none is attached
-                listener.setsockopt(SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+def working_filter(
+    listeners: Sequence[socket.socket], always: Sequence[bytes]
+) -> ListenerFilter | None:
+    """Return a filter, or None if this system has none."""
+    if sys.platform != "linux":
+        return None
+    made = ListenerFilter(listeners, always)
+    try:
+        made.let_through(1.0)
+    except OSError:
+        return None
+    made.remove()
+    made.is_inherited = False
+    return made
+
+
+def has_left(sock: socket.socket) -> bool:
+    """Return whether the client of a socket has closed it."""
+    return sock.getsockopt(IPPROTO_TCP, _TCP_INFO, 1)[0] == _TCP_CLOSE_WAIT
+
+
+def queue_length(listener: socket.socket) -> int:
+    """Return how many connections wait to be accepted."""
+    info = listener.getsockopt(IPPROTO_TCP, _TCP_INFO, _TCP_INFO_BYTES)
+    length: int = struct.unpack_from("=I", info, _TCP_INFO_QUEUE)[0]
+    return length
 
 
 def program(share: float, always: Sequence[bytes]) -> bytes:
     """Return the filter's instructions, 8 bytes each.
 
-    Connections are opened and reset as ever. An acknowledgement without data would complete a
-    connection, so it is dropped: the data that follows acknowledges, too.
+    Connections are opened, ended and reset as ever. An acknowledgement without data would complete
+    a connection, so it is dropped: the data that follows acknowledges, too.
     """
     offset, flags = _OFFSET_AND_FLAGS
     code = [
@@ -121,10 +146,13 @@ def program(share: float, always: Sequence[bytes]) -> bytes:
         _step(_COPY_TO_X),
         _step(_LOAD_LENGTH),
         _step(_SUBTRACT_X),
-        _step(_IF_EQUAL, 0, 0, 1),
+        _step(_IF_EQUAL, 0, 0, 4),
+        _step(_LOAD_BYTE, flags),
+        _step(_IF_ANY_BIT, _END, 1, 0),
         _step(_RETURN, _DROP),
+        _step(_RETURN, _PASS),
         _step(_LOAD_WORD, _RANDOM_WORD),
-        _step(_IF_GREATER_OR_EQUAL, int(share * _RANDOM_MAX), 1, 0),
+        _step(_IF_GREATER, int(share * _RANDOM_MAX), 1, 0),
         _step(_RETURN, _PASS),
     ]
     for request in always:

@@ -33,13 +33,18 @@ class Lane(IntEnum):
 SESSIONS_SECONDS: Final = 0.005
 HANDSHAKES_SECONDS: Final = 0.040
 UPGRADES_SECONDS: Final = 0.030
-TRICKLE_SECONDS: Final = 0.005
+TRICKLE_SECONDS: Final = 0.002
 """The time for upgrades while handshakes wait: those are to be finished first."""
+HANDSHAKES_WAITING_MAX: Final = 64
+"""No upgrade is begun while more handshakes than this wait for their first slice."""
 RENEWAL_SECONDS: Final = 0.050
 """How often the time of each lane is renewed while nothing waits."""
 HANDSHAKE_WAIT_SECONDS: Final = 2.0
-UPGRADE_WAIT_SECONDS: Final = 8.0
+UPGRADE_WAIT_SECONDS: Final = 9.0
 """How long each may wait; after that, its client has hardly time left for the rest."""
+
+WAITING_SECONDS: Final = (0.005, 0.006, 0.003)
+"""The time of each lane in one iteration of the loop, while sockets wait."""
 
 _SECONDS: Final = (SESSIONS_SECONDS, HANDSHAKES_SECONDS, UPGRADES_SECONDS)
 _WAIT_SECONDS: Final = (math.inf, HANDSHAKE_WAIT_SECONDS, UPGRADE_WAIT_SECONDS)
@@ -191,8 +196,10 @@ class LoopBudget:
     def _serve(self, lane: Lane) -> None:
         new, served = self._new[lane], self._served[lane]
         now = self._clock()
-        until = now + _SECONDS[lane]
+        until = now + WAITING_SECONDS[lane]
         if lane is Lane.UPGRADES and self.waiting(Lane.HANDSHAKES):
+            if len(self._new[Lane.HANDSHAKES]) > HANDSHAKES_WAITING_MAX:
+                return
             until = now + TRICKLE_SECONDS
         while now < until and (new or served):
             socket, since = next(iter((new.since or served).items()))

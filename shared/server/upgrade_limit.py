@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-BURST_WAIT_SECONDS: Final = 6.0
+BURST_WAIT_SECONDS: Final = 8.0
 """How long upgrades may wait in a burst. Clients have 10 s or more for the whole handshake."""
 LASTING_WAIT_SECONDS: Final = 0.5
 """How long they may wait while the overload lasts."""
@@ -22,7 +22,7 @@ GIVEN_UP_MAX: Final = 8.0
 """So many clients that gave up show that the queue is too long for them."""
 FORGIVEN_PER_SERVED: Final = 0.125
 
-UPGRADES_MAX: Final = 8192
+UPGRADES_MAX: Final = 16_384
 UPGRADES_MIN: Final = 64
 UPGRADES_FIRST: Final = 1024
 """The limit until the rate is known."""

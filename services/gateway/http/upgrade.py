@@ -24,11 +24,12 @@ from services.gateway.session.handler import SessionHandler
 from services.gateway.websocket.passing_parser import PassingParser
 from services.gateway.websocket.protocol import SocketParser, SocketProtocol
 from shared.addresses.client import client_address, is_trusted, over_https
-from shared.server.accept import OVERSHOOT, TRY_LATER
+from shared.server.accept import TRY_LATER
 from shared.server.clients import Clients
 from shared.server.http_protocol import TrackedRequestHandler
 from shared.server.loop_budget import Lane
 from shared.server.strict_http import LINE_LIMIT_BYTES, is_other_version, parse_upgrade
+from shared.server.upgrade_limit import UPGRADES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,7 +130,7 @@ class UpgradeProtocol(asyncio.Protocol):
         if began:
             self._upgrade(transport, head, end)
             budget.end(Lane.UPGRADES, began)
-        elif _too_many(*budget.upgrades()):
+        elif budget.upgrades()[0] >= UPGRADES_MAX:
             self._turn_away()
         else:
             self._head, self._end, self._waits = head, end, True
@@ -195,10 +196,6 @@ class UpgradeProtocol(asyncio.Protocol):
 
 def _nothing() -> None:
     """Do nothing: a socket that is not counted need not be removed."""
-
-
-def _too_many(waiting: int, limit: int) -> bool:
-    return waiting >= limit + OVERSHOOT
 
 
 def _may_become_head(head: bytes) -> bool:

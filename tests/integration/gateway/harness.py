@@ -201,7 +201,7 @@ class GatewayHarness:
             loop_budget=self.loop_budget,
         )
         self.sockets = Upgrader(host, trusted_proxies=trusted_proxies, metrics=self.metrics)
-        ops = OpsViews(
+        ops = self.ops = OpsViews(
             readiness=Readiness(BOOT_ID, {}),
             registry=self.metrics.registry,
             clock=self.clock,

@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from shared.server.listener_filter import COMPARED_BYTES, ListenerFilter, program
+from shared.server.listener_filter import (
+    COMPARED_BYTES,
+    has_left,
+    program,
+    queue_length,
+    working_filter,
+)
 from shared.server.sockets import open_sockets
+from tools.support.waiting import POLL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +40,9 @@ class Case:
 
     def __init__(self, host: str) -> None:
         (self.listener,) = open_sockets((host,), 0)
-        self.filter = ListenerFilter([self.listener], ALWAYS)
+        made = working_filter([self.listener], ALWAYS)
+        assert made is not None
+        self.filter = made
         self.clients: list[socket.socket] = []
 
     def send(self, request: bytes) -> socket.socket:
@@ -61,8 +70,12 @@ class Case:
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     with contextlib.closing(Case(request.param)) as case:
-        assert case.filter.works
         yield case
+
+
+def retransmissions(client: socket.socket) -> int:
+    """Return how often TCP has sent again what is not acknowledged (`tcpi_retransmits`)."""
+    return client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 3)[2]
 
 
 def test_without_a_filter_everything_passes(case: Case) -> None:
@@ -75,7 +88,7 @@ def test_what_does_not_pass_comes_by_itself_once_the_filter_is_gone(case: Case) 
     case.filter.let_through(0.0)
     case.send(UPGRADE)
     assert case.accepted(QUIET_SECONDS) is None
-    case.filter.let_through(1.0)
+    case.filter.remove()
     sock = case.accepted(SECONDS)
     assert sock is not None
     assert sock.recv(1000) == UPGRADE
@@ -147,12 +160,41 @@ def test_connections_made_before_are_not_affected(case: Case) -> None:
     assert sock.recv(5) == b"again"
 
 
+def test_a_client_that_gave_up_is_known_to_have_left(case: Case) -> None:
+    """Its kernel goes on sending what it had to say; only then comes the end."""
+    case.filter.let_through(0.0)
+    client = case.send(UPGRADE)
+    while not retransmissions(client):
+        time.sleep(POLL_SECONDS)
+    client.close()
+    case.filter.let_through(1.0)
+    sock = case.accepted(SECONDS)
+    assert sock is not None
+    assert has_left(sock)
+
+
+def test_a_client_that_waits_has_not_left(case: Case) -> None:
+    case.filter.let_through(0.5)
+    case.send(HEALTH)
+    sock = case.accepted(SECONDS)
+    assert sock is not None
+    assert not has_left(sock)
+
+
+def test_the_accept_queue_is_counted(case: Case) -> None:
+    for _ in range(3):
+        case.send(UPGRADE)
+    assert queue_length(case.listener) == 3
+    case.accepted(SECONDS)
+    assert queue_length(case.listener) == 2
+
+
 def test_a_filter_may_be_removed_twice(case: Case) -> None:
-    case.filter.let_through(1.0)
+    case.filter.remove()
     case.filter.let_through(0.25)
-    case.filter.let_through(1.0)
-    case.filter.let_through(1.0)
-    assert case.filter.share == 1.0
+    case.filter.remove()
+    case.filter.remove()
+    assert case.filter.share is None
 
 
 def test_long_paths_make_a_program_that_is_short_enough() -> None:

@@ -9,11 +9,13 @@ import pytest
 from shared.server.loop_budget import (
     HANDSHAKE_WAIT_SECONDS,
     HANDSHAKES_SECONDS,
+    HANDSHAKES_WAITING_MAX,
     RENEWAL_SECONDS,
     SESSIONS_SECONDS,
     TRICKLE_SECONDS,
     UPGRADE_WAIT_SECONDS,
     UPGRADES_SECONDS,
+    WAITING_SECONDS,
     Lane,
     LoopBudget,
 )
@@ -158,13 +160,27 @@ class TestTurns:
         assert loop.turn() == ["session", "handshake", "upgrade"]
 
     def test_upgrades_only_trickle_while_handshakes_wait(self, loop: Loop) -> None:
-        loop.wait(Lane.HANDSHAKES, *["handshake"] * 45)
+        handshakes = round(WAITING_SECONDS[Lane.HANDSHAKES] / SLICE_SECONDS)
+        loop.wait(Lane.HANDSHAKES, *["handshake"] * (handshakes + 5))
         assert not loop.budget.begin(Lane.UPGRADES)
         loop.wait(Lane.UPGRADES, *["upgrade"] * 45)
         first, second = loop.turn(), loop.turn()
         assert first.count("upgrade") == round(TRICKLE_SECONDS / SLICE_SECONDS)
         assert second.count("handshake") == 5
-        assert second.count("upgrade") == round(UPGRADES_SECONDS / SLICE_SECONDS)
+        assert second.count("upgrade") == round(WAITING_SECONDS[Lane.UPGRADES] / SLICE_SECONDS)
+
+    def test_no_upgrade_is_begun_while_many_handshakes_wait(self, loop: Loop) -> None:
+        """What was begun is to be finished in time."""
+        handshakes = round(WAITING_SECONDS[Lane.HANDSHAKES] / SLICE_SECONDS)
+        loop.wait(Lane.HANDSHAKES, *["handshake"] * (HANDSHAKES_WAITING_MAX + handshakes + 1))
+        loop.wait(Lane.UPGRADES, "upgrade")
+        assert "upgrade" not in loop.turn()
+        assert "upgrade" in loop.turn()
+
+    def test_handshakes_that_send_on_and_on_do_not_stop_upgrades(self, loop: Loop) -> None:
+        loop.wait(Lane.HANDSHAKES, *["junk"] * 2 * HANDSHAKES_WAITING_MAX, slices=100)
+        loop.wait(Lane.UPGRADES, "upgrade")
+        assert any("upgrade" in loop.turn() for _ in range(HANDSHAKES_WAITING_MAX))
 
     def test_a_socket_with_little_does_not_wait_for_those_with_much(self, loop: Loop) -> None:
         loop.wait(Lane.SESSIONS, *["junk"] * 5, slices=100)

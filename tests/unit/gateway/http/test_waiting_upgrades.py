@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from services.gateway.http.upgrade import UpgradeProtocol
-from shared.server.accept import OVERSHOOT
 from shared.server.loop_budget import UPGRADE_WAIT_SECONDS, Lane, LoopBudget
 from shared.server.socket_limiter import SocketLimiter
-from shared.server.upgrade_limit import UPGRADES_FIRST
+from shared.server.upgrade_limit import UPGRADES_MAX
 from tests.support.clock import FakeClock
 from tests.support.websocket.raw_socket import upgrade_bytes
 from tests.unit.gateway.http.test_upgrade import HttpTransport
@@ -134,10 +133,10 @@ def test_one_too_many_is_turned_away_at_once(case: Case) -> None:
         def run_slice(self, *, overdue: bool) -> bool:
             raise AssertionError
 
-    for _ in range(UPGRADES_FIRST + OVERSHOOT):
+    for _ in range(UPGRADES_MAX):
         case.budget.wait(Lane.UPGRADES, Other())
     protocol, transport = case.socket()
     protocol.data_received(HEAD)
     assert case.turned_away == 1
     assert transport.closing
-    assert case.budget.waiting(Lane.UPGRADES) == UPGRADES_FIRST + OVERSHOOT
+    assert case.budget.waiting(Lane.UPGRADES) == UPGRADES_MAX

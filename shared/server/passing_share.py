@@ -1,0 +1,64 @@
+"""Which share of new connections the kernel lets through in an overload. Pure.
+
+The share falls while more upgrades wait than may, or while the accept queue grows too long, and
+rises when there is room. Connections that were let through take some time until they count as
+waiting upgrades; until then, they are estimated.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+SHARE_MIN: Final = 1 / 256
+QUEUE_SECONDS: Final = 0.15
+"""Accepting what is in the accept queue should not take longer: health checks are behind it."""
+QUEUE_MIN_CONNECTIONS: Final = 16
+FIRST_RATE: Final = 3000.0
+"""Connections accepted per second, until that is measured."""
+FILTER_SECONDS: Final = 60.0
+"""How long a filter is needed after everything may pass: clients that gave up still send."""
+_FALL: Final = 0.7
+_FALL_MIN: Final = 0.1
+"""The share falls to at least this part of it in one step."""
+_RISES: Final = ((0.1, 2.0), (0.9, 1.3))
+"""The factors by which the share rises while less of the room than this is used."""
+
+
+class PassingShare:
+    """The share, which is adjusted in short intervals."""
+
+    def __init__(self) -> None:
+        self.share = 1.0
+        self._load = 0.0
+        self._rate = FIRST_RATE
+        self._arriving = 0.0
+        """About how many connections were accepted that do not count as waiting yet."""
+        self._adjusted_at = -math.inf
+        self._needed_at = -math.inf
+
+    def is_needed(self, now: float) -> bool:
+        """Return whether a filter is needed, now or shortly ago."""
+        return self.share < 1 or now - self._needed_at < FILTER_SECONDS
+
+    def adjust(self, now: float, *, waiting: int, limit: int, queued: int, accepted: int) -> None:
+        """Adjust the share: the upgrades that wait and may, and the length of the accept queue.
+
+        `accepted` is the number of connections accepted since the last time.
+        """
+        if self.share < 1:
+            self._needed_at = now
+        if queued and accepted:
+            rate = accepted / max(now - self._adjusted_at, 0.001)
+            self._rate = (self._rate + rate) / 2
+        self._adjusted_at = now
+        queue_limit = max(QUEUE_MIN_CONNECTIONS, self._rate * QUEUE_SECONDS)
+        self._arriving = self._arriving / 2 + accepted
+        load = max((waiting + self._arriving) / limit, queued / queue_limit)
+        if load > 1:
+            if load >= self._load:
+                self.share = max(SHARE_MIN, self.share * max(_FALL_MIN, _FALL / load))
+        else:
+            rise = next((rise for below, rise in _RISES if load < below), 1.0)
+            self.share = min(1.0, self.share * rise)
+        self._load = load

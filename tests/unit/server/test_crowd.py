@@ -1,0 +1,141 @@
+"""While too many upgrades wait, the kernel keeps new ones back, and health checks are answered."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.server.accept import ACCEPTED_PER_TURN, BulkAcceptor
+from shared.server.sockets import open_sockets
+from tests.support.websocket.raw_socket import RawSocket, upgrade_bytes
+from tests.unit.server.test_accept import HEALTH, OK, Served
+from tools.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="other systems turn clients away instead (test_accept.py)"
+)
+
+OTHER_THAN_HEALTH = b"GET /livez/x HTTP/1.1\r\n\r\n"
+"""A request that the kernel lets through, and that is not answered at accept."""
+LIMIT = 100
+CROWD = 3 * ACCEPTED_PER_TURN
+
+
+class Waiting(Served):
+    """A request that waits until it is served."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def data_received(self, data: bytes) -> None:
+        if self._server.waits:
+            self._server.waiting.append(self)
+        else:
+            super().data_received(data)
+
+    def serve(self) -> None:
+        super().data_received(b"")
+
+
+class Server:
+    """An acceptor whose upgrades wait until they are served."""
+
+    def __init__(self) -> None:
+        listeners = open_sockets(("127.0.0.1",), 0)
+        self.port: int = listeners[0].getsockname()[1]
+        self.waits = True
+        self.waiting: list[Waiting] = []
+        self.made = 0
+        self.turned_away = 0
+        self.asked: list[bytes] = []
+        self.acceptor = BulkAcceptor(
+            listeners,
+            self.make,
+            lambda: None,
+            upgrades=lambda: (len(self.waiting), LIMIT),
+            on_turned_away=self.count,
+            always=[b"GET /livez"],
+            answer=self.answer,
+        )
+
+    def make(self, _peer: str) -> Waiting:
+        self.made += 1
+        return Waiting(self)
+
+    def count(self) -> None:
+        self.turned_away += 1
+
+    def answer(self, request: bytes) -> bytes | None:
+        self.asked.append(request)
+        return OK if request == HEALTH else None
+
+    def serve_all(self) -> None:
+        self.waits = False
+        served, self.waiting = self.waiting, []
+        for one in served:
+            one.serve()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server()
+    yield server
+    server.acceptor.stop()
+
+
+async def crowd(server: Server, stack: AsyncExitStack, count: int) -> list[RawSocket]:
+    """Return sockets that have sent their upgrades."""
+    sockets = []
+    for _ in range(count):
+        raw = await RawSocket.tcp(server.port)
+        stack.callback(raw.hang_up)
+        await raw.send_bytes(upgrade_bytes(server.port))
+        sockets.append(raw)
+    return sockets
+
+
+@pytest.mark.timeout(60)
+async def test_a_crowd_is_served_in_the_end_and_health_at_once(server: Server) -> None:
+    async with AsyncExitStack() as stack:
+        sockets = await crowd(server, stack, CROWD)
+        server.acceptor.start()
+        await until(lambda: len(server.waiting) >= LIMIT, "the first are accepted")
+        await until(lambda: server.acceptor.filtered_seconds > 0, "the kernel filters")
+        late = await crowd(server, stack, CROWD)
+        async with await RawSocket.tcp(server.port) as raw:
+            await raw.send_bytes(HEALTH)
+            await raw.upgraded()
+            assert raw.status == 200
+            assert await raw.read_to_end(), "it is closed, and the response is not lost"
+        assert HEALTH in server.asked, "it was answered at accept"
+        assert len(server.waiting) < 2 * CROWD, "some are kept back"
+        server.serve_all()
+        for raw in (*sockets, *late):
+            await raw.upgraded()
+            assert raw.status == 200
+    assert server.turned_away == 0
+
+
+@pytest.mark.timeout(60)
+async def test_who_gave_up_meanwhile_is_closed_at_accept(server: Server) -> None:
+    async with AsyncExitStack() as stack:
+        await crowd(server, stack, CROWD)
+        server.acceptor.start()
+        await until(lambda: server.acceptor.filtered_seconds > 0, "the kernel filters")
+        made = server.made
+        for leaves in (True, False, True):  # without a turn of the loop in between
+            client = socket.create_connection(("127.0.0.1", server.port))
+            stack.callback(client.close)
+            client.sendall(OTHER_THAN_HEALTH)
+            if leaves:
+                client.close()
+        await until(lambda: OTHER_THAN_HEALTH in server.asked, "they are accepted")
+        await until(lambda: server.made > made, "the one that waits is served")
+        assert server.asked.count(OTHER_THAN_HEALTH) == 1
