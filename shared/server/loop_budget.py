@@ -40,14 +40,12 @@ HANDSHAKES_WAITING_MAX: Final = 64
 RENEWAL_SECONDS: Final = 0.050
 """How often the time of each lane is renewed while nothing waits."""
 HANDSHAKE_WAIT_SECONDS: Final = 2.0
-UPGRADE_WAIT_SECONDS: Final = 9.0
-"""How long each may wait; after that, its client has hardly time left for the rest."""
+"""How long they may wait; after that, their clients have hardly time left for the rest."""
 
 WAITING_SECONDS: Final = (0.005, 0.006, 0.003)
 """The time of each lane in one iteration of the loop, while sockets wait."""
 
 _SECONDS: Final = (SESSIONS_SECONDS, HANDSHAKES_SECONDS, UPGRADES_SECONDS)
-_WAIT_SECONDS: Final = (math.inf, HANDSHAKE_WAIT_SECONDS, UPGRADE_WAIT_SECONDS)
 
 
 class Waiting(Protocol):
@@ -196,6 +194,7 @@ class LoopBudget:
     def _serve(self, lane: Lane) -> None:
         new, served = self._new[lane], self._served[lane]
         now = self._clock()
+        may_wait = (math.inf, HANDSHAKE_WAIT_SECONDS, self._upgrade_limit.wait_seconds)[lane]
         until = now + WAITING_SECONDS[lane]
         if lane is Lane.UPGRADES and self.waiting(Lane.HANDSHAKES):
             if len(self._new[Lane.HANDSHAKES]) > HANDSHAKES_WAITING_MAX:
@@ -203,7 +202,7 @@ class LoopBudget:
             until = now + TRICKLE_SECONDS
         while now < until and (new or served):
             socket, since = next(iter((new.since or served).items()))
-            overdue = now - since > _WAIT_SECONDS[lane]
+            overdue = now - since > may_wait
             if not overdue:
                 if lane in self._held:
                     return

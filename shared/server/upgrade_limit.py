@@ -3,6 +3,7 @@
 As many as can be served while it is worth waiting. A burst, such as the reconnect of a whole fleet,
 may wait for seconds: its clients are patient, and then nobody has to come back. An overload that
 lasts has a short queue: whoever is in a long one would be served just before giving up, or after.
+When clients give up while they wait, those that have waited nearly as long are not served either.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ BURST_SECONDS: Final = 10.0
 SHORT_WAIT_SECONDS: Final = 0.1
 CALM_SECONDS: Final = 1.0
 """An overload is over once waits have been short for this time."""
+WAIT_SECONDS: Final = 9.0
+"""How long an upgrade may wait; after that, its client has hardly time left for the rest."""
 GIVEN_UP_MAX: Final = 8.0
 """So many clients that gave up show that the queue is too long for them."""
 FORGIVEN_PER_SERVED: Final = 0.125
+VIABLE_PART: Final = 0.6
+"""The part of the time after which clients give up in which they are worth serving."""
 
 UPGRADES_MAX: Final = 16_384
 UPGRADES_MIN: Final = 64
@@ -43,6 +48,9 @@ class UpgradeLimit:
         self._long_since: float | None = None
         self._short_since: float | None = None
         self._given_up = 0.0
+        self._patience = 0.0
+        self.wait_seconds = WAIT_SECONDS
+        """After this, an upgrade is not worth serving any more."""
 
     def size(self, now: float) -> int:
         """Return how many may wait."""
@@ -78,14 +86,19 @@ class UpgradeLimit:
 
     def gave_up(self, waited: float) -> None:
         """Note that a client left while it waited."""
-        if waited > LASTING_WAIT_SECONDS:
-            self._given_up = min(2 * GIVEN_UP_MAX, self._given_up + 1)
+        if waited <= LASTING_WAIT_SECONDS:
+            return
+        self._given_up += 1
+        self._patience += (waited - self._patience) / min(self._given_up, GIVEN_UP_MAX)
+        if self._given_up >= GIVEN_UP_MAX:
+            self.wait_seconds = min(WAIT_SECONDS, VIABLE_PART * self._patience)
 
     def _lasts(self, now: float) -> bool:
-        if self._given_up >= GIVEN_UP_MAX:
+        if self.wait_seconds < WAIT_SECONDS:
             return True
         return self._long_since is not None and now - self._long_since > BURST_SECONDS
 
     def _end_overload(self) -> None:
         self._long_since = self._short_since = None
-        self._given_up = 0.0
+        self._given_up = self._patience = 0.0
+        self.wait_seconds = WAIT_SECONDS

@@ -13,7 +13,6 @@ from shared.server.loop_budget import (
     RENEWAL_SECONDS,
     SESSIONS_SECONDS,
     TRICKLE_SECONDS,
-    UPGRADE_WAIT_SECONDS,
     UPGRADES_SECONDS,
     WAITING_SECONDS,
     Lane,
@@ -24,6 +23,7 @@ from shared.server.upgrade_limit import (
     BURST_WAIT_SECONDS,
     LASTING_WAIT_SECONDS,
     UPGRADES_FIRST,
+    WAIT_SECONDS,
 )
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class TestHolding:
 class TestWaitingTooLong:
     def test_an_overdue_upgrade_is_turned_away(self, loop: Loop) -> None:
         (late,) = loop.wait(Lane.UPGRADES, "late")
-        loop.now += UPGRADE_WAIT_SECONDS + SLICE_SECONDS
+        loop.now += WAIT_SECONDS + SLICE_SECONDS
         (new,) = loop.wait(Lane.UPGRADES, "new")
         loop.turn()
         assert (late.overdue, new.overdue) == (True, False)
@@ -292,7 +292,7 @@ class TestWaitingTooLong:
                 socket.came = loop.now
                 loop.budget.wait(Lane.UPGRADES, socket)
             loop.turn()
-        assert BURST_WAIT_SECONDS / 2 < max(waits) < UPGRADE_WAIT_SECONDS
+        assert BURST_WAIT_SECONDS / 2 < max(waits) < WAIT_SECONDS
         settled = waits[-per_second * 10 :]
         assert sum(settled) / len(settled) < 1.5 * LASTING_WAIT_SECONDS
 

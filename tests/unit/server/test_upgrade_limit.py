@@ -14,6 +14,8 @@ from shared.server.upgrade_limit import (
     UPGRADES_FIRST,
     UPGRADES_MAX,
     UPGRADES_MIN,
+    VIABLE_PART,
+    WAIT_SECONDS,
     UpgradeLimit,
 )
 
@@ -83,12 +85,31 @@ def test_a_burst_long_after_an_overload_is_a_burst(case: Case) -> None:
     assert case.size == pytest.approx(BURST, rel=0.02)
 
 
-def test_clients_that_give_up_shorten_the_queue(case: Case) -> None:
+def test_clients_that_give_up_shorten_the_queue_until_the_overload_is_over(case: Case) -> None:
     case.serve(1.0, LONG_SECONDS)
     for _ in range(int(GIVEN_UP_MAX)):
         case.limit.gave_up(LONG_SECONDS)
     assert case.size == pytest.approx(LASTING, rel=0.02)
-    assert case.serve(1.0, LONG_SECONDS) == pytest.approx(BURST, rel=0.02), "the others are patient"
+    assert case.serve(1.0, LONG_SECONDS) == pytest.approx(LASTING, rel=0.02)
+    assert case.serve(CALM_SECONDS + 0.1, 0.01) == pytest.approx(BURST, rel=0.02)
+
+
+def test_who_has_waited_nearly_until_others_gave_up_is_not_worth_serving(case: Case) -> None:
+    case.serve(1.0, LONG_SECONDS)
+    assert case.limit.wait_seconds == WAIT_SECONDS
+    for _ in range(int(GIVEN_UP_MAX)):
+        case.limit.gave_up(LONG_SECONDS)
+    assert case.limit.wait_seconds == pytest.approx(VIABLE_PART * LONG_SECONDS)
+    case.serve(CALM_SECONDS + 0.1, 0.01)
+    assert case.limit.wait_seconds == WAIT_SECONDS
+
+
+def test_a_few_that_give_up_among_many_that_are_served_change_nothing(case: Case) -> None:
+    for _ in range(100):
+        case.serve(1 / 4, LONG_SECONDS)
+        case.limit.gave_up(LONG_SECONDS)
+        case.limit.gave_up(LONG_SECONDS)
+    assert case.limit.wait_seconds == WAIT_SECONDS
 
 
 def test_clients_that_leave_at_once_did_not_give_up(case: Case) -> None:

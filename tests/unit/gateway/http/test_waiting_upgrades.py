@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from services.gateway.http.upgrade import UpgradeProtocol
-from shared.server.loop_budget import UPGRADE_WAIT_SECONDS, Lane, LoopBudget
+from shared.server.loop_budget import Lane, LoopBudget
 from shared.server.socket_limiter import SocketLimiter
-from shared.server.upgrade_limit import UPGRADES_MAX
+from shared.server.upgrade_limit import UPGRADES_MAX, WAIT_SECONDS
 from tests.support.clock import FakeClock
 from tests.support.websocket.raw_socket import upgrade_bytes
 from tests.unit.gateway.http.test_upgrade import HttpTransport
@@ -118,7 +118,7 @@ def test_one_that_sends_on_and_on_is_aborted(case: Case) -> None:
 def test_one_that_waited_too_long_is_turned_away(case: Case) -> None:
     protocol, transport = case.socket()
     protocol.data_received(HEAD)
-    case.clock.advance(UPGRADE_WAIT_SECONDS + 0.1)
+    case.clock.advance(WAIT_SECONDS + 0.1)
     case.turn()
     (response,) = transport.responses
     assert response.startswith(b"HTTP/1.1 503 ")
