@@ -49,7 +49,10 @@ LONGEST_SECONDS: Final = 1.5
 MALFORMED_SOCKETS: Final = 3
 MALFORMED_SECONDS: Final = 3.0
 _HEAD: Final = b'{"type":"req","id":"","x":['
-MALFORMED: Final = (_HEAD + b"[]," * OWN_FRAME_LIMIT_BYTES)[:OWN_FRAME_LIMIT_BYTES]
+_END: Final = b"0]}"
+MALFORMED: Final = (
+    _HEAD + b"[]," * ((OWN_FRAME_LIMIT_BYTES - len(_HEAD) - len(_END)) // len(b"[],")) + _END
+)
 
 ANSWERED_PER_SECOND: Final = 40
 OFFERED_PER_SECOND: Final = 160
@@ -177,12 +180,13 @@ async def send_malformed(raw: RawSocket) -> None:
         while (answer := await raw.receive_text())["type"] == "event":
             pass
         assert answer["error"]["code"] == "INVALID_REQUEST"
+        assert "not a request" in answer["error"]["message"], "nobody looked for the fault"
 
 
 async def test_long_malformed_frames_delay_neither_sessions_nor_health(
     process: ServiceProcess, approval: SlowApproval
 ) -> None:
-    """Saying what is wrong with one of them would take half a second."""
+    """Looking for what is wrong with one of them would block the event loop."""
     async with contextlib.AsyncExitStack() as stack:
         senders = []
         for _ in range(MALFORMED_SOCKETS):
