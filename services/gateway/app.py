@@ -119,7 +119,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         bus.publish, envelope, responders, clock, count=counts, bus_ok=lambda: bus.status()[0]
     )
     _watch(metrics, connections, replica, memory)
-    relay = _relay(settings, clock)
+    relay = _relay(settings, clock, budget)
     heartbeat = Heartbeat(
         replica=replica,
         presence=presence,
@@ -311,11 +311,11 @@ def _elsewhere(settings: Settings) -> View | None:
     return dashboard.serve
 
 
-def _relay(settings: Settings, clock: Clock) -> Relay | None:
+def _relay(settings: Settings, clock: Clock, loop_budget: LoopBudget) -> Relay | None:
     if settings.upstream is None:
         return None
     address = UpstreamAddress.parse(settings.upstream.url)
-    upstream = Upstream(address, settings.upstream.secrets, clock)
+    upstream = Upstream(address, settings.upstream.secrets, clock, loop_budget)
     pairing = UpstreamPairing(upstream, clock, VERSION)
     own_origin = web_origin(settings.public_url)
     origins = settings.allowed_origins | ({own_origin} if own_origin else set())

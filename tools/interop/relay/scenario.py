@@ -17,6 +17,7 @@ from services.gateway.relay.upstream.examiner import EXAMINER_ADDRESS, Examiner
 from services.gateway.relay.upstream.upstream import Upstream, UpstreamAddress
 from shared.clock import SystemClock
 from shared.device_tokens import NAMED_CHARACTERS
+from shared.server.loop_budget import LoopBudget
 from shared.upstream import UPSTREAM_PREAUTH_LIMIT
 from shared.version import VERSION
 from tools.interop.facts import Facts, Unexpected, either
@@ -229,5 +230,6 @@ class RelayScenario:
 
 async def examined(url: str, http: aiohttp.ClientSession) -> list[str]:
     """Examine an upstream as gateways do."""
-    upstream = Upstream(UpstreamAddress.parse(url), [SECRET], SystemClock())
+    budget = LoopBudget(lambda run: asyncio.get_running_loop().call_soon(run))
+    upstream = Upstream(UpstreamAddress.parse(url), [SECRET], SystemClock(), budget)
     return (await Examiner(upstream, VERSION, [ORIGIN]).examine(http)).problems

@@ -21,13 +21,16 @@ from services.gateway.websocket.frame_parser import (
 )
 from services.gateway.websocket.frames import frame_header
 from services.gateway.websocket.passing_parser import PassingParser
+from services.gateway.websocket.protocol import PASSED_PER_TURN_BYTES, SLICES_PER_TURN
 from shared.protocol.closing import CloseCode
 from shared.protocol.limits import FRAME_LIMIT_BYTES
+from shared.server.loop_budget import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from services.gateway.websocket.passing_parser import Passer
+    from shared.server.loop_budget import LoopBudget
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES: Final = 16
@@ -66,11 +69,17 @@ class Listener(Protocol):
 
 
 class UpstreamSocket(asyncio.Protocol):
-    """Sends the upgrade once connected, then passes each text message to its listener."""
+    """Sends the upgrade once connected, then passes each text message to its listener.
+
+    Frames for which the loop has no time left are processed in slices, in turn with those of other
+    sockets.
+    """
 
     __slots__ = (
         "_accept",
+        "_budget",
         "_closed",
+        "_data",
         "_ended",
         "_holds",
         "_is_paused",
@@ -78,16 +87,30 @@ class UpstreamSocket(asyncio.Protocol):
         "_parser",
         "_request",
         "_response",
+        "_start",
         "_transport",
+        "_waits",
         "pinged",
     )
 
-    def __init__(self, target: str, headers: Iterable[tuple[str, str]], listener: Listener) -> None:
+    def __init__(
+        self,
+        target: str,
+        headers: Iterable[tuple[str, str]],
+        listener: Listener,
+        budget: LoopBudget,
+    ) -> None:
         key = base64.b64encode(os.urandom(_KEY_BYTES))
         digest = sha1(key + _GUID, usedforsecurity=False).digest()
         self._accept = base64.b64encode(digest).decode()
         self._request = _upgrade_request(target, headers, key)
         self._listener: Listener | None = listener
+        self._budget = budget
+        self._data = b""
+        """What was received and waits for loop time, from `_start` on."""
+        self._start = 0
+        self._waits = False
+        """Whether so much waits that nothing more is read."""
         self._response: HttpResponseParser | None = None
         self._parser: PassingParser | None = None
         self._transport: asyncio.Transport | None = None
@@ -126,16 +149,47 @@ class UpstreamSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Handle bytes from the upstream."""
         parser = self._parser
-        if parser is not None:
+        if parser is None:
+            if self._response is not None:
+                self._take_response(self._response, data)
+        elif (
+            self._data
+            or len(data) > PASSED_PER_TURN_BYTES > parser.missing_bytes
+            or not (began := self._budget.begin(Lane.SESSIONS))
+        ):
+            self._wait(data)
+        else:
             parser.feed(data)
             if parser.incomplete is not None or self._holds:
                 self._report_held()
-        elif self._response is not None:
-            self._take_response(self._response, data)
+            self._budget.end(Lane.SESSIONS, began)
+
+    def run_slice(self, *, overdue: bool) -> bool:
+        """Process one slice of what waits; return whether there is more."""
+        parser, data, start = self._parser, self._data, self._start
+        if parser is None or self._ended or overdue:
+            self._data = b""
+            return False
+        end = start + max(PASSED_PER_TURN_BYTES // SLICES_PER_TURN, parser.missing_bytes)
+        has_more = end < len(data)
+        if has_more:
+            self._start = end
+            parser.feed(data[start:end])
+        else:
+            self._data, self._start = b"", 0
+            parser.feed(data[start:] if start else data)
+        self._report_held()
+        if self._waits and not has_more:
+            self._waits = False
+            self._read_or_not()
+        return has_more and not self._ended
 
     def connection_lost(self, _exc: BaseException | None) -> None:
-        """Report the end; without a close frame it has no code."""
+        """Process what waits, and report the end; without a close frame it has no code."""
         self._transport = None
+        waiting = self._stop_waiting()
+        if waiting and self._parser is not None and not self._ended:
+            self._parser.feed(waiting)
         code, reason = self._closed or (None, "")
         self._end(code, reason)
 
@@ -154,14 +208,12 @@ class UpstreamSocket(asyncio.Protocol):
     def pause_reading(self) -> None:
         """Stop reading, because the client does not read; pings wait until it does."""
         self._is_paused = True
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
+        self._read_or_not()
 
     def resume_reading(self) -> None:
         """Resume reading."""
         self._is_paused = self.pinged = False
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._read_or_not()
 
     def pass_to(self, passer: Passer) -> None:
         """Pass text frames on from now on, instead of to the listener."""
@@ -191,6 +243,7 @@ class UpstreamSocket(asyncio.Protocol):
     def close(self, code: int, reason: str = "") -> None:
         """Close with a code; nothing more is reported."""
         self._listener = None
+        self._stop_waiting()
         if self._transport is None or self._ended:
             return
         if self._parser is not None and not self._transport.is_closing():
@@ -209,11 +262,40 @@ class UpstreamSocket(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def _wait(self, data: bytes) -> None:
+        """Have received bytes processed in later turns of the loop."""
+        self._data = self._data[self._start :] + data
+        self._start = 0
+        if len(self._data) > PASSED_PER_TURN_BYTES:
+            self._waits = True
+            self._read_or_not()
+        self._report_held()
+        if not self._ended:  # the report may have closed the connection
+            self._budget.wait(Lane.SESSIONS, self)
+
+    def _stop_waiting(self) -> bytes:
+        """Return what waits, and wait no more."""
+        data, self._data = self._data[self._start :], b""
+        self._start = 0
+        if data:
+            self._budget.remove(self)
+        return data
+
+    def _read_or_not(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._is_paused or self._waits:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
+
     def _report_held(self) -> None:
         transport, parser, listener = self._transport, self._parser, self._listener
         if transport is None or parser is None or listener is None:
             return
-        held = parser.held_bytes + transport.get_write_buffer_size()
+        waiting = len(self._data) - self._start
+        held = waiting + parser.held_bytes + transport.get_write_buffer_size()
         self._holds = held > 0
         listener.on_held(held)
 
@@ -240,7 +322,7 @@ class UpstreamSocket(asyncio.Protocol):
             from_client=False,
         )
         if rest:
-            self._parser.feed(rest)
+            self.data_received(rest)
 
     def _on_message(self, opcode: int, payload: bytes) -> None:
         self.pinged = False

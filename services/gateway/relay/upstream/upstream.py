@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from services.gateway.relay.rules.headers import ForwardedClient
     from services.gateway.relay.upstream.socket import Listener
     from shared.clock import Clock
+    from shared.server.loop_budget import LoopBudget
 
 CONNECT_SECONDS: Final = 2.0
 """How long connecting may take: name, TCP and TLS."""
@@ -70,8 +71,15 @@ class Upstream:
     An outage is logged once when it begins and once when it ends.
     """
 
-    def __init__(self, address: UpstreamAddress, secrets: Iterable[str], clock: Clock) -> None:
+    def __init__(
+        self,
+        address: UpstreamAddress,
+        secrets: Iterable[str],
+        clock: Clock,
+        loop_budget: LoopBudget,
+    ) -> None:
         self.address = address
+        self._loop_budget = loop_budget
         self.names = tuple(header_names(secret) for secret in secrets)
         self._clock = clock
         self.tls: Final = ssl.create_default_context() if address.tls else None
@@ -114,7 +122,7 @@ class Upstream:
         headers = [*forwarded_headers(client), *identity_headers(self.names, user)]
         if scopes is not None:
             headers.append(scopes_header(scopes))
-        socket = UpstreamSocket(path or self.address.path, headers, listener)
+        socket = UpstreamSocket(path or self.address.path, headers, listener, self._loop_budget)
         task = asyncio.get_running_loop().create_task(self._connect(socket))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)

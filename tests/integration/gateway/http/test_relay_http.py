@@ -26,6 +26,7 @@ from shared.clock import SystemClock
 from shared.secret_digests import SecretDigests
 from shared.settings.environment import Secrets
 from tests.support.http.plain_http import ask
+from tests.support.loop_budget import loop_budget
 from tests.support.stubs.upstream import stub_upstream
 from tools.support.waiting import until
 
@@ -72,7 +73,7 @@ async def port(
 
 def relayed(url: str, metrics: Metrics) -> RelayHttp:
     clock = SystemClock()
-    upstream = Upstream(UpstreamAddress.parse(url), ["s" * 32], clock)
+    upstream = Upstream(UpstreamAddress.parse(url), ["s" * 32], clock, loop_budget())
     status = Status(upstream, Examiner(upstream, "1", []), clock)
     relay = Relay(
         upstream, UpstreamPairing(upstream, clock, "1"), status, clock, trusts_local=False

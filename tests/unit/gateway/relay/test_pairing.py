@@ -13,6 +13,7 @@ from services.gateway.relay.upstream.pairing import (
     UpstreamPairing,
 )
 from services.gateway.relay.upstream.upstream import Upstream, UpstreamAddress
+from tests.support.loop_budget import loop_budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,8 @@ class Case:
     """A pairing whose upstream has no requests."""
 
     def __init__(self, clock: FakeClock, calls: Calls) -> None:
-        upstream = Upstream(UpstreamAddress.parse("ws://openclaw:18789"), ["s" * 32], clock)
+        address = UpstreamAddress.parse("ws://openclaw:18789")
+        upstream = Upstream(address, ["s" * 32], clock, loop_budget())
         self.pairing = UpstreamPairing(upstream, clock, "1")
         self.calls = calls
 

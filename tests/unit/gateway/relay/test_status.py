@@ -13,6 +13,7 @@ from services.gateway.relay.upstream.upstream import CLOCK_MARGIN_MS, Upstream, 
 from shared.protocol.limits import SIGNED_AT_SKEW_MS
 from shared.rpc.reports import UpstreamState
 from shared.upstream import CLOCK, PREAUTH_LIMIT, UNREACHABLE
+from tests.support.loop_budget import loop_budget
 
 if TYPE_CHECKING:
     from tests.support.clock import FakeClock
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def upstream(clock: FakeClock) -> Upstream:
-    return Upstream(UpstreamAddress.parse("ws://openclaw:18789"), ["s" * 32], clock)
+    address = UpstreamAddress.parse("ws://openclaw:18789")
+    return Upstream(address, ["s" * 32], clock, loop_budget())
 
 
 @pytest.fixture

@@ -12,6 +12,10 @@ import pytest
 from services.gateway.relay.link import UpstreamLink
 from services.gateway.relay.upstream import socket as upstream_socket
 from services.gateway.relay.upstream.socket import UpstreamSocket
+from services.gateway.websocket.frame_parser import TEXT
+from services.gateway.websocket.frames import frame_header
+from shared.server.loop_budget import Lane, LoopBudget
+from tests.support.loop_budget import loop_budget
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
@@ -62,8 +66,10 @@ class Listener:
         self.socket: UpstreamSocket | None = None
         self.limit_bytes = 1_000_000
         self.calls: list[str] = []
+        self.texts: list[bytes] = []
 
-    def on_text(self, payload: bytes) -> None: ...
+    def on_text(self, payload: bytes) -> None:
+        self.texts.append(payload)
 
     def on_end(self, code: int | None, reason: str) -> None:
         self.calls.append("end")
@@ -92,7 +98,7 @@ async def listener() -> Listener:
 @pytest.fixture
 async def socket(transport: Transport, listener: Listener) -> UpstreamSocket:
     """Return an open socket."""
-    made = listener.socket = UpstreamSocket("/", [], listener)
+    made = listener.socket = UpstreamSocket("/", [], listener, loop_budget())
     stub: Any = transport
     made.connection_made(stub)
     key = bytes(transport.written).partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
@@ -104,6 +110,90 @@ async def socket(transport: Transport, listener: Listener) -> UpstreamSocket:
     assert made.is_open
     transport.written.clear()
     return made
+
+
+@pytest.fixture
+async def busy(monkeypatch: pytest.MonkeyPatch, socket: UpstreamSocket) -> list[Callable[[], None]]:
+    """Return what runs in the next turn of a loop that has no time left."""
+    turns: list[Callable[[], None]] = []
+    budget = LoopBudget(turns.append)
+    budget.end(Lane.SESSIONS, budget.begin(Lane.SESSIONS) - 1.0)
+    monkeypatch.setattr(socket, "_budget", budget)
+    return turns
+
+
+def frames(count: int, size: int = 1000) -> bytes:
+    return b"".join(
+        frame_header(TEXT, size) + str(number).encode().zfill(size) for number in range(count)
+    )
+
+
+def turn(turns: list[Callable[[], None]]) -> None:
+    due = turns[:]
+    turns.clear()
+    for run in due:
+        run()
+
+
+async def test_frames_wait_while_the_loop_has_no_time_and_come_complete_and_in_order(
+    socket: UpstreamSocket,
+    transport: Transport,
+    listener: Listener,
+    busy: list[Callable[[], None]],
+) -> None:
+    sent = frames(200)
+    for at in range(0, len(sent), 30_000):
+        socket.data_received(sent[at : at + 30_000])
+    assert listener.texts == []
+    assert not transport.is_reading
+    while busy:
+        turn(busy)
+    assert listener.texts == [str(number).encode().zfill(1000) for number in range(200)]
+    assert transport.is_reading
+
+
+async def test_what_waits_when_the_upstream_ends_is_delivered_before_the_end(
+    socket: UpstreamSocket, listener: Listener, busy: list[Callable[[], None]]
+) -> None:
+    socket.data_received(frames(3))
+    socket.connection_lost(None)
+    assert len(listener.texts) == 3
+    assert listener.calls == ["end"]
+    turn(busy)
+    assert listener.calls == ["end"]
+
+
+async def test_what_waits_when_the_client_leaves_is_dropped(
+    socket: UpstreamSocket, listener: Listener, busy: list[Callable[[], None]]
+) -> None:
+    socket.data_received(frames(3))
+    socket.close(1000)
+    turn(busy)
+    assert listener.texts == []
+
+
+async def test_a_client_that_does_not_read_keeps_reading_off_after_the_wait(
+    socket: UpstreamSocket, transport: Transport, busy: list[Callable[[], None]]
+) -> None:
+    socket.data_received(frames(100))
+    socket.pause_reading()
+    while busy:
+        turn(busy)
+    assert not transport.is_reading
+    socket.resume_reading()
+    assert transport.is_reading
+
+
+async def test_what_waits_counts_as_held(
+    socket: UpstreamSocket, listener: Listener, busy: list[Callable[[], None]]
+) -> None:
+    listener.limit_bytes = 50_000
+    socket.data_received(frames(40))
+    assert listener.calls == []
+    socket.data_received(frames(40))
+    assert not socket.is_open
+    turn(busy)
+    assert listener.texts == []
 
 
 async def test_nothing_more_is_reported_once_a_report_closed_the_socket(
@@ -135,7 +225,7 @@ async def test_an_upstream_that_is_not_read_from_cannot_answer_pings(
 async def test_a_socket_is_not_pinged_before_it_is_upgraded(
     transport: Transport, listener: Listener
 ) -> None:
-    opening, stub = UpstreamSocket("/", [], listener), cast("Any", transport)
+    opening, stub = UpstreamSocket("/", [], listener, loop_budget()), cast("Any", transport)
     opening.connection_made(stub)
     opening.ping()
     opening.ping()
@@ -171,7 +261,7 @@ class Relay:
         return self
 
     def open(self, _user: str, _client: object, listener: Any, **_: object) -> UpstreamSocket:
-        made, transport = UpstreamSocket("/", [], listener), Transport()
+        made, transport = UpstreamSocket("/", [], listener, loop_budget()), Transport()
         stub: Any = transport
         asyncio.get_running_loop().call_soon(made.connection_made, stub)
         self.transports.append(transport)
