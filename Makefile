@@ -55,7 +55,7 @@ drill: $(DEV) ## Inject faults under load; requires haproxy (ARGS="--rounds 3 --
 bench: $(DEV) ## Compare admissions with a bare WebSocket server (ARGS="--rounds 9")
 	@$(PY) -m tools.bench $(ARGS)
 
-capacity: $(DEV) ## Estimate resources for 1 thousand to 1 million devices (ARGS=--measure for unit costs)
+capacity: $(DEV) ## Estimate resources for 1 thousand to 1 million devices (ARGS=--storms to measure)
 	@$(PY) -m tools.capacity $(ARGS)
 
 check: $(DEV) ## Check format, lint, types, import rules and docs/reference

@@ -11,6 +11,7 @@ import pytest
 from services.approval import log_events as approval_events
 from services.gateway import log_events as gateway_events
 from tools.capacity.costs import MEASURED
+from tools.capacity.storms import MEASURED_STORMS
 from tools.capacity.tables import sizes_table, storms_table
 from tools.drills.attacks import ALL as ATTACKS
 from tools.drills.attacks.table import HEADINGS as ATTACK_HEADINGS
@@ -69,9 +70,12 @@ def test_what_make_prints_fits_a_terminal() -> None:
 
 
 def test_the_page_on_capacity_quotes_what_the_command_prints() -> None:
-    page = (ROOT / "docs/results/capacity.md").read_text()
+    page = (ROOT / "docs/capacity.md").read_text()
     quoted = [block.split("```")[0].strip("\n") for block in page.split("```text\n")[1:]]
-    assert quoted == [sizes_table(MEASURED), storms_table(MEASURED)]
+    assert quoted == [
+        sizes_table(MEASURED, MEASURED_STORMS),
+        storms_table(MEASURED_STORMS, MEASURED),
+    ]
 
 
 def test_the_quoted_drill_has_every_fault_and_no_other() -> None:

@@ -1,1 +1,1 @@
-"""Capacity planning: measured costs, derived sizes, and a simulated reconnect storm."""
+"""Capacity planning: measured costs and storms, and the sizes derived from them."""

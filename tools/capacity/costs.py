@@ -1,4 +1,4 @@
-"""Measured unit costs, used for the sizes and the storm.
+"""Measured unit costs, from which the sizes are derived.
 
 Measured with `python -m tools.capacity --measure` on two cores with other work, at LOG_LEVEL=info,
 Redis with appendfsync always. µs are CPU of the whole process per unit.
@@ -18,8 +18,6 @@ class Costs:
     """An admission, 64 at a time: 1,000,000 divided by it is the admissions a second of a core."""
     admission_approval_us: float
     admission_redis_us: float
-    refusal_gateway_us: float
-    """A client that is asked to retry, with its proof checked."""
     beat_approval_us: float
     """A heartbeat with its presence; too high, because it includes the process's idle cost."""
     beat_redis_us: float
@@ -35,17 +33,11 @@ class Costs:
     news_bytes: float
     """A change, as sent to each subscriber."""
 
-    @property
-    def refusal(self) -> float:
-        """The cost of a refusal to a gateway, as a fraction of an admission."""
-        return self.refusal_gateway_us / self.admission_gateway_us
-
 
 MEASURED: Final = Costs(
     admission_gateway_us=479,
     admission_approval_us=85,
     admission_redis_us=15,
-    refusal_gateway_us=469,
     beat_approval_us=1375,
     beat_redis_us=750,
     change_approval_us=1500,

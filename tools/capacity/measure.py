@@ -34,7 +34,6 @@ from tools.bench.latchkey import ONE_FOR_MANY
 from tools.bench.measuring import paired, reported
 from tools.bench.subjects import latchkey
 from tools.load.plan import Phase, Plan, Scenario, sources_for
-from tools.load.report.text import describe
 from tools.support.pairing import PROFILE, pair_all
 from tools.support.processes.stack import Stack
 
@@ -92,30 +91,23 @@ def measure() -> None:
             subject = latchkey(stack, paired(latchkey(stack, ()), DEVICES))
             _load(subject, 1.0)
             with using(stack) as used:
-                admitted, _ = _load(subject, LOAD_SECONDS)
+                admitted = _load(subject, LOAD_SECONDS)
             print("an admission:", used.each(admitted), f"({admitted / LOAD_SECONDS:.0f}/s here)")
             asyncio.run(_idle(stack, keys[0]))
             asyncio.run(_changes(stack, keys[1]))
-            stack.approvals[0].kill9()
-            stack.gateways[0].wait_not_ready()
-            pid = stack.gateways[0]._started().pid
-            before = _cpu_us(pid)
-            refused, endings = _load(subject, LOAD_SECONDS)
-            print("a refusal:", f"gateway {(_cpu_us(pid) - before) / refused:.0f} µs", endings)
         beats = {"BEAT_SECONDS": str(BEAT_SECONDS)}
         with Stack(Path(directory) / "c", gateways=1, gateway_env=beats) as stack:
             asyncio.run(_rest(stack, "a heartbeat", REST_SECONDS / BEAT_SECONDS))
     print("a change on the wire:", _news_bytes(), "B")
 
 
-def _load(subject: Subject, seconds: float) -> tuple[int, str]:
-    """Have devices connect and disconnect; return the number of handshakes and a summary."""
+def _load(subject: Subject, seconds: float) -> int:
+    """Have devices connect and disconnect; return the number of handshakes."""
     phase = Phase("load", seconds, IN_FLIGHT)
     plan = Plan(
         scenario=Scenario.CLOSED, phases=(phase,), sources=sources_for(IN_FLIGHT), workers=1
     )
-    outcomes = reported(subject, plan).phases[-1].outcomes
-    return sum(row.count for row in outcomes), ", ".join(map(describe, outcomes))
+    return sum(row.count for row in reported(subject, plan).phases[-1].outcomes)
 
 
 async def _record_bytes(stack: Stack) -> float:

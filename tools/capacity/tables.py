@@ -1,70 +1,103 @@
-"""The tables that docs/results/capacity.md quotes, as text. Pure."""
+"""The tables that docs/capacity.md quotes, as text. Pure."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
-from tools.capacity.sizing import AT_ONCE_SECONDS, SIZES, SPREAD_SECONDS, limit_of_one_redis, size
-from tools.capacity.storm import END_SECONDS, PLANS, storm
+from tools.capacity.sizing import (
+    SIZES,
+    SPREAD_SECONDS,
+    limit_of_one_redis,
+    rate_of_one_core,
+    size,
+)
+from tools.capacity.storms import FIRST_WAIT_SECONDS, stretch_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tools.capacity.costs import Costs
     from tools.capacity.sizing import Size
+    from tools.capacity.storms import Storm
 
-CLIENTS: Final = 2_000
-"""Clients of a simulated storm; its course depends on the server's rate, not on this."""
-WORTH_SECONDS: Final = (2.0, 5.0, 20.0, 60.0)
-"""Storms by the time the server would need for all clients, one after the other."""
-CHEAP_REFUSAL: Final = 0.1
-_STORM_ROWS: Final[tuple[tuple[str, Callable[[Size], str]], ...]] = (
+NOT_ALL: Final = "not all"
+_Cells = tuple[tuple[str, "Callable[[Size], str]"], ...]
+_SIZE_ROWS: Final[_Cells] = (
     ("gateways", lambda item: f"{item.gateways}"),
     ("approvals", lambda item: f"{item.approvals}"),
-    ("Redis: its one core", lambda item: f"{item.redis_storm:.0%}"),
-)
-_ROWS: Final[tuple[tuple[str, Callable[[Size], str]], ...]] = (
-    ("memory of each, for connections", lambda item: f"{item.gateway_mb:.0f} MB"),
-    ("Redis: its one core at rest", lambda item: f"{item.redis_rest:.0%}"),
+    ("memory of a gateway for connections", lambda item: f"{item.gateway_mb:.0f} MB"),
     ("Redis: memory of the records", lambda item: f"{item.redis_mb:.0f} MB"),
+    ("Redis: its one core at rest", lambda item: f"{item.redis_rest:.0%}"),
     ("Redis: events sent, kB a second", lambda item: f"{item.news_kb_a_second:.1f}"),
     ("domains at Railway's edge", lambda item: f"{item.domains}"),
 )
+_DROP_ROWS: Final[_Cells] = (
+    ("  admissions a second", lambda item: f"{item.drop_rate:,.0f}"),
+    ("  limited by", lambda item: item.drop_limit),
+    ("  work", lambda item: f"{item.work_seconds:.1f} s"),
+)
+_STORM_COLUMNS: Final[tuple[tuple[str, int, Callable[[Storm], str]], ...]] = (
+    ("devices", 7, lambda storm: f"{storm.devices:,}"),
+    ("gateways", 8, lambda storm: f"{storm.gateways}"),
+    ("a second", 8, lambda storm: f"{storm.rate:,.0f}"),
+    ("work", 6, lambda storm: _seconds(storm.work_seconds)),
+    ("50 %", 6, lambda storm: _seconds(storm.half_seconds)),
+    ("99 %", 6, lambda storm: _seconds(storm.most_seconds)),
+    ("all", 7, lambda storm: _seconds(storm.all_seconds)),
+    ("all/work", 8, lambda storm: NOT_ALL if storm.ratio is None else f"{storm.ratio:.2f}"),
+    ("attempts", 8, lambda storm: f"{storm.attempts:.2f}"),
+    (
+        "health",
+        6,
+        lambda storm: "failed" if math.isinf(storm.health_p99) else f"{storm.health_p99:.2f}",
+    ),
+    ("memory", 6, lambda storm: f"{storm.gateway_mb:.0f} MB"),
+    ("lost", 7, lambda storm: f"{storm.lost} of {storm.sessions}"),
+    ("late", 6, lambda storm: _seconds(storm.clients_late)),
+)
 
 
-def sizes_table(costs: Costs) -> str:
-    """Return the resources that each size requires."""
-    lines = [_row("connected devices", *(f"{devices:,}" for devices in SIZES))]
-    for mode, seconds in (("closed spread", SPREAD_SECONDS), ("dropped at once", AT_ONCE_SECONDS)):
-        sizes = [size(devices, costs, seconds) for devices in SIZES]
-        rates = (f"{item.devices / seconds:,.0f}/s" for item in sizes)
-        lines.append(_row(f"{mode}, all back in {seconds:.0f} s", *rates))
-        lines += [_row(f"  {name}", *map(render, sizes)) for name, render in _STORM_ROWS]
-        maximum = limit_of_one_redis(costs, seconds)
-        lines.append(f"  one Redis is enough up to {maximum:,} devices")
+def sizes_table(costs: Costs, storms: Sequence[Storm]) -> str:
+    """Return the resources that each size requires, and how long its storm takes."""
     sizes = [size(devices, costs) for devices in SIZES]
-    return "\n".join([*lines, *(_row(name, *map(render, sizes)) for name, render in _ROWS)])
-
-
-def storms_table(costs: Costs) -> str:
-    """Return the course of storms, by the clients' back-off and the cost of a refusal."""
-    lines = []
-    for refusal in (costs.refusal, CHEAP_REFUSAL):
-        lines.append(f"A refusal costs {refusal:.0%} of an admission. Seconds until 50, 99, 100 %")
-        lines.append("are back; attempts per client, mean and maximum; work spent on refusals:")
-        for worth in WORTH_SECONDS:
-            for plan in PLANS:
-                end = storm(plan, clients=CLIENTS, per_second=CLIENTS / worth, refusal=refusal)
-                when = " ".join(f"{_seconds(at):>5}" for at in (end.half, end.most, end.everybody))
-                tries = f"{end.tries_mean:6.1f} {end.tries_maximum:4}"
-                lines.append(f"{worth:3.0f} s  {plan.name:37} {when}  {tries}  {end.wasted:4.0%}")
-    lines.append(f"-: not within {END_SECONDS:.0f} s")
+    spread = (f"{item.devices / SPREAD_SECONDS:,.0f}/s" for item in sizes)
+    lines = [
+        _row("connected devices", *(f"{devices:,}" for devices in SIZES)),
+        *(_row(name, *map(render, sizes)) for name, render in _SIZE_ROWS),
+        _row(f"closed and back over {SPREAD_SECONDS:.0f} s", *spread),
+        _row("  Redis: its one core", *(f"{item.redis_spread:.0%}" for item in sizes)),
+        f"  one Redis is enough up to {limit_of_one_redis(costs):,} devices",
+        "dropped at once",
+        *(_row(name, *map(render, sizes)) for name, render in _DROP_ROWS),
+    ]
+    lines.append(_row("  all back after", *(_back(item, storms) for item in sizes)))
     return "\n".join(lines)
+
+
+def storms_table(storms: Sequence[Storm], costs: Costs) -> str:
+    """Return the measured storms, one row each, and what is to be known about all of them."""
+    names = "  ".join(f"{name:>{width}}" for name, width, _ in _STORM_COLUMNS)
+    rows = (
+        "  ".join(f"{render(storm):>{width}}" for _, width, render in _STORM_COLUMNS)
+        for storm in storms
+    )
+    predicted = f"From the costs, one core admits {rate_of_one_core(costs):,.0f} a second."
+    if not storms:
+        return f"{names}\n{predicted}"
+    others = max(storm.others_cores for storm in storms)
+    busy = f"Other programs used up to {others:.2f} cores."
+    return "\n".join([names, *rows, predicted, busy])
+
+
+def _back(item: Size, storms: Sequence[Storm]) -> str:
+    stretch = stretch_for(item.work_seconds, storms)
+    return "-" if stretch is None else _seconds(FIRST_WAIT_SECONDS + stretch * item.work_seconds)
 
 
 def _row(name: str, *cells: str) -> str:
     return f"{name:36}" + "".join(f"{cell:>12}" for cell in cells)
 
 
-def _seconds(at: float | None) -> str:
-    return "-" if at is None else f"{at:.1f}"
+def _seconds(seconds: float | None) -> str:
+    return NOT_ALL if seconds is None else f"{seconds:.1f} s"

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tools.load.server.processes import Watch
 
 OPEN_SECONDS: Final = 180.0
+OPENED_PER_SECOND: Final = 200
+"""Many connections may take longer to open than OPEN_SECONDS, but not less than this rate."""
 SETTLE_SECONDS: Final = 1.0
 CLOSED_SECONDS: Final = 30.0
 QUIET_SECONDS: Final = 2.0
@@ -118,7 +120,8 @@ async def _open(coordinator: Coordinator) -> None:
     """Open all connections; those that fail are left out and show in the outcomes."""
     phase = coordinator.recording.phases[0]
     coordinator.begin(phase)
-    await coordinator.until(lambda: coordinator.recording.opened, OPEN_SECONDS)
+    seconds = max(OPEN_SECONDS, coordinator.plan.connections / OPENED_PER_SECOND)
+    await coordinator.until(lambda: coordinator.recording.opened, seconds)
     coordinator.end(phase)
 
 

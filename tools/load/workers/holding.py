@@ -60,6 +60,8 @@ class Holding:
         self._ended: list[Ended] = []
         self._back = array("d")
         self._coming_back: ComeBack | None = None
+        self._dropped = 0.0
+        self._late = 0.0
         self._next = 0.0
         self._stopping = False
         self._idle = asyncio.Event()
@@ -81,6 +83,7 @@ class Holding:
             case ComeBack():
                 self._coming_back = order
                 if order.drop:
+                    self._dropped = self._loop.time()
                     for session in list(self._held):
                         session.give_up(DROPPED)
             case _:
@@ -91,6 +94,7 @@ class Holding:
         deltas, self._deltas = list(self._deltas.values()), {}
         ended, self._ended = self._ended, []
         back, self._back = self._back, array("d")
+        late, self._late = self._late, 0.0
         return Progress(
             worker=self._job.worker,
             at=time.monotonic(),
@@ -98,6 +102,7 @@ class Holding:
             in_flight=len(self._live),
             held=len(self._held),
             to_open=self._left,
+            late=late,
             deltas=deltas,
             ended=ended,
             back=back,
@@ -151,13 +156,17 @@ class Holding:
         self._timer = None
         self._open()
 
-    def _again(self, slot: int, phase: int) -> None:
+    def _again(self, slot: int, phase: int, due: float) -> None:
         """Retry, immediately as a client would, unless there is a pace to keep."""
         if self._hold.pace is None:
+            self._late = max(self._late, self._loop.time() - due)
             self._begin(slot, phase)
         else:
             self._waiting.append((slot, phase))
             self._open()
+
+    def _again_at(self, due: float, slot: int, phase: int) -> None:
+        self._loop.call_at(due, self._again, slot, phase, due)
 
     def _begin(self, slot: int, phase: int) -> None:
         if self._stopping:
@@ -179,7 +188,8 @@ class Holding:
             wait = random.uniform(0, self._coming_back.jitter)
             if self._coming_back.reference_back_off:
                 wait += REFERENCE_BACK_OFF_SECONDS
-            self._loop.call_later(wait, self._again, session.slot, COMING_BACK)
+            ended = self._dropped if session.problem == DROPPED else self._loop.time()
+            self._again_at(ended + wait, session.slot, COMING_BACK)
 
     def _try_again(self, session: Session) -> None:
         slot = session.slot
@@ -188,7 +198,7 @@ class Holding:
         if opening and (fails == TRIES or session.outcome.kind in JUDGED):
             self._left -= 1
             return
-        self._loop.call_later(self._wait_seconds(fails), self._again, slot, session.phase)
+        self._again_at(self._loop.time() + self._wait_seconds(fails), slot, session.phase)
 
     def _wait_seconds(self, fails: int) -> float:
         """Return how long to wait after so many failures in a row."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 IDENTITY = Identity(bytes(32))
 FIRST_SECONDS = 0.2
+LATE_SECONDS = 0.4
 
 
 def test_dropped_clients_come_back_as_the_reference_client_does(
@@ -63,6 +64,40 @@ def test_dropped_clients_come_back_as_the_reference_client_does(
     ]
     for wait, factor in zip(waits, (1, 2, 4), strict=True):
         assert factor * FIRST_SECONDS <= wait + 0.01 < (factor + 1) * FIRST_SECONDS + 0.1
+
+
+def test_clients_that_begin_late_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holding, "REFERENCE_BACK_OFF_SECONDS", FIRST_SECONDS)
+
+    async def admits(socket: Socket) -> None:
+        await socket.admit()
+        await socket.hear_anything()
+
+    async def run() -> tuple[float, float]:
+        async with stub_gateway(admits) as stub:
+            target = read_target(f"{stub}/")
+            dialer = Dialer(target, loopback_sources(1))
+            await dialer.prepare()
+            hold = Hold(1, 1)
+            job = Job(0, 1, target, [], "token", [IDENTITY], 5, hold=hold)
+            held = Holding(job, hold, [LoadDevice(IDENTITY, "token", 0)], dialer)
+            running = asyncio.create_task(held.run(time.monotonic()))
+            await until(lambda: held.progress().held == 1, "the connection is open")
+            before = held.progress().late
+            held.order(ComeBack(0.0, drop=True, reference_back_off=True))
+            time.sleep(FIRST_SECONDS + LATE_SECONDS)  # noqa: ASYNC251  what a busy core does
+            late = before
+            async with asyncio.timeout(5):
+                while late == before:
+                    await asyncio.sleep(0.01)
+                    late = held.progress().late
+            held.order(Stop())
+            await running
+            return before, late
+
+    before, late = uvloop.run(run())
+    assert before == 0
+    assert late > LATE_SECONDS / 2
 
 
 def test_there_are_more_source_addresses_than_one_network_has() -> None:
