@@ -21,7 +21,7 @@ from services.gateway.handshake.outcome import AuthConfig
 from services.gateway.http.limits import place_limits, socket_limiter
 from services.gateway.http.pipe_door import PipeDoor
 from services.gateway.http.readiness import readiness_of
-from services.gateway.http.routes import Views, add_routes
+from services.gateway.http.routes import Views, add_routes, health_requests
 from services.gateway.http.upgrade import Upgrader
 from services.gateway.methods.dispatcher import Dispatcher
 from services.gateway.methods.forwarder import Forwarder
@@ -166,7 +166,12 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     )
     relay_http, door = _serving_upstream(settings, relay, approvals, context, metrics)
     upgrader = Upgrader(
-        context, trusted_proxies=common.trusted_proxies, metrics=metrics, relay=relay, door=door
+        context,
+        trusted_proxies=common.trusted_proxies,
+        metrics=metrics,
+        relay=relay,
+        door=door,
+        unfiltered=health_requests(path_of(settings.public_url)),
     )
 
     limiter = socket_limiter(

@@ -106,7 +106,8 @@ class BulkAcceptor:
         self._accepted = 0
         """Sockets accepted since the share was adjusted."""
         self._passing = PassingShare()
-        self._removed_at = -math.inf
+        self._filtered_at = -math.inf
+        """When the filter was attached, the last time."""
         self._adjusting: asyncio.TimerHandle | None = None
         self._turned_away_at = 0.0
         self._loop = asyncio.get_running_loop()
@@ -133,7 +134,8 @@ class BulkAcceptor:
 
     def _accept(self, listener: socket.socket) -> None:
         waiting, limit = self._upgrades()
-        room = (limit if self._filter is None else UPGRADES_MAX) - waiting
+        filters = self._filter is not None and self._filter.works
+        room = (UPGRADES_MAX if filters else limit) - waiting
         until = 0.0
         left = allowed = self._allowed
         while left and (accepted := self._next(listener)) is not None:
@@ -202,7 +204,7 @@ class BulkAcceptor:
             return
         now = time.monotonic()
         passing = self._passing
-        if passing.share < 1:
+        if passing.share < 1 and listener_filter.share is not None:
             self.filtered_seconds += now - self._adjusted_at
         self._adjusted_at = now
         waiting, limit = self._upgrades()
@@ -212,10 +214,10 @@ class BulkAcceptor:
         self._allowed = min(ACCEPTED_MAX, max(ACCEPTED_PER_TURN, queued // 4))
         if passing.is_needed(now):
             listener_filter.let_through(passing.share)
+            self._filtered_at = now
         elif listener_filter.share is not None:
             listener_filter.remove()
-            self._removed_at = now
-        elif now - self._removed_at > INHERITED_SECONDS and not queued:
+        elif now - self._filtered_at > INHERITED_SECONDS and not queued:
             listener_filter.is_inherited = False
         if listener_filter.is_inherited or queued:
             self._adjusting = self._loop.call_later(ADJUST_SECONDS, self._adjust, listener_filter)

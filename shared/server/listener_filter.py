@@ -16,18 +16,19 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import socket
 import struct
 import sys
 from socket import IPPROTO_TCP, SOL_SOCKET
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Sequence
 
 COMPARED_BYTES: Final = 60
 """How much of a request is compared, at most."""
 _SO_ATTACH_FILTER: Final = 26
+_SO_GET_FILTER: Final = 26
 _SO_DETACH_FILTER: Final = 27
 _DROP: Final = 0
 _PASS: Final = 0xFFFFFFFF
@@ -72,11 +73,18 @@ class ListenerFilter:
         """The share of other requests that passes; None: no filter is attached."""
         self.is_inherited = False
         """Whether sockets that are accepted may have a copy of the filter; reset it after them."""
+        self.works = True
+        """Whether the kernel took the filter the last time."""
 
     def let_through(self, share: float) -> None:
-        """Let this share of new connections through (0 to 1)."""
+        """Let this share of new connections through (0 to 1), or all if the kernel refuses."""
         if share != self.share:
-            self._attach(share)
+            self.remove()  # the kernel's memory for options need not suffice for two filters
+            try:
+                self._attach(share)
+            except OSError:
+                self.remove()
+            self.works = self.share is not None
 
     def remove(self) -> None:
         """Let everything through, and let sockets that are accepted from now on inherit nothing."""
@@ -95,26 +103,37 @@ class ListenerFilter:
         buffer = ctypes.create_string_buffer(code)
         # struct sock_fprog: the number of instructions, and a pointer to them.
         option = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
+        self.is_inherited = True  # even if only one of the listeners takes it
         for listener in self._listeners:
             listener.setsockopt(SOL_SOCKET, _SO_ATTACH_FILTER, option)
         self.share = share
-        self.is_inherited = True
 
 
 def working_filter(
     listeners: Sequence[socket.socket], always: Sequence[bytes]
 ) -> ListenerFilter | None:
-    """Return a filter, or None if this system has none."""
+    """Return a filter, or None if this system has none.
+
+    That is tried with another socket: connections that arrive meanwhile would keep a copy. Some
+    sandboxes ignore options that they do not know, so the filter is also read back.
+    """
     if sys.platform != "linux":
         return None
-    made = ListenerFilter(listeners, always)
+    with socket.socket(listeners[0].family, socket.SOCK_STREAM) as sock:
+        tried = ListenerFilter([sock], always)
+        tried.let_through(1.0)
+        return ListenerFilter(listeners, always) if tried.works and _has_filters(sock) else None
+
+
+def _has_filters(sock: socket.socket) -> bool:
+    """Return whether a socket has a filter after one was attached."""
+    tried = ListenerFilter([sock], ())
+    tried.let_through(1.0)
     try:
-        made.let_through(1.0)
+        # The size is in instructions, so the buffer is large enough.
+        return bool(sock.getsockopt(SOL_SOCKET, _SO_GET_FILTER, len(program(1.0, ()))))
     except OSError:
-        return None
-    made.remove()
-    made.is_inherited = False
-    return made
+        return False
 
 
 def has_left(sock: socket.socket) -> bool:

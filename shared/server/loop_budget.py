@@ -145,10 +145,15 @@ class LoopBudget:
     def remove(self, socket: Waiting) -> None:
         """Forget a socket that is closed."""
         for lane in Lane:
-            since = self._new[lane].remove(socket)
+            self._new[lane].remove(socket)
             self._served[lane].pop(socket, None)
-            if lane is Lane.UPGRADES and since is not None:
-                self._upgrade_limit.gave_up(self._clock() - since)
+
+    def upgrade_gave_up(self, socket: Waiting) -> None:
+        """Forget a socket whose client closed it while its upgrade waited."""
+        waiting = self._new[Lane.UPGRADES]
+        since = waiting.remove(socket)
+        if since is not None:
+            self._upgrade_limit.gave_up(self._clock() - since, waiting=len(waiting))
 
     def hold(self, lane: Lane) -> None:
         """Process nothing of a lane until `release`."""
@@ -175,10 +180,20 @@ class LoopBudget:
 
     def _run_soon(self, *, even_held: bool = False) -> None:
         if not self._is_due and any(
-            self.waiting(lane) and (even_held or lane not in self._held) for lane in Lane
+            self.waiting(lane) and (even_held or not self._is_blocked(lane)) for lane in Lane
         ):
             self._is_due = True
             self._schedule(self._run)
+
+    def _is_blocked(self, lane: Lane) -> bool:
+        """Return whether a lane has to wait for `release` or `sweep`."""
+        return lane in self._held or (
+            lane is Lane.UPGRADES and Lane.HANDSHAKES in self._held and self._upgrades_must_wait
+        )
+
+    @property
+    def _upgrades_must_wait(self) -> bool:
+        return len(self._new[Lane.HANDSHAKES]) > HANDSHAKES_WAITING_MAX
 
     def _run(self) -> None:
         """Process waiting sockets for the time of each lane."""
@@ -197,7 +212,7 @@ class LoopBudget:
         may_wait = (math.inf, HANDSHAKE_WAIT_SECONDS, self._upgrade_limit.wait_seconds)[lane]
         until = now + WAITING_SECONDS[lane]
         if lane is Lane.UPGRADES and self.waiting(Lane.HANDSHAKES):
-            if len(self._new[Lane.HANDSHAKES]) > HANDSHAKES_WAITING_MAX:
+            if self._upgrades_must_wait:
                 return
             until = now + TRICKLE_SECONDS
         while now < until and (new or served):
@@ -212,7 +227,7 @@ class LoopBudget:
             new.remove(socket)
             served.pop(socket, None)
             if lane is Lane.UPGRADES:
-                self._upgrade_limit.served(now - since, now)
+                self._upgrade_limit.served(now - since, now, overdue=overdue)
             if socket.run_slice(overdue=overdue):
                 served[socket] = since
             now = self._clock()

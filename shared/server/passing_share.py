@@ -16,6 +16,8 @@ QUEUE_SECONDS: Final = 0.15
 QUEUE_MIN_CONNECTIONS: Final = 16
 FIRST_RATE: Final = 3000.0
 """Connections accepted per second, until that is measured."""
+_MEASURED_MAX_SECONDS: Final = 1.0
+"""The rate is not measured over a longer time, in which nothing was to be adjusted."""
 FILTER_SECONDS: Final = 60.0
 """How long a filter is needed after everything may pass: clients that gave up still send."""
 _FALL: Final = 0.7
@@ -48,8 +50,9 @@ class PassingShare:
         """
         if self.share < 1:
             self._needed_at = now
-        if queued and accepted:
-            rate = accepted / max(now - self._adjusted_at, 0.001)
+        since = now - self._adjusted_at
+        if queued and accepted and since <= _MEASURED_MAX_SECONDS:
+            rate = accepted / max(since, 0.001)
             self._rate = (self._rate + rate) / 2
         self._adjusted_at = now
         queue_limit = max(QUEUE_MIN_CONNECTIONS, self._rate * QUEUE_SECONDS)

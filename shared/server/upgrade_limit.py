@@ -22,10 +22,16 @@ CALM_SECONDS: Final = 1.0
 WAIT_SECONDS: Final = 9.0
 """How long an upgrade may wait; after that, its client has hardly time left for the rest."""
 GIVEN_UP_MAX: Final = 8.0
-"""So many clients that gave up show that the queue is too long for them."""
+GIVEN_UP_PART: Final = 0.125
+"""So many clients that gave up, and this part of those that wait, show that the queue is too long.
+
+So the few sockets that one address may have do not shorten the queue of a whole fleet.
+"""
 FORGIVEN_PER_SERVED: Final = 0.125
 VIABLE_PART: Final = 0.6
 """The part of the time after which clients give up in which they are worth serving."""
+VIABLE_MIN_SECONDS: Final = 2 * LASTING_WAIT_SECONDS
+"""But for so long they are: they wait for half of it in any overload."""
 
 UPGRADES_MAX: Final = 16_384
 UPGRADES_MIN: Final = 64
@@ -65,10 +71,10 @@ class UpgradeLimit:
         if now - self._served_at >= CALM_SECONDS:
             self._end_overload()
 
-    def served(self, waited: float, now: float) -> None:
-        """Note that one was served after waiting."""
+    def served(self, waited: float, now: float, *, overdue: bool = False) -> None:
+        """Note that one was served after waiting, or turned away because it was overdue."""
         self._served_at = now
-        self._counted += 1
+        self._counted += not overdue
         since = now - self._counted_since
         if since >= RATE_SECONDS:
             rate = self._counted / since
@@ -84,14 +90,15 @@ class UpgradeLimit:
         elif now - self._short_since >= CALM_SECONDS:
             self._end_overload()
 
-    def gave_up(self, waited: float) -> None:
-        """Note that a client left while it waited."""
+    def gave_up(self, waited: float, *, waiting: int) -> None:
+        """Note that a client left while it waited; how many wait."""
         if waited <= LASTING_WAIT_SECONDS:
             return
         self._given_up += 1
         self._patience += (waited - self._patience) / min(self._given_up, GIVEN_UP_MAX)
-        if self._given_up >= GIVEN_UP_MAX:
-            self.wait_seconds = min(WAIT_SECONDS, VIABLE_PART * self._patience)
+        if self._given_up >= max(GIVEN_UP_MAX, GIVEN_UP_PART * waiting):
+            viable = max(VIABLE_MIN_SECONDS, VIABLE_PART * self._patience)
+            self.wait_seconds = min(WAIT_SECONDS, viable)
 
     def _lasts(self, now: float) -> bool:
         if self.wait_seconds < WAIT_SECONDS:

@@ -32,7 +32,7 @@ from shared.server.strict_http import LINE_LIMIT_BYTES, is_other_version, parse_
 from shared.server.upgrade_limit import UPGRADES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from services.gateway.connections.places import Limit
     from services.gateway.http.pipe_door import PipeDoor
@@ -130,7 +130,7 @@ class UpgradeProtocol(asyncio.Protocol):
         if began:
             self._upgrade(transport, head, end)
             budget.end(Lane.UPGRADES, began)
-        elif budget.upgrades()[0] >= UPGRADES_MAX:
+        elif head.startswith(self._upgrader.unfiltered) or budget.upgrades()[0] >= UPGRADES_MAX:
             self._turn_away()
         else:
             self._head, self._end, self._waits = head, end, True
@@ -154,19 +154,27 @@ class UpgradeProtocol(asyncio.Protocol):
         self._transport = None
         if self._waits:
             self._waits = False
-            self._upgrader.budget.remove(self)
+            self._upgrader.budget.upgrade_gave_up(self)
 
     def abort(self) -> None:
         """Close the socket without a response, as soon as it is connected."""
         self._aborted = True
+        self._stop_waiting()
         if self._transport is not None:
             self._transport.abort()
 
     def reject(self, answer: bytes) -> None:
         """Send a response and close the socket."""
+        self._stop_waiting()
         if self._transport is not None:
             self._transport.write(answer)
             self._transport.close()
+
+    def _stop_waiting(self) -> None:
+        """Leave the queue; the client did not give up."""
+        if self._waits:
+            self._waits = False
+            self._upgrader.budget.remove(self)
 
     def _turn_away(self) -> None:
         self._upgrader.on_turned_away()
@@ -209,7 +217,11 @@ def _may_become_head(head: bytes) -> bool:
 
 
 class Upgrader:
-    """Starts a session handler, or a pipe to the upstream, for each upgrade request."""
+    """Starts a session handler, or a pipe to the upstream, for each upgrade request.
+
+    The kernel lets requests that begin with one of `unfiltered` through in any crowd, so upgrades
+    among them do not wait with the others: they would take all the room.
+    """
 
     def __init__(
         self,
@@ -219,8 +231,10 @@ class Upgrader:
         metrics: Metrics,
         relay: Relay | None = None,
         door: PipeDoor | None = None,
+        unfiltered: Sequence[bytes] = (),
     ) -> None:
         self._context = context
+        self.unfiltered: Final = tuple(unfiltered)
         self._relay = relay
         self._door = door
         self._metrics = metrics

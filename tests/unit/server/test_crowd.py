@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import sys
 from contextlib import AsyncExitStack
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.server.accept import ACCEPTED_PER_TURN, BulkAcceptor
+from shared.server.listener_filter import ListenerFilter
 from shared.server.sockets import open_sockets
 from tests.support.websocket.raw_socket import RawSocket, upgrade_bytes
 from tests.unit.server.test_accept import HEALTH, OK, Served
@@ -121,6 +124,31 @@ async def test_a_crowd_is_served_in_the_end_and_health_at_once(server: Server) -
             await raw.upgraded()
             assert raw.status == 200
     assert server.turned_away == 0
+
+
+@pytest.mark.timeout(60)
+async def test_where_the_kernel_refuses_the_filter_upgrades_are_turned_away(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = []
+
+    def refuse(refused: ListenerFilter, share: float) -> None:
+        refused.is_inherited = True
+        shares.append(share)
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(ListenerFilter, "_attach", refuse)
+    async with AsyncExitStack() as stack:
+        await crowd(server, stack, CROWD)
+        server.acceptor.start()
+        await until(lambda: bool(shares), "the kernel is to filter")
+        await until(lambda: len(server.waiting) >= LIMIT, "the first are accepted")
+        for _ in range(ACCEPTED_PER_TURN):  # without a turn of the loop in between
+            client = socket.create_connection(("127.0.0.1", server.port))
+            stack.callback(client.close)
+            client.sendall(upgrade_bytes(server.port))
+        await until(lambda: server.turned_away == ACCEPTED_PER_TURN, "others are turned away")
+    assert server.acceptor.filtered_seconds == 0.0
 
 
 @pytest.mark.timeout(60)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import socket
 import sys
 import time
@@ -30,7 +32,9 @@ pytestmark = pytest.mark.skipif(
 ALWAYS: Final = (b"GET /livez", b"HEAD /livez", b"GET /below/a/path/livez")
 UPGRADE: Final = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n"
 HEALTH: Final = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+SO_GET_FILTER: Final = 26
 SECONDS: Final = 20.0
+LONG: Final = b"GET /" + b"x" * COMPARED_BYTES
 QUIET_SECONDS: Final = 0.5
 """Longer than the first two retransmissions take."""
 
@@ -195,6 +199,83 @@ def test_a_filter_may_be_removed_twice(case: Case) -> None:
     case.filter.remove()
     case.filter.remove()
     assert case.filter.share is None
+
+
+class Listener(socket.socket):
+    """A listening socket that can refuse a filter."""
+
+    def __init__(self) -> None:
+        super().__init__(socket.AF_INET, socket.SOCK_STREAM)
+        self.options: list[int] = []
+        self.refuses = False
+
+    def setsockopt(self, level: int, option: int, value: object, *_size: object) -> None:
+        self.options.append(option)
+        if self.refuses and isinstance(value, bytes):
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        assert isinstance(value, int | bytes)
+        super().setsockopt(level, option, value)
+
+
+@pytest.fixture
+def two() -> Iterator[tuple[Listener, Listener]]:
+    with Listener() as one, Listener() as other:
+        yield one, other
+
+
+def attached(listener: socket.socket) -> bool:
+    """Return whether a socket has a filter (the size is in instructions)."""
+    try:
+        return bool(listener.getsockopt(socket.SOL_SOCKET, SO_GET_FILTER, 1))
+    except OSError:
+        return True  # it has more instructions than that
+
+
+def test_whether_filters_work_is_not_tried_with_a_listening_socket(
+    two: tuple[Listener, Listener],
+) -> None:
+    """A connection that arrives meanwhile would keep a copy for ever."""
+    assert working_filter(two, ALWAYS) is not None
+    assert not two[0].options
+    assert not two[1].options
+
+
+def test_a_system_that_ignores_the_option_has_no_filters(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ignores(socket.socket):
+        def setsockopt(self, *_arguments: object) -> None: ...
+
+    with socket.socket() as listener:
+        monkeypatch.setattr(socket, "socket", Ignores)
+        assert working_filter([listener], ALWAYS) is None
+
+
+def test_a_filter_that_the_kernel_refuses_lets_everything_through(
+    two: tuple[Listener, Listener],
+) -> None:
+    """Also when another listening socket took it, and whose connections have a copy."""
+    made = working_filter(two, ALWAYS)
+    assert made is not None
+    two[1].refuses = True
+    made.let_through(0.5)
+    assert (made.works, made.share, made.is_inherited) == (False, None, True)
+    assert [attached(listener) for listener in two] == [False, False]
+    two[1].refuses = False
+    made.let_through(0.5)
+    assert (made.works, made.share) == (True, 0.5)
+    assert [attached(listener) for listener in two] == [True, True]
+    two[1].refuses = True
+    made.let_through(0.25)
+    assert [attached(listener) for listener in two] == [False, False]
+
+
+def test_a_filter_is_replaced_without_memory_for_two(case: Case) -> None:
+    """The kernel has 20 KiB for all options of a socket before Linux 6.8, and 128 KiB since."""
+    count = 64
+    while (largest := working_filter([case.listener], [LONG] * count)) is None:
+        count -= 1
+    largest.let_through(0.5)
+    largest.let_through(0.25)
+    assert largest.works
 
 
 def test_long_paths_make_a_program_that_is_short_enough() -> None:

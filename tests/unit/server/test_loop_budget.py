@@ -177,6 +177,25 @@ class TestTurns:
         assert "upgrade" not in loop.turn()
         assert "upgrade" in loop.turn()
 
+    def test_upgrades_behind_handshakes_that_are_held_do_not_keep_the_loop_busy(
+        self, loop: Loop
+    ) -> None:
+        loop.budget.hold(Lane.HANDSHAKES)
+        loop.wait(Lane.HANDSHAKES, *["handshake"] * (HANDSHAKES_WAITING_MAX + 1))
+        loop.wait(Lane.UPGRADES, "upgrade")
+        loop.turn()
+        assert not loop.scheduled
+        loop.budget.release(Lane.HANDSHAKES)
+        assert {"handshake", "upgrade"} <= set(loop.turn())
+
+    def test_they_go_on_once_held_handshakes_are_overdue(self, loop: Loop) -> None:
+        loop.budget.hold(Lane.HANDSHAKES)
+        loop.wait(Lane.HANDSHAKES, *["handshake"] * (HANDSHAKES_WAITING_MAX + 1))
+        loop.wait(Lane.UPGRADES, "upgrade")
+        loop.now += HANDSHAKE_WAIT_SECONDS + 0.1
+        loop.budget.sweep()
+        assert {"handshake", "upgrade"} <= set(loop.turn())
+
     def test_handshakes_that_send_on_and_on_do_not_stop_upgrades(self, loop: Loop) -> None:
         loop.wait(Lane.HANDSHAKES, *["junk"] * 2 * HANDSHAKES_WAITING_MAX, slices=100)
         loop.wait(Lane.UPGRADES, "upgrade")

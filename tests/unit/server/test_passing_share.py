@@ -104,6 +104,14 @@ def test_the_filter_is_needed_for_some_time_afterwards() -> None:
     assert not passing.is_needed(2.0 + FILTER_SECONDS + 1)
 
 
+def test_small_bursts_that_are_far_apart_are_no_crowd() -> None:
+    """The time in between says nothing about how quickly connections are accepted."""
+    passing = PassingShare()
+    for number in range(20):
+        passing.adjust(number * 30.0, waiting=0, limit=LIMIT, queued=40, accepted=64)
+    assert passing.share == 1.0
+
+
 @pytest.mark.parametrize("times", [2, 10, 50])
 @pytest.mark.parametrize(("served", "accepted"), [(300.0, 1000.0), (1500.0, 6000.0)])
 def test_in_an_overload_the_server_is_busy_and_nothing_piles_up(

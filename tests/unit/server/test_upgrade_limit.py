@@ -9,11 +9,13 @@ from shared.server.upgrade_limit import (
     BURST_WAIT_SECONDS,
     CALM_SECONDS,
     GIVEN_UP_MAX,
+    GIVEN_UP_PART,
     LASTING_WAIT_SECONDS,
     RATE_SECONDS,
     UPGRADES_FIRST,
     UPGRADES_MAX,
     UPGRADES_MIN,
+    VIABLE_MIN_SECONDS,
     VIABLE_PART,
     WAIT_SECONDS,
     UpgradeLimit,
@@ -88,7 +90,7 @@ def test_a_burst_long_after_an_overload_is_a_burst(case: Case) -> None:
 def test_clients_that_give_up_shorten_the_queue_until_the_overload_is_over(case: Case) -> None:
     case.serve(1.0, LONG_SECONDS)
     for _ in range(int(GIVEN_UP_MAX)):
-        case.limit.gave_up(LONG_SECONDS)
+        case.limit.gave_up(LONG_SECONDS, waiting=0)
     assert case.size == pytest.approx(LASTING, rel=0.02)
     assert case.serve(1.0, LONG_SECONDS) == pytest.approx(LASTING, rel=0.02)
     assert case.serve(CALM_SECONDS + 0.1, 0.01) == pytest.approx(BURST, rel=0.02)
@@ -98,7 +100,7 @@ def test_who_has_waited_nearly_until_others_gave_up_is_not_worth_serving(case: C
     case.serve(1.0, LONG_SECONDS)
     assert case.limit.wait_seconds == WAIT_SECONDS
     for _ in range(int(GIVEN_UP_MAX)):
-        case.limit.gave_up(LONG_SECONDS)
+        case.limit.gave_up(LONG_SECONDS, waiting=0)
     assert case.limit.wait_seconds == pytest.approx(VIABLE_PART * LONG_SECONDS)
     case.serve(CALM_SECONDS + 0.1, 0.01)
     assert case.limit.wait_seconds == WAIT_SECONDS
@@ -107,15 +109,43 @@ def test_who_has_waited_nearly_until_others_gave_up_is_not_worth_serving(case: C
 def test_a_few_that_give_up_among_many_that_are_served_change_nothing(case: Case) -> None:
     for _ in range(100):
         case.serve(1 / 4, LONG_SECONDS)
-        case.limit.gave_up(LONG_SECONDS)
-        case.limit.gave_up(LONG_SECONDS)
+        case.limit.gave_up(LONG_SECONDS, waiting=0)
+        case.limit.gave_up(LONG_SECONDS, waiting=0)
     assert case.limit.wait_seconds == WAIT_SECONDS
+
+
+def test_the_few_sockets_of_one_address_do_not_shorten_the_queue_of_a_fleet(case: Case) -> None:
+    fleet = 8 * round(GIVEN_UP_MAX / GIVEN_UP_PART)
+    case.serve(1.0, LONG_SECONDS)
+    for _ in range(7 * round(GIVEN_UP_MAX)):
+        case.limit.gave_up(LONG_SECONDS, waiting=fleet)
+    assert case.size == pytest.approx(BURST, rel=0.02)
+    for _ in range(round(GIVEN_UP_MAX)):
+        case.limit.gave_up(LONG_SECONDS, waiting=fleet)
+    assert case.size == pytest.approx(LASTING, rel=0.02)
+
+
+def test_waits_as_long_as_in_any_overload_are_worth_serving(case: Case) -> None:
+    """However early some leave, or else all that wait would be turned away."""
+    case.serve(1.0, LONG_SECONDS)
+    for _ in range(int(GIVEN_UP_MAX)):
+        case.limit.gave_up(LASTING_WAIT_SECONDS + 0.01, waiting=0)
+    assert case.limit.wait_seconds == VIABLE_MIN_SECONDS > LASTING_WAIT_SECONDS
+
+
+def test_those_that_are_turned_away_do_not_make_room_for_more(case: Case) -> None:
+    limit = case.serve(1.0, LONG_SECONDS)
+    for _ in range(PER_SECOND):
+        case.now += 1 / PER_SECOND
+        for overdue in (False, True, True, True):
+            case.limit.served(LONG_SECONDS, case.now, overdue=overdue)
+    assert case.size == pytest.approx(limit, rel=0.02)
 
 
 def test_clients_that_leave_at_once_did_not_give_up(case: Case) -> None:
     case.serve(1.0, LONG_SECONDS)
     for _ in range(100):
-        case.limit.gave_up(LASTING_WAIT_SECONDS / 2)
+        case.limit.gave_up(LASTING_WAIT_SECONDS / 2, waiting=0)
     assert case.size == pytest.approx(BURST, rel=0.02)
 
 

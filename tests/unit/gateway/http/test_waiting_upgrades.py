@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -10,7 +11,13 @@ import pytest
 from services.gateway.http.upgrade import UpgradeProtocol
 from shared.server.loop_budget import Lane, LoopBudget
 from shared.server.socket_limiter import SocketLimiter
-from shared.server.upgrade_limit import UPGRADES_MAX, WAIT_SECONDS
+from shared.server.upgrade_limit import (
+    GIVEN_UP_MAX,
+    LASTING_WAIT_SECONDS,
+    UPGRADES_MAX,
+    VIABLE_MIN_SECONDS,
+    WAIT_SECONDS,
+)
 from tests.support.clock import FakeClock
 from tests.support.websocket.raw_socket import upgrade_bytes
 from tests.unit.gateway.http.test_upgrade import HttpTransport
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HEAD = upgrade_bytes(80)
+LIKE_HEALTH = HEAD.replace(b"GET /", b"GET /livez/", 1)
 
 
 class Transport(HttpTransport):
@@ -47,6 +55,7 @@ class Case:
         self.limiter = SocketLimiter(
             self.clock, limit=10, limit_per_address=10, trusted_proxies=(), count=lambda _why: None
         )
+        self.unfiltered = (b"GET /livez", b"HEAD /livez")
         self.upgraded: list[Upgraded] = []
         self.turned_away = 0
         began = self.budget.begin(Lane.UPGRADES)
@@ -126,6 +135,37 @@ def test_one_that_waited_too_long_is_turned_away(case: Case) -> None:
     assert transport.closing
     assert case.turned_away == 1
     assert not case.upgraded
+
+
+def test_one_that_the_kernel_takes_for_a_health_check_is_turned_away_at_once(case: Case) -> None:
+    protocol, transport = case.socket()
+    protocol.data_received(LIKE_HEALTH[:10])
+    protocol.data_received(LIKE_HEALTH[10:])
+    assert case.budget.waiting(Lane.UPGRADES) == 0
+    assert case.turned_away == 1
+    assert transport.closing
+
+
+@pytest.mark.parametrize(
+    ("close", "turned_away"),
+    [(None, 1), (UpgradeProtocol.abort, 0), (partial(UpgradeProtocol.reject, answer=b""), 0)],
+)
+def test_clients_that_gave_up_shorten_the_wait_and_displaced_ones_do_not(
+    case: Case, close: Callable[[UpgradeProtocol], None] | None, turned_away: int
+) -> None:
+    sockets = [case.socket()[0] for _ in range(round(GIVEN_UP_MAX) + 1)]
+    for protocol in sockets:
+        protocol.data_received(HEAD)
+    case.clock.advance(LASTING_WAIT_SECONDS + 0.1)
+    for protocol in sockets[1:]:
+        if close is not None:
+            close(protocol)
+        protocol.connection_lost(None)
+    assert case.budget.waiting(Lane.UPGRADES) == 1
+    case.clock.advance(VIABLE_MIN_SECONDS)
+    case.turn()
+    assert case.turned_away == turned_away
+    assert len(case.upgraded) == 1 - turned_away
 
 
 def test_one_too_many_is_turned_away_at_once(case: Case) -> None:
