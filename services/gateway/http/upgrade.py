@@ -229,9 +229,9 @@ class Upgrader:
         *,
         trusted_proxies: tuple[Network, ...],
         metrics: Metrics,
+        unfiltered: Sequence[bytes],
         relay: Relay | None = None,
         door: PipeDoor | None = None,
-        unfiltered: Sequence[bytes] = (),
     ) -> None:
         self._context = context
         self.unfiltered: Final = tuple(unfiltered)

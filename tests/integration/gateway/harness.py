@@ -200,7 +200,9 @@ class GatewayHarness:
             memory=self.memory,
             loop_budget=self.loop_budget,
         )
-        self.sockets = Upgrader(host, trusted_proxies=trusted_proxies, metrics=self.metrics)
+        self.sockets = Upgrader(
+            host, trusted_proxies=trusted_proxies, metrics=self.metrics, unfiltered=()
+        )
         ops = self.ops = OpsViews(
             readiness=Readiness(BOOT_ID, {}),
             registry=self.metrics.registry,
