@@ -64,6 +64,14 @@ class TestCheck:
         assert "upstream-unreachable" in done.output
         assert "connection refused" in done.output
 
+    def test_an_outage_names_a_restart_and_a_wrong_address_as_possible(self, api: Api) -> None:
+        down = {"reachable": False, "reason": "no answer in time", "downSeconds": 7}
+        api.say("GET", "/v1/replicas", replicas(down))
+        remedy = " ".join(run(api, "upstream", "check").output.split())
+        assert "If OpenClaw is restarting" in remedy
+        assert "restart it if it hangs" in remedy
+        assert "check `UPSTREAM_URL`" in remedy
+
     def test_a_gateway_without_an_upstream_is_named(self, api: Api) -> None:
         api.say("GET", "/v1/replicas", replicas({"reachable": True}, None))
         done = run(api, "upstream", "check", "--json")
