@@ -25,7 +25,7 @@ help: ## Print this help
 	  printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(RUN) ## Start Redis, one approval and two gateways locally (UPSTREAM=openclaw: chat, too)
-	$(if $(RUNS_OPENCLAW),@$(PY) -m deploy.local --check && $(MAKE) --no-print-directory $(OPENCLAW))
+	$(if $(RUNS_OPENCLAW),@$(PY) -m deploy.local --check && $(MAKE) --no-print-directory --silent $(OPENCLAW))
 	@$(PY) -m deploy.local
 
 dashboard: $(RUN) ## Fetch OpenClaw's dashboard for make run; requires npm
@@ -123,7 +123,7 @@ $(OPENCLAW): deploy/openclaw/package.json deploy/openclaw/package-lock.json
 	@npm --version >/dev/null 2>&1 || { \
 	  echo "make run UPSTREAM=openclaw needs npm, but no working npm was found." >&2; \
 	  echo "Install it: apt install npm, or brew install node" >&2; exit 1; }
-	@echo "Installing OpenClaw into .data/openclaw-package (only once) ..."
+	@echo "Installing OpenClaw into .data/openclaw-package (only once, about 850 MB, a minute or more) ..."
 	@mkdir -p .data/openclaw-package
 	@cp deploy/openclaw/package.json deploy/openclaw/package-lock.json deploy/openclaw/.npmrc .data/openclaw-package/
 	@cd .data/openclaw-package && npm ci --ignore-scripts --loglevel=error

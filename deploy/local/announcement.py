@@ -24,14 +24,15 @@ Open the dashboard. Enter the gateway token, which this command prints, as its
   {address}
   echo "{token}"
 
-Approve the browser as described below. The commands that the dashboard
-suggests are for an OpenClaw without Latchkey.
+Approve the browser as described below. The dashboard always asks for full
+control. The commands that it suggests are for an OpenClaw without Latchkey.
 """
 
 _MODEL: Final = """
-OpenClaw needs a model to chat. Until it has one, the dashboard opens
-"Model Setup": choose a provider there, or run this in another terminal:
+OpenClaw needs a model to chat: without one, the dashboard says "No models
+available". Choose a provider there, or run the command in another terminal:
 
+  {address}settings/model-setup
   {command} configure
 """
 
@@ -64,13 +65,16 @@ def announcement(
         if redis_port is None
         else f"{HOST}:{redis_port}, data in {shown(settings.redis_dir)}"
     )
+    address = f"http://{HOST}:{gateway_port}/"
     dashboard = (
-        _DASHBOARD.format(address=f"http://{HOST}:{gateway_port}/", token=gateway_token)
+        _DASHBOARD.format(address=address, token=gateway_token)
         if any(environ.get(name, "").strip() for name in ("CONTROL_UI_DIR", "UPSTREAM_URL"))
         else ""
     )
     upstream = "" if openclaw is None else f"\n  openclaw  {openclaw.url}  (only for the gateways)"
-    model = "" if openclaw is None else _MODEL.format(command=shown(openclaw.command))
+    model = (
+        "" if openclaw is None else _MODEL.format(address=address, command=shown(openclaw.command))
+    )
     local = "" if environ.get("GATEWAY_LOCAL_CLIENTS", "").strip() == "trust" else _LOCAL
     replicas = (
         "two replicas on one port; each connection reaches either"

@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 
 GATEWAYS: Final = 2 if SHARES_PORTS else 1
 READY_SECONDS: Final = 60.0
+OPENCLAW_READY_SECONDS: Final = 180.0
+"""OpenClaw's first start on a slow machine takes longer than all of ours."""
 POLL_SECONDS: Final = 0.1
+STARTING_OPENCLAW: Final = """\
+Starting OpenClaw, which takes half a minute or longer. Until it has started,
+dashboards that are open say "Gateway starting…"."""
 STOPPING: Final = "\nStopping. Press Ctrl-C again to stop without closing connections cleanly."
 
 
@@ -84,20 +89,30 @@ def _reserved(settings: RunSettings) -> Iterator[Ports]:
         yield Ports(gateway.port, approval.port, redis.port, openclaw.port)
 
 
+class Check(NamedTuple):
+    """How to tell whether a program is ready, and how long that may take."""
+
+    program: Program
+    trouble: Callable[[], str]
+    """Returns why it is not ready, or an empty string."""
+    seconds: float
+
+
 @dataclass(slots=True)
 class Plan:
     """What one run starts, stage by stage, how to tell that it is ready, and what to print then."""
 
     addresses: dict[str, str]
     stages: list[list[Program]] = field(default_factory=list)
-    checks: list[tuple[Program, Callable[[], str]]] = field(default_factory=list)
-    """Of a program, a function that returns why it is not ready, or an empty string."""
+    checks: list[Check] = field(default_factory=list)
     text: str = ""
 
-    def add(self, stage: list[Program], trouble: Callable[[], str]) -> None:
+    def add(
+        self, stage: list[Program], trouble: Callable[[], str], seconds: float = READY_SECONDS
+    ) -> None:
         """Add programs that are ready together."""
         self.stages.append(stage)
-        self.checks.append((stage[0], trouble))
+        self.checks.append(Check(stage[0], trouble, seconds))
 
 
 def _plan(
@@ -113,7 +128,7 @@ def _plan(
     openclaw = None
     if settings.runs_openclaw:
         openclaw = OpenClaw(settings.openclaw_dir, openclaw_port, environ)
-        say("Starting OpenClaw, which takes up to half a minute …")
+        say(STARTING_OPENCLAW)
         openclaw.configure(secrets["UPSTREAM_SECRET"], _origins(environ, gateway_port))
         environ = {**environ, "UPSTREAM_URL": openclaw.url}
     has_upstream = bool(environ.get("UPSTREAM_URL", "").strip())
@@ -160,8 +175,10 @@ def _plan(
     ]
     plan.add([approval], ReadyProcesses(approval_port, 1).trouble)
     if openclaw is not None:
-        plan.add([openclaw.program(settings.logs / "openclaw.log")], openclaw.trouble)
-    plan.add(gateways, ReadyProcesses(gateway_port, GATEWAYS).trouble)
+        program = openclaw.program(settings.logs / "openclaw.log")
+        plan.add([program], openclaw.trouble, OPENCLAW_READY_SECONDS)
+    needs = "" if openclaw is None else "upstream"
+    plan.add(gateways, ReadyProcesses(gateway_port, GATEWAYS, needs=needs).trouble)
     plan.text = announcement(
         settings,
         environ,
@@ -192,13 +209,13 @@ def _redis_binary(environ: Mapping[str, str], say: Callable[[str], None]) -> Red
 
 def _wait_ready(plan: Plan, supervisor: Supervisor) -> bool:
     """Return True when everything is ready, False if it ends before. Raises NotReady."""
-    for program, trouble in plan.checks:
-        deadline = time.monotonic() + READY_SECONDS
+    for program, trouble, seconds in plan.checks:
+        deadline = time.monotonic() + seconds
         while reason := trouble():
             if supervisor.stopping.wait(POLL_SECONDS):
                 return False
             if time.monotonic() > deadline:
-                raise NotReady(program.name, READY_SECONDS, reason, program.log)
+                raise NotReady(program.name, seconds, reason, program.log)
     return True
 
 

@@ -22,11 +22,12 @@ class ReadyAnswer:
 
 
 def ask_ready(
-    port: int, *, at_once: int = 1, timeout_seconds: float = TIMEOUT_SECONDS
+    port: int, *, at_once: int = 1, timeout_seconds: float = TIMEOUT_SECONDS, needs: str = ""
 ) -> list[ReadyAnswer]:
     """Get `/readyz` on `at_once` parallel connections and return the answers.
 
-    If several processes share the port, each connection reaches any of them.
+    If several processes share the port, each connection reaches any of them. One whose dependency
+    `needs` is not healthy counts as not ready.
     """
     asked: list[http.client.HTTPConnection] = []
     answers: list[ReadyAnswer] = []
@@ -41,7 +42,7 @@ def ask_ready(
         for connection in asked:
             try:
                 response = connection.getresponse()
-                answers.append(_parse(response.status, response.read()))
+                answers.append(_parse(response.status, response.read(), needs))
             except (OSError, http.client.HTTPException):
                 continue
     finally:
@@ -51,17 +52,22 @@ def ask_ready(
 
 
 class ReadyProcesses:
-    """Tracks which processes behind one port have reported ready."""
+    """Tracks which processes behind one port have reported ready.
 
-    def __init__(self, port: int, count: int) -> None:
+    `needs` names a dependency that must be healthy, even if the services are ready without it.
+    """
+
+    def __init__(self, port: int, count: int, *, needs: str = "") -> None:
         self._port = port
         self._count = count
+        self._needs = needs
         self._ready: set[str] = set()
 
     def trouble(self) -> str:
         """Check again; return why not all are ready, or an empty string."""
         reason = ""
-        for answer in ask_ready(self._port, at_once=1 if self._count == 1 else 2 * self._count):
+        at_once = 1 if self._count == 1 else 2 * self._count
+        for answer in ask_ready(self._port, at_once=at_once, needs=self._needs):
             if answer.ready:
                 self._ready.add(answer.boot_id)
             else:
@@ -72,16 +78,19 @@ class ReadyProcesses:
         return reason or f"{len(self._ready)} of {self._count} answered"
 
 
-def _parse(status: int, body: bytes) -> ReadyAnswer:
+def _parse(status: int, body: bytes, needs: str) -> ReadyAnswer:
     try:
         body_json: Any = json.loads(body)
         boot_id = str(body_json["bootId"])
         ready = status == http.client.OK and body_json["ready"] is True
-        reasons = [
-            f"{name}: {seen['reason']}"
+        reasons = {
+            name: f"{name}: {seen['reason']}"
             for name, seen in body_json.get("dependencies", {}).items()
             if not seen["ok"]
-        ]
+        }
     except (ValueError, LookupError, TypeError, AttributeError):
         return ReadyAnswer(ready=False, boot_id="", reason=f"/readyz answered {status}")
-    return ReadyAnswer(ready, boot_id, "" if ready else "; ".join(reasons) or "not ready")
+    if ready and needs not in reasons:
+        return ReadyAnswer(ready=True, boot_id=boot_id, reason="")
+    reason = "; ".join(reasons.values()) or "not ready"
+    return ReadyAnswer(ready=False, boot_id=boot_id, reason=reason)
