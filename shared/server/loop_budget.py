@@ -36,7 +36,7 @@ UPGRADES_SECONDS: Final = 0.030
 TRICKLE_SECONDS: Final = 0.002
 """The time for upgrades while handshakes wait: those are to be finished first."""
 HANDSHAKES_WAITING_MAX: Final = 64
-"""No upgrade is begun while more handshakes than this wait for their first slice."""
+"""No upgrade is begun while more handshakes than this wait to begin."""
 RENEWAL_SECONDS: Final = 0.050
 """How often the time of each lane is renewed while nothing waits."""
 HANDSHAKE_WAIT_SECONDS: Final = 2.0
@@ -116,6 +116,11 @@ class LoopBudget:
         """Sockets that wait for their first slice."""
         self._served: tuple[dict[Waiting, float], ...] = ({}, {}, {})
         """Sockets that had a slice; new ones come before them."""
+        self._unbegun: set[Waiting] = set()
+        """Handshakes that wait with the first data of their clients.
+
+        Only these are soon over: clients could go on sending little, and stop all upgrades.
+        """
         self._is_due = False
         self._upgrade_limit = UpgradeLimit()
 
@@ -130,8 +135,11 @@ class LoopBudget:
         """Note that what began with `begin` is done."""
         self._left[lane] -= self._clock() - began
 
-    def wait(self, lane: Lane, socket: Waiting, key: str = "") -> None:
-        """Have a socket processed in a later iteration of the loop; keys take turns."""
+    def wait(self, lane: Lane, socket: Waiting, key: str = "", *, is_first: bool = True) -> None:
+        """Have a socket processed in a later iteration of the loop; keys take turns.
+
+        `is_first`: nothing that it sent was processed before.
+        """
         if socket not in self._served[lane]:
             now = self._clock()
             if lane is Lane.UPGRADES and not self._new[lane]:
@@ -140,10 +148,13 @@ class LoopBudget:
         self._left[lane] = 0.0
         if lane is Lane.HANDSHAKES:
             self._left[Lane.UPGRADES] = 0.0
+            if is_first:
+                self._unbegun.add(socket)
         self._run_soon()
 
     def remove(self, socket: Waiting) -> None:
         """Forget a socket that is closed."""
+        self._unbegun.discard(socket)
         for lane in Lane:
             self._new[lane].remove(socket)
             self._served[lane].pop(socket, None)
@@ -193,7 +204,7 @@ class LoopBudget:
 
     @property
     def _upgrades_must_wait(self) -> bool:
-        return len(self._new[Lane.HANDSHAKES]) > HANDSHAKES_WAITING_MAX
+        return len(self._unbegun) > HANDSHAKES_WAITING_MAX
 
     def _run(self) -> None:
         """Process waiting sockets for the time of each lane."""
@@ -226,6 +237,7 @@ class LoopBudget:
                     since = new.since[socket]
             new.remove(socket)
             served.pop(socket, None)
+            self._unbegun.discard(socket)
             if lane is Lane.UPGRADES:
                 self._upgrade_limit.served(now - since, now, overdue=overdue)
             if socket.run_slice(overdue=overdue):

@@ -270,6 +270,7 @@ class SocketProtocol(asyncio.Protocol):
 
     def _wait(self, parser: FrameParser, data: bytes) -> None:
         """Have received bytes parsed in later turns of the loop."""
+        is_first = self.received == len(data)
         self._data = data = self._data[self._start :] + data if self._data else data
         self._start = 0
         if len(data) > self._turn_bytes:
@@ -279,7 +280,7 @@ class SocketProtocol(asyncio.Protocol):
         key = ""
         if self._lane is Lane.HANDSHAKES and self._handler is not None:
             key = self._handler.limit_key
-        self._budget.wait(self._lane, self, key)
+        self._budget.wait(self._lane, self, key, is_first=is_first)
 
     def _message_limit_bytes(self) -> int:
         return 0 if self._handler is None else self._handler.message_limit_bytes

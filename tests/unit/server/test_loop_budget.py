@@ -196,6 +196,17 @@ class TestTurns:
         loop.budget.sweep()
         assert {"handshake", "upgrade"} <= set(loop.turn())
 
+    def test_handshakes_that_send_little_again_and_again_do_not_stop_upgrades(
+        self, loop: Loop
+    ) -> None:
+        sockets = loop.wait(Lane.HANDSHAKES, *["junk"] * 2 * HANDSHAKES_WAITING_MAX, slices=10**6)
+        for socket in sockets:
+            loop.budget.remove(socket)
+            socket.slices = 1
+            loop.budget.wait(Lane.HANDSHAKES, socket, is_first=False)
+        loop.wait(Lane.UPGRADES, "upgrade")
+        assert "upgrade" in loop.turn()
+
     def test_handshakes_that_send_on_and_on_do_not_stop_upgrades(self, loop: Loop) -> None:
         loop.wait(Lane.HANDSHAKES, *["junk"] * 2 * HANDSHAKES_WAITING_MAX, slices=100)
         loop.wait(Lane.UPGRADES, "upgrade")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from services.gateway.websocket.memory import MemoryBudget
 from services.gateway.websocket.protocol import PARSED_PER_TURN_BYTES, SocketProtocol
-from shared.server.loop_budget import LoopBudget
+from shared.server.loop_budget import HANDSHAKES_WAITING_MAX, Lane, LoopBudget
 from tests.support.clock import FakeClock
 from tools.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MEMORY = MemoryBudget(FakeClock(), limit_bytes=1_000_000)
 
@@ -69,3 +75,46 @@ async def test_nothing_is_read_before_the_rest_of_a_chunk_is_parsed() -> None:
     socket.data_received(frame(sent[-1]))
     assert handler.messages == sent
     assert not handler.errors
+
+
+class Stranger(Handler):
+    """The handler of a client that is not admitted yet."""
+
+    is_unauthenticated = True
+
+
+class Upgrade:
+    """An upgrade that waits."""
+
+    is_served = False
+
+    def run_slice(self, *, overdue: bool) -> bool:
+        self.is_served = not overdue
+        return False
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_only_handshakes_that_begin_come_before_all_upgrades(*, goes_on: bool) -> None:
+    """Those of clients that go on sending would never end."""
+    scheduled: list[Callable[[], None]] = []
+    budget = LoopBudget(scheduled.append, count(100.0, 0.001).__next__)
+    sockets = []
+    for _ in range(2 * HANDSHAKES_WAITING_MAX):
+        handler = Stranger()
+        handler.socket = SocketProtocol(FakeTransport(), handler, MEMORY, budget)  # type: ignore[arg-type]
+        sockets.append(handler.socket)
+    if goes_on:
+        for socket in sockets:
+            budget.release(Lane.HANDSHAKES)
+            socket.data_received(frame(b"first"))
+            while scheduled:
+                scheduled.pop()()
+    budget.hold(Lane.HANDSHAKES)
+    for socket in sockets:
+        socket.data_received(frame(b"more"))
+    upgrade = Upgrade()
+    budget.wait(Lane.UPGRADES, upgrade)
+    budget.release(Lane.HANDSHAKES)
+    scheduled.pop()()
+    assert budget.waiting(Lane.HANDSHAKES) > HANDSHAKES_WAITING_MAX
+    assert upgrade.is_served is goes_on
