@@ -37,7 +37,7 @@ OPENCLAW_READY_SECONDS: Final = 180.0
 POLL_SECONDS: Final = 0.1
 STARTING_OPENCLAW: Final = """\
 Starting OpenClaw, which takes half a minute or longer. Until it has started,
-dashboards that are open say "Gateway starting…"."""
+dashboards that are open say "Gateway starting…" or "Reconnecting…"."""
 STOPPING: Final = "\nStopping. Press Ctrl-C again to stop without closing connections cleanly."
 
 

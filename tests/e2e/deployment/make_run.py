@@ -16,13 +16,14 @@ from tools.support.processes.process_table import Process, descendants
 from tools.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
 READY_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 30.0
 PROGRAMS: Final = ("redis", "approval", "gateway-1", "gateway-2")
+PROGRAM: Final = ("-m", "deploy.local")
 PROCESSES: Final = 2 * len(PROGRAMS)  # honcho has a process for each
 
 
@@ -39,14 +40,18 @@ class Runner:
         """What it printed so far."""
         return self._output.read_text()
 
+    @property
+    def has_ended(self) -> bool:
+        return self.process.poll() is not None
+
     def wait_ready(self) -> set[Process]:
         """Wait until it reports readiness; returns its processes."""
         wait_until(
-            lambda: "ready" in self.output or self.process.poll() is not None,
+            lambda: "ready" in self.output or self.has_ended,
             "the run is ready",
             seconds=READY_SECONDS,
         )
-        assert self.process.poll() is None, self.output
+        assert not self.has_ended, self.output
         return descendants(self.process.pid)
 
     def pid(self, name: str) -> int:
@@ -79,8 +84,13 @@ class Runner:
 
 
 @contextmanager
-def running(tmp_path: Path, **environ: str) -> Iterator[Runner]:
-    """Start the runner on free ports with its own data directory."""
+def running(
+    tmp_path: Path, *, program: Sequence[str] = PROGRAM, **environ: str
+) -> Iterator[Runner]:
+    """Start the runner on free ports with its own data directory.
+
+    `program` are the arguments for Python.
+    """
     data = tmp_path / "data"
     output = tmp_path / "output"
     passed = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
@@ -88,7 +98,7 @@ def running(tmp_path: Path, **environ: str) -> Iterator[Runner]:
     with (
         output.open("wb") as file,
         subprocess.Popen(
-            [sys.executable, "-m", "deploy.local"],
+            [sys.executable, *program],
             cwd=ROOT,
             env={**passed, **settings, **environ},
             stdout=file,
