@@ -77,8 +77,8 @@ class BulkAcceptor:
     are too many, the kernel lets only a share of new connections through, and all whose requests
     begin with one of `always`. Where it has no such filter, or without `always`, further upgrades
     are turned away, and `on_turned_away` is called for each; other requests are accepted. While
-    the kernel filters, `answer` gets what a socket has sent, and returns the response if it has
-    one; the socket is then closed.
+    the kernel filters, `answer` gets what a socket has sent that begins so, and returns the
+    response if it has one; the socket is then closed.
     """
 
     def __init__(
@@ -98,6 +98,7 @@ class BulkAcceptor:
         self._upgrades = upgrades
         self._on_turned_away = on_turned_away
         self._answer = answer
+        self._always = tuple(always or ())
         self._filter = None if always is None else working_filter(listeners, always)
         self.filtered_seconds = 0.0
         """For how long only a share of new connections was let through."""
@@ -105,6 +106,8 @@ class BulkAcceptor:
         self._allowed = ACCEPTED_PER_TURN
         self._accepted = 0
         """Sockets accepted since the share was adjusted."""
+        self._arrived = 0
+        """Those of them that may become upgrades that wait."""
         self._passing = PassingShare()
         self._filtered_at = -math.inf
         """When the filter was attached, the last time."""
@@ -137,14 +140,18 @@ class BulkAcceptor:
         filters = self._filter is not None and self._filter.works
         room = (UPGRADES_MAX if filters else limit) - waiting
         until = 0.0
+        arrived = 0
         left = allowed = self._allowed
         while left and (accepted := self._next(listener)) is not None:
             sock, peer = accepted
+            may_wait = True
             if self._filter is not None and self._filter.is_inherited:
                 self._filter.release(sock)
-                if self._is_done(sock):
+                request = _peek(sock)
+                if self._is_done(sock, request):
                     left -= 1
                     continue
+                may_wait = not request.startswith(self._always)
             if room <= 0 and _wants_upgrade(sock):
                 until = until or self._turning_away_until()
                 self._on_turned_away()
@@ -158,6 +165,7 @@ class BulkAcceptor:
             if isinstance(protocol, bytes):
                 _turn_away(sock, protocol)
                 continue
+            arrived += may_wait
             factory = [protocol].pop
             task = self._loop.create_task(self._loop.connect_accepted_socket(factory, sock))
             self._connecting.add(task)
@@ -166,23 +174,24 @@ class BulkAcceptor:
         if until:
             self._turned_away_at = time.monotonic()
         self._accepted += allowed - left
+        self._arrived += arrived
         if self._filter is not None and self._adjusting is None and (not left or waiting >= limit):
-            self._accepted = allowed - left
+            self._accepted, self._arrived = allowed - left, arrived
             self._adjusted_at = time.monotonic()
             self._adjust(self._filter)
 
-    def _is_done(self, sock: socket.socket) -> bool:
+    def _is_done(self, sock: socket.socket, request: bytes) -> bool:
         """Close a socket whose client has left, or whose request can be answered here."""
         if has_left(sock):
             sock.close()
             return True
+        response = self._answer(request) if request.startswith(self._always) else None
+        if response is None:
+            return False
         with contextlib.suppress(OSError):
-            request = sock.recv(_PEEKED_BYTES, MSG_DONTWAIT | MSG_PEEK)
-            if request and (response := self._answer(request)) is not None:
-                sock.recv(_PEEKED_BYTES, MSG_DONTWAIT)
-                _turn_away(sock, response)
-                return True
-        return False
+            sock.recv(_PEEKED_BYTES, MSG_DONTWAIT)
+        _turn_away(sock, response)
+        return True
 
     def _next(self, listener: socket.socket) -> tuple[socket.socket, str] | None:
         """Accept a socket; returns it and its peer's IP address, or None if there is none."""
@@ -209,8 +218,16 @@ class BulkAcceptor:
         self._adjusted_at = now
         waiting, limit = self._upgrades()
         queued = max(map(queue_length, self._listeners))
-        passing.adjust(now, waiting=waiting, limit=limit, queued=queued, accepted=self._accepted)
-        self._accepted = 0
+        accepted, arrived = self._accepted, self._arrived
+        self._accepted = self._arrived = 0
+        passing.adjust(
+            now,
+            waiting=waiting,
+            limit=limit,
+            queued=queued,
+            accepted=accepted,
+            arrived=arrived,
+        )
         self._allowed = min(ACCEPTED_MAX, max(ACCEPTED_PER_TURN, queued // 4))
         if passing.is_needed(now):
             listener_filter.let_through(passing.share)
@@ -240,6 +257,14 @@ class BulkAcceptor:
         self._resume = None
         if self._accepting:
             self.start()
+
+
+def _peek(sock: socket.socket) -> bytes:
+    """Return what a socket has sent so far, without taking it."""
+    try:
+        return sock.recv(_PEEKED_BYTES, MSG_DONTWAIT | MSG_PEEK)
+    except OSError:
+        return b""
 
 
 def _wants_upgrade(sock: socket.socket) -> bool:

@@ -43,10 +43,13 @@ class PassingShare:
         """Return whether a filter is needed, now or shortly ago."""
         return self.share < 1 or now - self._needed_at < FILTER_SECONDS
 
-    def adjust(self, now: float, *, waiting: int, limit: int, queued: int, accepted: int) -> None:
+    def adjust(
+        self, now: float, *, waiting: int, limit: int, queued: int, accepted: int, arrived: int
+    ) -> None:
         """Adjust the share: the upgrades that wait and may, and the length of the accept queue.
 
-        `accepted` is the number of connections accepted since the last time.
+        `accepted` is the number of connections accepted since the last time, and `arrived` that of
+        those among them that may wait: not those that were closed, or health checks.
         """
         if self.share < 1:
             self._needed_at = now
@@ -56,7 +59,7 @@ class PassingShare:
             self._rate = (self._rate + rate) / 2
         self._adjusted_at = now
         queue_limit = max(QUEUE_MIN_CONNECTIONS, self._rate * QUEUE_SECONDS)
-        self._arriving = self._arriving / 2 + accepted
+        self._arriving = self._arriving / 2 + arrived
         load = max((waiting + self._arriving) / limit, queued / queue_limit)
         if load > 1:
             if load >= self._load:

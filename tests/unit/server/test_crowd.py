@@ -13,6 +13,7 @@ import pytest
 
 from shared.server.accept import ACCEPTED_PER_TURN, BulkAcceptor
 from shared.server.listener_filter import ListenerFilter
+from shared.server.passing_share import PassingShare
 from shared.server.sockets import open_sockets
 from tests.support.websocket.raw_socket import RawSocket, upgrade_bytes
 from tests.unit.server.test_accept import HEALTH, OK, Served
@@ -124,6 +125,39 @@ async def test_a_crowd_is_served_in_the_end_and_health_at_once(server: Server) -
             await raw.upgraded()
             assert raw.status == 200
     assert server.turned_away == 0
+
+
+@pytest.mark.timeout(60)
+async def test_health_checks_are_no_part_of_the_crowd(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are: they do not keep others back."""
+    counts: list[tuple[int, int]] = []
+    adjust = PassingShare.adjust
+
+    def record(passing: PassingShare, now: float, **numbers: int) -> None:
+        counts.append((numbers["accepted"], numbers["arrived"]))
+        adjust(passing, now, **numbers)
+
+    monkeypatch.setattr(PassingShare, "adjust", record)
+    async with AsyncExitStack() as stack:
+        sockets = await crowd(server, stack, CROWD)
+        server.acceptor.start()
+        await until(lambda: server.acceptor.filtered_seconds > 0, "the kernel filters")
+        server.serve_all()
+        for raw in sockets:
+            await raw.upgraded()
+        until_now = len(counts)
+        await until(lambda: counts[until_now:][-2:] == [(0, 0)] * 2, "all are accepted")
+        until_now = len(counts)
+        for request in (HEALTH, OTHER_THAN_HEALTH) * (LIMIT // 2):
+            client = socket.create_connection(("127.0.0.1", server.port))
+            stack.callback(client.close)
+            client.sendall(request)
+        await until(
+            lambda: sum(accepted for accepted, _ in counts[until_now:]) == LIMIT, "all are accepted"
+        )
+    assert not any(arrived for _, arrived in counts[until_now:])
 
 
 @pytest.mark.timeout(60)

@@ -52,11 +52,12 @@ class Server:
                 limit=LIMIT,
                 queued=round(self.queued),
                 accepted=round(taken),
+                arrived=round(taken),
             )
 
 
 def adjust(passing: PassingShare, now: float, *, waiting: int = 0, queued: int = 0) -> float:
-    passing.adjust(now, waiting=waiting, limit=LIMIT, queued=queued, accepted=0)
+    passing.adjust(now, waiting=waiting, limit=LIMIT, queued=queued, accepted=0, arrived=0)
     return passing.share
 
 
@@ -104,11 +105,21 @@ def test_the_filter_is_needed_for_some_time_afterwards() -> None:
     assert not passing.is_needed(2.0 + FILTER_SECONDS + 1)
 
 
+def test_connections_that_will_not_wait_are_no_crowd() -> None:
+    """Such as health checks, and those of an address that has too many."""
+    passing = PassingShare()
+    for number in range(100):
+        passing.adjust(
+            number * TICK_SECONDS, waiting=0, limit=LIMIT, queued=0, accepted=LIMIT, arrived=0
+        )
+    assert passing.share == 1.0
+
+
 def test_small_bursts_that_are_far_apart_are_no_crowd() -> None:
     """The time in between says nothing about how quickly connections are accepted."""
     passing = PassingShare()
     for number in range(20):
-        passing.adjust(number * 30.0, waiting=0, limit=LIMIT, queued=40, accepted=64)
+        passing.adjust(number * 30.0, waiting=0, limit=LIMIT, queued=40, accepted=64, arrived=64)
     assert passing.share == 1.0
 
 
