@@ -23,7 +23,7 @@ TEXT: Final = """\
 OpenClaw cannot be reached right now.
 
 This Latchkey gateway is running and devices can be paired, but the OpenClaw gateway behind it does
-not answer. Operators: `latchkey upstream check` says why.
+not answer. It may be starting. Operators: `latchkey upstream check` says more.
 """
 HTML: Final = f"""\
 <!doctype html>
@@ -39,8 +39,8 @@ HTML: Final = f"""\
 <main>
 <h1>OpenClaw cannot be reached right now</h1>
 <p>This Latchkey gateway is running and devices can be paired, but the OpenClaw gateway behind it
-does not answer. This page tries again every {AWAY_RETRY_SECONDS} seconds.</p>
-<p>Operators: <code>latchkey upstream check</code> says why.</p>
+does not answer. It may be starting: this page tries again every {AWAY_RETRY_SECONDS} seconds.</p>
+<p>Operators: <code>latchkey upstream check</code> says more.</p>
 </main>
 </body>
 </html>
