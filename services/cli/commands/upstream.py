@@ -208,11 +208,17 @@ def _network(text: str) -> str:
 
 
 def _origin(text: str) -> str:
+    if not text:
+        raise Misused(
+            "no-origin",
+            "The dashboard's address is not known: `make run` is not running here",
+            "Give it (--origin https://chat.example), or set GATEWAY_PUBLIC_URL",
+        )
     origin = origin_of(text.replace("ws", "http", 1) if text.startswith("ws") else text)
     if origin is None:
         raise Misused(
             "no-origin",
-            f"{text or 'GATEWAY_PUBLIC_URL'} is not the address of a page",
+            f"{text} is not the address of a page",
             "Give it: --origin https://chat.example",
         )
     return origin

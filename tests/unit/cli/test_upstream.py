@@ -13,6 +13,8 @@ from shared.upstream import PROBLEMS, header_names
 from tests.unit.cli.fake_api import run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.unit.cli.fake_api import Api
 
 SECRET = "an-upstream-secret-of-these-tests"
@@ -131,6 +133,16 @@ class TestConfig:
         monkeypatch.setenv("UPSTREAM_SECRET", SECRET)
         done = run(None, "upstream", "config", "--origin", "https://chat.example", *given)
         assert done.exit_code == 2
+
+    def test_without_a_run_the_dashboards_address_has_to_be_given(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("UPSTREAM_SECRET", SECRET)
+        monkeypatch.delenv("GATEWAY_PUBLIC_URL", raising=False)
+        done = run(None, "upstream", "config", "--secrets", str(tmp_path / "none.env"))
+        assert done.exit_code == 2
+        assert "`make run` is not running here" in done.stderr
+        assert "--origin" in done.stderr
 
     def test_commands_and_file_say_the_same(self) -> None:
         config = upstream_config(
