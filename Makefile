@@ -123,7 +123,7 @@ $(OPENCLAW): deploy/openclaw/package.json deploy/openclaw/package-lock.json
 	@npm --version >/dev/null 2>&1 || { \
 	  echo "make run UPSTREAM=openclaw needs npm, but no working npm was found." >&2; \
 	  echo "Install it: apt install npm, or brew install node" >&2; exit 1; }
-	@echo "Installing OpenClaw into .data/openclaw-package (only once, about 850 MB, a minute or more) ..."
+	@echo "Installing OpenClaw into .data/openclaw-package (only once; about 850 MB, takes a minute or more) ..."
 	@mkdir -p .data/openclaw-package
 	@cp deploy/openclaw/package.json deploy/openclaw/package-lock.json deploy/openclaw/.npmrc .data/openclaw-package/
 	@cd .data/openclaw-package && npm ci --ignore-scripts --loglevel=error

@@ -18,19 +18,21 @@ if TYPE_CHECKING:
     from deploy.local.settings import RunSettings
 
 _DASHBOARD: Final = """
-Open the dashboard. Enter the gateway token, which this command prints, as its
-"Gateway secret":
+Open the dashboard. For its "Gateway secret", enter the gateway token, which
+this command prints:
 
   {address}
   echo "{token}"
 
 Approve the browser as described below. The dashboard always asks for full
-control. The commands that it suggests are for an OpenClaw without Latchkey.
+control. Ignore the commands that it suggests: they are for an OpenClaw without
+Latchkey.
 """
 
 _MODEL: Final = """
 OpenClaw needs a model to chat: without one, the dashboard says "No models
-available". Choose a provider there, or run the command in another terminal:
+available". Choose a provider on this page, or run this command in another
+terminal:
 
   {address}settings/model-setup
   {command} configure

@@ -57,7 +57,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         gateway.app,
         access_log=None,
         shutdown_timeout=HANDLERS_SECONDS,
-        # Nothing waits for the upstream on behalf of a client that is gone.
+        # When a client leaves, its request to the upstream must end as well.
         handler_cancellation=True,
     )
     await runner.setup()

@@ -52,7 +52,7 @@ class Metrics:
         self.filtered = ReadCounter(
             "latchkey_gateway_filtered_seconds",
             "Seconds during which the kernel let only a share of new connections through, because"
-            " more connect than can be admitted in time. The others wait in their own kernels.",
+            " more clients connected than can be admitted in time. The others' TCP tries again.",
             [],
             self.registry,
         )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ACCEPTED_PER_TURN: Final = 64
 ACCEPTED_MAX: Final = 128
-"""The same while the accept queue is long: a quarter of it, but this at most."""
+"""While the accept queue is long, a quarter of it is accepted per iteration, up to this number."""
 EXHAUSTED_PAUSE_SECONDS: Final = 1.0
 SPARE_DESCRIPTORS: Final = 256
 """Descriptors reserved for everything except client sockets."""
@@ -40,7 +40,7 @@ RETRY_AFTER_SECONDS: Final = range(2, 11)
 ADJUST_SECONDS: Final = 0.020
 """How often the share of connections that the kernel lets through is adjusted."""
 INHERITED_SECONDS: Final = 1.0
-"""How long after the filter is removed sockets may be accepted that still have a copy of it."""
+"""How long accepted sockets may still have a copy of the filter after it was removed."""
 _PEEKED_BYTES: Final = 4096
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOBODY_THERE: Final = (BlockingIOError, InterruptedError, ConnectionAbortedError)
@@ -73,12 +73,12 @@ class BulkAcceptor:
     """Accepts up to 64 sockets per loop iteration and passes each one to a new protocol.
 
     `accept` takes the peer's IP address and returns the protocol of the socket, or the response
-    with which to reject it. `upgrades` returns how many upgrades wait, and how many may. When they
-    are too many, the kernel lets only a share of new connections through, and all whose requests
-    begin with one of `always`. Where it has no such filter, or without `always`, further upgrades
-    are turned away, and `on_turned_away` is called for each; other requests are accepted. While
-    the kernel filters, `answer` gets what a socket has sent that begins so, and returns the
-    response if it has one; the socket is then closed.
+    with which to reject it. `upgrades` returns how many upgrades wait, and how many may. When more
+    wait than may, the kernel lets only a share of new connections through, and all whose requests
+    begin with one of `always`. Without such a filter, or without `always`, excess upgrades are
+    turned away, and `on_turned_away` is called for each; other requests are accepted. While the
+    kernel filters, `answer` gets what a socket has sent if it begins with one of `always`; if
+    `answer` returns a response, that is sent and the socket is closed.
     """
 
     def __init__(
@@ -107,10 +107,10 @@ class BulkAcceptor:
         self._accepted = 0
         """Sockets accepted since the share was adjusted."""
         self._arrived = 0
-        """Those of them that may become upgrades that wait."""
+        """Those of them that may become waiting upgrades."""
         self._passing = PassingShare()
         self._filtered_at = -math.inf
-        """When the filter was attached, the last time."""
+        """When a filter was last needed."""
         self._adjusting: asyncio.TimerHandle | None = None
         self._turned_away_at = 0.0
         self._loop = asyncio.get_running_loop()

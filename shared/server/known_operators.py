@@ -1,4 +1,4 @@
-"""Remembers which requests are operators': credentials that were valid at an address. Pure."""
+"""Recognises operators' requests by credentials that were recently valid at an address. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Rank(IntEnum):
 
 
 class KnownOperators:
-    """Addresses and digests of the credentials that were valid there lately."""
+    """Addresses, and digests of the credentials that were recently valid there."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -43,7 +43,7 @@ class KnownOperators:
         return Rank.OPERATOR if self._clock.monotonic() < until else Rank.ANONYMOUS
 
     def remember(self, key: str, headers: Mapping[str, str]) -> None:
-        """Note that the credentials of a request are valid: the next ones come first."""
+        """Note that the credentials of a request are valid: later requests with them come first."""
         digest = self._digest(headers)
         self._until.pop((key, digest), None)
         while len(self._until) >= REMEMBERED_OPERATORS:
@@ -51,7 +51,7 @@ class KnownOperators:
         self._until[key, digest] = self._clock.monotonic() + REMEMBER_SECONDS
 
     def forget(self, key: str) -> None:
-        """Forget an address that is locked out: its guesses must not be told apart by speed."""
+        """Forget an address that is locked out: response times must not reveal a right guess."""
         for known in [known for known in self._until if known[0] == key]:
             del self._until[known]
 

@@ -1,15 +1,16 @@
 """A filter in the kernel that lets only a share of new connections through to a listening socket.
 
 While it is attached, the kernel drops the first data of new connections, except for a random share
-of them and for health checks. TCP sends it again after 0.2, 0.4, 0.8 … seconds. So clients that
-have to wait do so in their own kernels: they cost this process nothing, and neither fill the accept
-queue nor stand in it before a health check. Established connections are not affected.
+of them and for requests such as health checks. The client's TCP retransmits after 0.2, 0.4, 0.8 …
+seconds. Clients that have to wait thus cost this process nothing, and are not in the accept queue
+before a health check. Sockets accepted earlier are not affected; those accepted now inherit a copy
+of the filter, which `release` removes.
 
-The kernel of a client that gave up goes on sending, and the end of the connection comes as soon as
-its data is acknowledged: `has_left` tells.
+When a client gives up, its kernel goes on retransmitting, and sends the end of the connection (FIN)
+as soon as the data is acknowledged. `has_left` detects this.
 
-A program of classic BPF (Linux; socket(7), `SO_ATTACH_FILTER`). It sees each packet from its TCP
-header on.
+The filter is a classic BPF program (Linux; socket(7), `SO_ATTACH_FILTER`). It sees each packet from
+the TCP header on.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _LOAD_BYTE: Final = 0x30
 _LOAD_WORD: Final = 0x20
 _LOAD_LENGTH: Final = 0x80
 _LOAD_FROM_X: Final = {4: 0x40, 2: 0x48, 1: 0x50}
-"""Load so many bytes at an offset from X."""
+"""By number of bytes: load them at an offset from X."""
 _SHIFT_RIGHT: Final = 0x74
 _SHIFT_LEFT: Final = 0x64
 _SUBTRACT_X: Final = 0x1C
@@ -54,7 +55,7 @@ _RANDOM_WORD: Final = 0xFFFFF000 + 56
 _TCP_INFO: Final = 11
 _TCP_INFO_BYTES: Final = 32
 _TCP_INFO_QUEUE: Final = 24
-"""Where that of a listening socket has the length of the accept queue."""
+"""Offset of the length of the accept queue, in that of a listening socket."""
 _TCP_CLOSE_WAIT: Final = 8
 
 # The TCP header.
@@ -72,14 +73,14 @@ class ListenerFilter:
         self.share: float | None = None
         """The share of other requests that passes; None: no filter is attached."""
         self.is_inherited = False
-        """Whether sockets that are accepted may have a copy of the filter; reset it after them."""
+        """Whether accepted sockets may have a copy of the filter; the caller resets it."""
         self.works = True
-        """Whether the kernel took the filter the last time."""
+        """Whether the kernel accepted the filter the last time."""
 
     def let_through(self, share: float) -> None:
         """Let this share of new connections through (0 to 1), or all if the kernel refuses."""
         if share != self.share:
-            self.remove()  # the kernel's memory for options need not suffice for two filters
+            self.remove()  # the kernel's memory for options may not suffice for two filters
             try:
                 self._attach(share)
             except OSError:
@@ -94,7 +95,7 @@ class ListenerFilter:
                 listener.setsockopt(SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
     def release(self, sock: socket.socket) -> None:
-        """Remove the copy of the filter from a socket that was accepted."""
+        """Remove the copy of the filter from an accepted socket."""
         with contextlib.suppress(OSError):
             sock.setsockopt(SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
@@ -103,7 +104,7 @@ class ListenerFilter:
         buffer = ctypes.create_string_buffer(code)
         # struct sock_fprog: the number of instructions, and a pointer to them.
         option = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
-        self.is_inherited = True  # even if only one of the listeners takes it
+        self.is_inherited = True  # even if the kernel accepts it for only one of the listeners
         for listener in self._listeners:
             listener.setsockopt(SOL_SOCKET, _SO_ATTACH_FILTER, option)
         self.share = share
@@ -114,8 +115,8 @@ def working_filter(
 ) -> ListenerFilter | None:
     """Return a filter, or None if this system has none.
 
-    That is tried with another socket: connections that arrive meanwhile would keep a copy. Some
-    sandboxes ignore options that they do not know, so the filter is also read back.
+    It is tried on another socket, because connections that arrive during the trial would keep a
+    copy. Some sandboxes ignore options that they do not know, so the filter is also read back.
     """
     if sys.platform != "linux":
         return None
@@ -151,8 +152,8 @@ def queue_length(listener: socket.socket) -> int:
 def program(share: float, always: Sequence[bytes]) -> bytes:
     """Return the filter's instructions, 8 bytes each.
 
-    Connections are opened, ended and reset as ever. An acknowledgement without data would complete
-    a connection, so it is dropped: the data that follows acknowledges, too.
+    Packets that open, end or reset a connection pass. An acknowledgement without data would
+    complete a connection, so it is dropped: the data that follows also acknowledges.
     """
     offset, flags = _OFFSET_AND_FLAGS
     code = [
@@ -180,7 +181,7 @@ def program(share: float, always: Sequence[bytes]) -> bytes:
 
 
 def _if_it_begins_with(request: bytes) -> list[bytes]:
-    """Return steps that let through what begins so. Data that is too short is dropped."""
+    """Return steps that pass data that begins with `request`; data that is too short is dropped."""
     parts = []
     at = 0
     while at < len(request):

@@ -34,13 +34,13 @@ SESSIONS_SECONDS: Final = 0.005
 HANDSHAKES_SECONDS: Final = 0.040
 UPGRADES_SECONDS: Final = 0.030
 TRICKLE_SECONDS: Final = 0.002
-"""The time for upgrades while handshakes wait: those are to be finished first."""
+"""The time for upgrades while handshakes wait: handshakes are finished first."""
 HANDSHAKES_WAITING_MAX: Final = 64
 """No upgrade is begun while more handshakes than this wait to begin."""
 RENEWAL_SECONDS: Final = 0.050
 """How often the time of each lane is renewed while nothing waits."""
 HANDSHAKE_WAIT_SECONDS: Final = 2.0
-"""How long they may wait; after that, their clients have hardly time left for the rest."""
+"""How long handshakes may wait; after that, clients have hardly any time left for the rest."""
 
 WAITING_SECONDS: Final = (0.005, 0.006, 0.003)
 """The time of each lane in one iteration of the loop, while sockets wait."""
@@ -119,7 +119,7 @@ class LoopBudget:
         self._unbegun: set[Waiting] = set()
         """Handshakes that wait with the first data of their clients.
 
-        Only these are soon over: clients could go on sending little, and stop all upgrades.
+        Later data does not count: clients could keep sending a little, and stop all upgrades.
         """
         self._is_due = False
         self._upgrade_limit = UpgradeLimit()
@@ -138,7 +138,7 @@ class LoopBudget:
     def wait(self, lane: Lane, socket: Waiting, key: str = "", *, is_first: bool = True) -> None:
         """Have a socket processed in a later iteration of the loop; keys take turns.
 
-        `is_first`: nothing that it sent was processed before.
+        `is_first`: nothing that the socket received was processed before.
         """
         if socket not in self._served[lane]:
             now = self._clock()

@@ -1,4 +1,4 @@
-"""Limits the responses that clients do not read: for how long, and how many bytes in all. Pure.
+"""Limits responses that clients do not read, in time and in total bytes. Pure.
 
 A socket whose client reads everything at once costs nothing here.
 """
@@ -51,14 +51,14 @@ class UnreadResponses:
         self._count = count
         self._watch = watch
         self._sockets: dict[Reader, tuple[float, int]] = {}
-        """Until when each has to make progress, and what was unread before."""
+        """Until when each has to make progress, and how many bytes were unread before."""
 
     def __len__(self) -> int:
         return len(self._sockets)
 
     @property
     def bytes(self) -> int:
-        """How many bytes all clients have not read."""
+        """Bytes of responses that clients have not read, over all sockets."""
         return sum(socket.unread_bytes for socket in self._sockets)
 
     def paused(self, socket: Reader) -> None:

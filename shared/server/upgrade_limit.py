@@ -1,9 +1,10 @@
 """How many upgrades may wait for loop time. Pure: times are arguments, in seconds of one clock.
 
-As many as can be served while it is worth waiting. A burst, such as the reconnect of a whole fleet,
-may wait for seconds: its clients are patient, and then nobody has to come back. An overload that
-lasts has a short queue: whoever is in a long one would be served just before giving up, or after.
-When clients give up while they wait, those that have waited nearly as long are not served either.
+The limit is the number that can be served while waiting is worthwhile. A burst, such as a whole
+fleet that reconnects, may wait for seconds, so that no client has to try again. In an overload,
+which lasts longer, the queue is short: in a long one, each client would be served just before it
+gives up, or after. When clients give up while they wait, those that have waited nearly as long are
+not served either.
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ from typing import Final
 BURST_WAIT_SECONDS: Final = 8.0
 """How long upgrades may wait in a burst. Clients have 10 s or more for the whole handshake."""
 LASTING_WAIT_SECONDS: Final = 0.5
-"""How long they may wait while the overload lasts."""
+"""How long they may wait in an overload."""
 BURST_SECONDS: Final = 10.0
-"""Waits that have been long for this time are no burst."""
+"""Once waits have been long for this time, it is an overload and no longer a burst."""
 SHORT_WAIT_SECONDS: Final = 0.1
 CALM_SECONDS: Final = 1.0
 """An overload is over once waits have been short for this time."""
 WAIT_SECONDS: Final = 9.0
-"""How long an upgrade may wait; after that, its client has hardly time left for the rest."""
+"""How long an upgrade may wait; after that, its client has hardly any time left for the rest."""
 GIVEN_UP_MAX: Final = 8.0
 GIVEN_UP_PART: Final = 0.125
-"""So many clients that gave up, and this part of those that wait, show that the queue is too long.
+"""The queue is too long if at least so many clients gave up, and this part of the number waiting.
 
-So the few sockets that one address may have do not shorten the queue of a whole fleet.
+Thus the few sockets of one address do not shorten the queue of a whole fleet.
 """
 FORGIVEN_PER_SERVED: Final = 0.125
 VIABLE_PART: Final = 0.6
-"""The part of the time after which clients give up in which they are worth serving."""
+"""A client is worth serving up to this part of the time after which others gave up."""
 VIABLE_MIN_SECONDS: Final = 2 * LASTING_WAIT_SECONDS
-"""But for so long they are: they wait for half of it in any overload."""
+"""It is always worth serving for this long: in any overload, clients wait for half of this time."""
 
 UPGRADES_MAX: Final = 16_384
 UPGRADES_MIN: Final = 64
@@ -56,7 +57,7 @@ class UpgradeLimit:
         self._given_up = 0.0
         self._patience = 0.0
         self.wait_seconds = WAIT_SECONDS
-        """After this, an upgrade is not worth serving any more."""
+        """How long an upgrade may wait before it is no longer worth serving."""
 
     def size(self, now: float) -> int:
         """Return how many may wait."""
@@ -66,13 +67,13 @@ class UpgradeLimit:
         return int(min(UPGRADES_MAX, max(UPGRADES_MIN, self.rate * wait)))
 
     def first_waits(self, now: float) -> None:
-        """Note that an upgrade waits, and none did before."""
+        """Note that an upgrade waits when no other does."""
         self._counted, self._counted_since = 0, now
         if now - self._served_at >= CALM_SECONDS:
             self._end_overload()
 
     def served(self, waited: float, now: float, *, overdue: bool = False) -> None:
-        """Note that one was served after waiting, or turned away because it was overdue."""
+        """Note that an upgrade was served after waiting, or turned away because it was overdue."""
         self._served_at = now
         self._counted += not overdue
         since = now - self._counted_since
@@ -91,7 +92,7 @@ class UpgradeLimit:
             self._end_overload()
 
     def gave_up(self, waited: float, *, waiting: int) -> None:
-        """Note that a client left while it waited; how many wait."""
+        """Note that a client left while its upgrade waited; `waiting` others still wait."""
         if waited <= LASTING_WAIT_SECONDS:
             return
         self._given_up += 1

@@ -1,4 +1,4 @@
-"""Clients at addresses of their own choice, as a trusted proxy reports them, alone or as a crowd."""
+"""Clients at chosen addresses, as a trusted proxy reports them, alone or as a crowd."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def client_at(
     token: str = "",
     device_token: str | None = None,
 ) -> DeviceClient:
-    """Return a client at an address, with the right gateway token or this one."""
+    """Return a client at an address, with the right gateway token unless another is given."""
     return DeviceClient(
         stack.gateways[gateway].ws_url,
         key,
@@ -51,7 +51,7 @@ async def outcome_of(client: DeviceClient) -> str:
 
 @asynccontextmanager
 async def running(endless: Iterable[Coroutine[object, object, None]]) -> AsyncIterator[None]:
-    """Run these, which never end by themselves, while the body runs."""
+    """Run endless coroutines while the body of the `with` block runs."""
     tasks = [asyncio.create_task(one) for one in endless]
     try:
         yield

@@ -26,8 +26,8 @@ def ask_ready(
 ) -> list[ReadyAnswer]:
     """Get `/readyz` on `at_once` parallel connections and return the answers.
 
-    If several processes share the port, each connection reaches any of them. One whose dependency
-    `needs` is not healthy counts as not ready.
+    If several processes share the port, each connection reaches any of them. A process counts as
+    not ready if its dependency named `needs` is unhealthy.
     """
     asked: list[http.client.HTTPConnection] = []
     answers: list[ReadyAnswer] = []
@@ -54,7 +54,7 @@ def ask_ready(
 class ReadyProcesses:
     """Tracks which processes behind one port have reported ready.
 
-    `needs` names a dependency that must be healthy, even if the services are ready without it.
+    `needs` names a dependency that must be healthy, even if services report ready without it.
     """
 
     def __init__(self, port: int, count: int, *, needs: str = "") -> None:

@@ -138,8 +138,8 @@ async def config(
 async def check(context: Context) -> int:
     """Show whether each gateway reaches OpenClaw, and what is wrong with its configuration.
 
-    Gateways check every five seconds, and the configuration every 30 seconds; this asks approval
-    for what they found.
+    Gateways check the connection every 5 seconds and the configuration every 30 seconds. This
+    command asks approval for their latest results.
     """
     async with context.approval() as approval:
         live = await approval.replicas()

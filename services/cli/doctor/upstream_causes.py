@@ -15,11 +15,11 @@ _PASTE: Final = "`{latchkey} upstream config` prints the right configuration"
 UNREACHABLE: Final = Cause(
     known.UNREACHABLE,
     "the dashboard's page says that OpenClaw cannot be reached; close code 1013 `gateway starting`",
-    "OpenClaw, behind the gateways, does not answer them: {reason}. Pairing works without it.",
+    "The OpenClaw behind the gateways does not answer: {reason}. Pairing works without it.",
     "If OpenClaw is restarting or reloading its configuration, wait: gateways notice within 5 s"
-    " that it answers again. If it stays away, look at its log, and restart it if it hangs; with an"
-    " invalid configuration it does not start. If it runs, or gateways never reached it, check"
-    " `UPSTREAM_URL`, and that it listens on a private address"
+    " when it answers again. If it does not, look at its log, and restart it if it hangs; with an"
+    " invalid configuration it does not start. If it is running, or gateways never reached it,"
+    " check `UPSTREAM_URL`, and that OpenClaw listens on a private address"
     ' (`gateway.bind: "lan"`; `loopback` only if all gateways run on its machine).',
 )
 NO_OPENCLAW: Final = Cause(

@@ -32,7 +32,7 @@ class Compressed:
         ):
             return None
         if path not in self._cache:
-            # Shielded: if the client leaves, the thread goes on, and the lock has to be held.
+            # Shielded: if the client leaves, the thread still runs, so the lock must stay held.
             await asyncio.shield(self._compress(path, stored))
         return self._cache[path]
 

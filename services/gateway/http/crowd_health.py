@@ -1,6 +1,6 @@
-"""Health checks that are answered at accept, while more clients connect than can be admitted.
+"""Answers health checks at accept in an overload.
 
-They are accepted in any crowd, but otherwise pass through several iterations of a busy loop.
+The kernel lets them through, but otherwise they would wait for several iterations of a busy loop.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _END: Final = b"\r\n\r\n"
 
 
 class CrowdHealth:
-    """Answers complete requests for health, and no others."""
+    """Answers complete health checks, and no other requests."""
 
     def __init__(self, ops: OpsViews, prefix: str) -> None:
         views = {
@@ -36,7 +36,7 @@ class CrowdHealth:
         }
 
     def answer(self, request: bytes) -> bytes | None:
-        """Return the response to what a socket has sent so far, or None if others must see it."""
+        """Return the response if what a socket has sent is one complete health check, else None."""
         view = self._views.get(request.partition(b"\r\n")[0])
         if view is None or not request.endswith(_END) or request.count(_END) != 1:
             return None

@@ -33,7 +33,7 @@ _WATCHED: Final = ("/livez", "/health", "/ready", "/metrics")
 
 
 def health_requests(prefix: str) -> list[bytes]:
-    """Return how requests for health and metrics begin; these are served in any crowd."""
+    """Return how requests for health and metrics begin; the kernel always lets these through."""
     return [
         f"{method} {before}{path}".encode()
         for before in dict.fromkeys(("", prefix))

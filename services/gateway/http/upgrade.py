@@ -219,8 +219,8 @@ def _may_become_head(head: bytes) -> bool:
 class Upgrader:
     """Starts a session handler, or a pipe to the upstream, for each upgrade request.
 
-    The kernel lets requests that begin with one of `unfiltered` through in any crowd, so upgrades
-    among them do not wait with the others: they would take all the room.
+    The kernel always lets requests that begin with one of `unfiltered` through. Upgrades among them
+    never wait, because they could take every place in the queue.
     """
 
     def __init__(

@@ -85,7 +85,7 @@ class RelayHandler(SessionHandler):
         """When `connect` went upstream, on the relay's clock."""
         self._upward: UpwardPasser | None = None
         self._downward: DownwardPasser | None = None
-        """Pass frames on, from the upstream's hello-ok until one side ends."""
+        """Both pass frames on, from the upstream's hello-ok until one side ends."""
 
     # From the client's side.
 

@@ -2,7 +2,7 @@
 
 Each passer gets all whole text frames of one read at once: the lease is checked, the frames are
 counted and written once for all of them. Frames that have to be read go to the RelayHandler, which
-returns those that are for the other side.
+hands those for the other side to `pass_text`.
 """
 
 from __future__ import annotations

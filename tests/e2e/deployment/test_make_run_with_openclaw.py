@@ -1,4 +1,4 @@
-"""`make run UPSTREAM=openclaw` with a program that starts as slowly as the test wants."""
+"""`make run UPSTREAM=openclaw` with a substitute for OpenClaw whose start the test controls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # On a machine without Redis the first of these fetches one.
 pytestmark = pytest.mark.timeout(180)
 HEALTH_PROBES: Final = 4
-"""Two of each gateway: five seconds after the first ones, the gateways are long ready."""
+"""Two by each gateway: by the second, 5 s after the first, the gateways have long been ready."""
 STARTS_SLOWLY: Final = """\
 #!{python}
 import sys

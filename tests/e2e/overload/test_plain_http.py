@@ -213,10 +213,10 @@ class TestGateway:
         async with watching(stack, gateway, "" if options else "/chat"):
             await flood(gateway, *MANY_ADDRESSES, "--target", "/chat", *options)
 
-    async def test_relayed_responses_that_are_never_read_are_broken_off(self, stack: Stack) -> None:
+    async def test_relayed_responses_that_are_never_read_are_aborted(self, stack: Stack) -> None:
         gateway = stack.gateways[1]
         before = await dropped(gateway, "unread")
-        # Until they are broken off, they keep the connections to the upstream.
+        # Until they are aborted, they occupy the connections to the upstream.
         async with watching(stack, gateway):
             await flood(gateway, "--sockets", "8", "--target", "/endless")
         assert await dropped(gateway, "unread") > before

@@ -144,7 +144,7 @@ async def test_a_truncated_response_is_an_error_for_the_client(gateway: ServiceP
 async def test_a_request_ends_at_the_upstream_when_its_client_leaves(
     gateway: ServiceProcess, upstream: StubUpstream
 ) -> None:
-    """Otherwise a few clients would keep all connections to the upstream."""
+    """Otherwise a few clients could occupy all connections to the upstream."""
     clients: list[RawSocket] = []
     for number in range(CONNECTIONS_LIMIT):
         client = await RawSocket.tcp(gateway.port)

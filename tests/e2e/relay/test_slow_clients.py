@@ -1,4 +1,4 @@
-"""Clients that keep requests open: they do not keep the upstream's pages from others."""
+"""Clients that keep requests open do not block the upstream's pages for others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LONG_BYTES: Final = 4 * HEAD_BYTES
 PER_ADDRESS: Final = CONNECTIONS_LIMIT // 2
-"""What one address may have in progress; two take all connections."""
+"""Requests that one address may have in progress; two addresses take all connections."""
 ANSWER_SECONDS: Final = HELD_SECONDS + 2
 IN_PROGRESS: Final = 'latchkey_gateway_plain_requests{state="in_progress"}'
 NEWCOMER: Final = {"X-Forwarded-For": "203.0.113.99"}
@@ -53,14 +53,14 @@ async def client(
 
 
 async def answer_seconds(gateway: ServiceProcess, target: str) -> float:
-    """Return how long a newcomer waits for a page."""
+    """Return how many seconds a new client waits for a page."""
     began = time.monotonic()
     reply = await ask(gateway.port, target, headers=NEWCOMER)
     assert reply.status == 200
     return time.monotonic() - began
 
 
-async def test_bodies_that_do_not_come_use_no_connection_to_the_upstream(
+async def test_requests_without_their_bodies_use_no_connection_to_the_upstream(
     gateway: ServiceProcess, upstream: StubUpstream
 ) -> None:
     """No token is needed to send such requests, and two addresses would be enough."""
@@ -98,7 +98,7 @@ async def test_the_address_with_the_most_connections_gives_way(
         await few.readuntil(b"last")
 
 
-async def test_a_long_body_that_stops_ends_before_it_counts_as_stalled(
+async def test_a_request_whose_long_body_pauses_ends_before_the_stall_time(
     gateway: ServiceProcess, upstream: StubUpstream
 ) -> None:
     head = request("POST", "/stops", "203.0.113.6", length=LONG_BYTES)
@@ -110,7 +110,7 @@ async def test_a_long_body_that_stops_ends_before_it_counts_as_stalled(
     assert upstream.asked("/stops") == 0
 
 
-async def test_a_long_body_that_comes_slowly_arrives(
+async def test_a_long_body_that_is_sent_slowly_arrives(
     gateway: ServiceProcess, upstream: StubUpstream
 ) -> None:
     async def pieces() -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""A small storm on real services is measured as a large one is."""
+"""A small storm on real services is measured in the same way as a large one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tools.capacity.storms import FIRST_WAIT_SECONDS
 DEVICES = 40
 
 
-def test_all_devices_of_a_storm_are_back_after_their_first_wait() -> None:
+def test_all_devices_of_a_storm_reconnect_after_their_first_wait() -> None:
     (storm,) = measure_storms([DEVICES], closed_seconds=1.0)
     assert (storm.devices, storm.gateways) == (DEVICES, 2)
     assert storm.half_seconds is not None

@@ -48,7 +48,7 @@ class StubUpstream:
     release: threading.Event = field(default_factory=threading.Event)
     """Set: the slow answer ends."""
     left: int = 0
-    """How many clients have left without an answer."""
+    """How many clients left before they got an answer."""
 
     @property
     def _special(self) -> dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]:

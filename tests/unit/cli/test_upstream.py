@@ -66,7 +66,7 @@ class TestCheck:
         assert "upstream-unreachable" in done.output
         assert "connection refused" in done.output
 
-    def test_an_outage_names_a_restart_and_a_wrong_address_as_possible(self, api: Api) -> None:
+    def test_an_outage_may_be_a_restart_or_a_wrong_address(self, api: Api) -> None:
         down = {"reachable": False, "reason": "no answer in time", "downSeconds": 7}
         api.say("GET", "/v1/replicas", replicas(down))
         remedy = " ".join(run(api, "upstream", "check").output.split())

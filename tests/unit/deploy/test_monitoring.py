@@ -25,7 +25,7 @@ ALERTS: list[dict[str, Any]] = [
 ALERT_TESTS: list[dict[str, Any]] = load_yaml(ROOT / "deploy/prometheus/alerts_test.yml")["tests"]
 NUMBER = r"-?\d+(\.\d+)?"
 SERIES_VALUE = re.compile(rf"_|stale|{NUMBER}([+-]{NUMBER})?(x\d+)?|NaN([+-]{NUMBER}x\d+)?")
-"""A value as promtool reads it; `NaNx3` is none."""
+"""A value in promtool's notation; promtool does not read `NaNx3` as one."""
 DASHBOARD = json.loads((ROOT / "deploy/grafana/latchkey.json").read_text())
 SCRAPES = load_yaml(ROOT / "deploy/prometheus/prometheus.yml")
 COMPOSE = load_yaml(ROOT / "docker-compose.yml")["services"]
@@ -91,7 +91,7 @@ def test_every_alert_is_tested_to_fire_and_to_stay_silent(alert: str) -> None:
     assert all(metrics & given for _, given in rows), "a row without data proves nothing"
 
 
-def test_only_existing_alerts_and_series_are_tested() -> None:
+def test_alert_tests_name_only_existing_alerts_and_series() -> None:
     tested = {row["alertname"] for one in ALERT_TESTS for row in one["alert_rule_test"]}
     assert tested == {rule["alert"] for rule in ALERTS}
     series = [series for one in ALERT_TESTS for series in one["input_series"]]

@@ -1,4 +1,4 @@
-"""While too many upgrades wait, the kernel keeps new ones back, and health checks are answered."""
+"""In an overload, the kernel holds back new connections, and health checks are answered."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def crowd(server: Server, stack: AsyncExitStack, count: int) -> list[RawSo
 
 
 @pytest.mark.timeout(60)
-async def test_a_crowd_is_served_in_the_end_and_health_at_once(server: Server) -> None:
+async def test_all_clients_are_served_in_the_end_and_health_checks_at_once(server: Server) -> None:
     async with AsyncExitStack() as stack:
         sockets = await crowd(server, stack, CROWD)
         server.acceptor.start()
@@ -119,7 +119,7 @@ async def test_a_crowd_is_served_in_the_end_and_health_at_once(server: Server) -
             assert raw.status == 200
             assert await raw.read_to_end(), "it is closed, and the response is not lost"
         assert HEALTH in server.asked, "it was answered at accept"
-        assert len(server.waiting) < 2 * CROWD, "some are kept back"
+        assert len(server.waiting) < 2 * CROWD, "some are held back"
         server.serve_all()
         for raw in (*sockets, *late):
             await raw.upgraded()
@@ -175,7 +175,7 @@ async def test_where_the_kernel_refuses_the_filter_upgrades_are_turned_away(
     async with AsyncExitStack() as stack:
         await crowd(server, stack, CROWD)
         server.acceptor.start()
-        await until(lambda: bool(shares), "the kernel is to filter")
+        await until(lambda: bool(shares), "the filter is attached")
         await until(lambda: len(server.waiting) >= LIMIT, "the first are accepted")
         for _ in range(ACCEPTED_PER_TURN):  # without a turn of the loop in between
             client = socket.create_connection(("127.0.0.1", server.port))
@@ -186,7 +186,7 @@ async def test_where_the_kernel_refuses_the_filter_upgrades_are_turned_away(
 
 
 @pytest.mark.timeout(60)
-async def test_who_gave_up_meanwhile_is_closed_at_accept(server: Server) -> None:
+async def test_a_client_that_gave_up_is_closed_at_accept(server: Server) -> None:
     async with AsyncExitStack() as stack:
         await crowd(server, stack, CROWD)
         server.acceptor.start()

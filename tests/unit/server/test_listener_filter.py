@@ -1,4 +1,4 @@
-"""The kernel lets a share of new connections through, and health checks always (real sockets)."""
+"""The kernel lets through a share of new connections, and all health checks (real sockets)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
 
 
 def retransmissions(client: socket.socket) -> int:
-    """Return how often TCP has sent again what is not acknowledged (`tcpi_retransmits`)."""
+    """Return how often TCP has retransmitted unacknowledged data (`tcpi_retransmits`)."""
     return client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 3)[2]
 
 
@@ -88,7 +88,7 @@ def test_without_a_filter_everything_passes(case: Case) -> None:
     assert not case.filter.is_inherited
 
 
-def test_what_does_not_pass_comes_by_itself_once_the_filter_is_gone(case: Case) -> None:
+def test_held_back_connections_arrive_by_themselves_once_the_filter_is_removed(case: Case) -> None:
     case.filter.let_through(0.0)
     case.send(UPGRADE)
     assert case.accepted(QUIET_SECONDS) is None
@@ -115,14 +115,14 @@ def test_health_checks_pass_at_once(case: Case, request_bytes: bytes) -> None:
     "request_bytes",
     [b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n", b"POST /livez HTTP/1.1\r\n\r\n", b"GET", b"\0" * 99],
 )
-def test_other_requests_do_not(case: Case, request_bytes: bytes) -> None:
+def test_other_requests_are_held_back(case: Case, request_bytes: bytes) -> None:
     case.filter.let_through(0.0)
     case.send(request_bytes)
     assert case.accepted(QUIET_SECONDS) is None
 
 
-def test_a_released_socket_goes_on_without_the_filter(case: Case) -> None:
-    """A socket that is accepted has a copy of the filter, which would drop what comes next."""
+def test_a_released_socket_has_no_filter(case: Case) -> None:
+    """An accepted socket inherits a copy of the filter, which would drop later data."""
     case.filter.let_through(0.0)
     client = case.send(HEALTH)
     sock = case.accepted(SECONDS)
@@ -165,7 +165,7 @@ def test_connections_made_before_are_not_affected(case: Case) -> None:
 
 
 def test_a_client_that_gave_up_is_known_to_have_left(case: Case) -> None:
-    """Its kernel goes on sending what it had to say; only then comes the end."""
+    """Its kernel goes on retransmitting its data; the end of the connection follows the data."""
     case.filter.let_through(0.0)
     client = case.send(UPGRADE)
     while not retransmissions(client):
@@ -231,10 +231,10 @@ def attached(listener: socket.socket) -> bool:
         return True  # it has more instructions than that
 
 
-def test_whether_filters_work_is_not_tried_with_a_listening_socket(
+def test_filters_are_not_tried_on_a_listening_socket(
     two: tuple[Listener, Listener],
 ) -> None:
-    """A connection that arrives meanwhile would keep a copy for ever."""
+    """A connection that arrives during the trial would keep a copy forever."""
     assert working_filter(two, ALWAYS) is not None
     assert not two[0].options
     assert not two[1].options
@@ -252,7 +252,7 @@ def test_a_system_that_ignores_the_option_has_no_filters(monkeypatch: pytest.Mon
 def test_a_filter_that_the_kernel_refuses_lets_everything_through(
     two: tuple[Listener, Listener],
 ) -> None:
-    """Also when another listening socket took it, and whose connections have a copy."""
+    """Even if another listening socket has the filter, and its connections a copy."""
     made = working_filter(two, ALWAYS)
     assert made is not None
     two[1].refuses = True
@@ -269,7 +269,7 @@ def test_a_filter_that_the_kernel_refuses_lets_everything_through(
 
 
 def test_a_filter_is_replaced_without_memory_for_two(case: Case) -> None:
-    """The kernel has 20 KiB for all options of a socket before Linux 6.8, and 128 KiB since."""
+    """Linux has 20 KiB for all options of a socket before version 6.8, and 128 KiB from then on."""
     count = 64
     while (largest := working_filter([case.listener], [LONG] * count)) is None:
         count -= 1

@@ -170,7 +170,7 @@ class TestTurns:
         assert second.count("upgrade") == round(WAITING_SECONDS[Lane.UPGRADES] / SLICE_SECONDS)
 
     def test_no_upgrade_is_begun_while_many_handshakes_wait(self, loop: Loop) -> None:
-        """What was begun is to be finished in time."""
+        """Handshakes that have begun must finish in time."""
         handshakes = round(WAITING_SECONDS[Lane.HANDSHAKES] / SLICE_SECONDS)
         loop.wait(Lane.HANDSHAKES, *["handshake"] * (HANDSHAKES_WAITING_MAX + handshakes + 1))
         loop.wait(Lane.UPGRADES, "upgrade")
@@ -188,7 +188,7 @@ class TestTurns:
         loop.budget.release(Lane.HANDSHAKES)
         assert {"handshake", "upgrade"} <= set(loop.turn())
 
-    def test_they_go_on_once_held_handshakes_are_overdue(self, loop: Loop) -> None:
+    def test_upgrades_resume_once_held_handshakes_are_overdue(self, loop: Loop) -> None:
         loop.budget.hold(Lane.HANDSHAKES)
         loop.wait(Lane.HANDSHAKES, *["handshake"] * (HANDSHAKES_WAITING_MAX + 1))
         loop.wait(Lane.UPGRADES, "upgrade")
@@ -196,7 +196,7 @@ class TestTurns:
         loop.budget.sweep()
         assert {"handshake", "upgrade"} <= set(loop.turn())
 
-    def test_handshakes_that_send_little_again_and_again_do_not_stop_upgrades(
+    def test_handshakes_that_repeatedly_send_a_little_do_not_stop_upgrades(
         self, loop: Loop
     ) -> None:
         sockets = loop.wait(Lane.HANDSHAKES, *["junk"] * 2 * HANDSHAKES_WAITING_MAX, slices=10**6)
@@ -207,7 +207,7 @@ class TestTurns:
         loop.wait(Lane.UPGRADES, "upgrade")
         assert "upgrade" in loop.turn()
 
-    def test_handshakes_that_send_on_and_on_do_not_stop_upgrades(self, loop: Loop) -> None:
+    def test_handshakes_that_keep_sending_do_not_stop_upgrades(self, loop: Loop) -> None:
         loop.wait(Lane.HANDSHAKES, *["junk"] * 2 * HANDSHAKES_WAITING_MAX, slices=100)
         loop.wait(Lane.UPGRADES, "upgrade")
         assert any("upgrade" in loop.turn() for _ in range(HANDSHAKES_WAITING_MAX))
@@ -292,17 +292,17 @@ class TestWaitingTooLong:
         loop.turn()
         assert not session.overdue
 
-    def test_upgrades_that_wait_are_counted(self, loop: Loop) -> None:
+    def test_waiting_upgrades_are_counted(self, loop: Loop) -> None:
         sockets = loop.wait(Lane.UPGRADES, *many(10))
         assert loop.budget.upgrades() == (10, UPGRADES_FIRST)
         loop.budget.remove(sockets[0])
         assert loop.budget.upgrades() == (9, UPGRADES_FIRST)
 
     @pytest.mark.parametrize("per_second", [200, 500, 1500])
-    def test_upgrades_that_wait_are_limited_by_what_is_served_in_time(
+    def test_waiting_upgrades_are_limited_to_what_can_be_served_in_time(
         self, loop: Loop, per_second: int
     ) -> None:
-        """More arrive than are served: the waits are those of a burst, later those of an overload."""
+        """More arrive than are served: they may wait as in a burst, and later as in an overload."""
         waits: list[float] = []
 
         class Timed(Socket):

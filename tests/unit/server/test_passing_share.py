@@ -19,7 +19,7 @@ LIMIT = 500
 
 
 class Server:
-    """Accepts and serves at fixed rates; more connect than that, all with retransmissions."""
+    """Accepts and serves at fixed rates; more clients connect than that, and retransmit."""
 
     def __init__(self, *, offered: float, served: float, accepted: float) -> None:
         self.passing = PassingShare()
@@ -61,14 +61,14 @@ def adjust(passing: PassingShare, now: float, *, waiting: int = 0, queued: int =
     return passing.share
 
 
-def test_without_a_crowd_everything_passes() -> None:
+def test_without_an_overload_everything_passes() -> None:
     passing = PassingShare()
     assert adjust(passing, 1.0, waiting=LIMIT // 2) == 1.0
     assert not passing.is_needed(1.0)
 
 
 @pytest.mark.parametrize("crowd", [{"waiting": 2 * LIMIT}, {"queued": 10_000}])
-def test_it_falls_while_there_is_too_much_and_it_grows(crowd: dict[str, int]) -> None:
+def test_the_share_falls_while_the_excess_grows(crowd: dict[str, int]) -> None:
     passing = PassingShare()
     shares = [
         adjust(passing, number, **{key: n + number for key, n in crowd.items()})
@@ -78,14 +78,14 @@ def test_it_falls_while_there_is_too_much_and_it_grows(crowd: dict[str, int]) ->
     assert shares[-1] == SHARE_MIN
 
 
-def test_it_stays_while_what_is_too_much_becomes_less() -> None:
-    """What was let through before has to be worked off: a lower share would not help."""
+def test_the_share_stays_while_the_excess_shrinks() -> None:
+    """What was let through before must still be served: a lower share would not help."""
     passing = PassingShare()
     first = adjust(passing, 1.0, waiting=3 * LIMIT)
     assert adjust(passing, 2.0, waiting=2 * LIMIT) == first
 
 
-def test_it_rises_again_within_a_second() -> None:
+def test_the_share_rises_again_within_a_second() -> None:
     passing = PassingShare()
     for number in range(50):
         adjust(passing, number * TICK_SECONDS, waiting=2 * LIMIT + number)
@@ -105,7 +105,7 @@ def test_the_filter_is_needed_for_some_time_afterwards() -> None:
     assert not passing.is_needed(2.0 + FILTER_SECONDS + 1)
 
 
-def test_connections_that_will_not_wait_are_no_crowd() -> None:
+def test_connections_that_will_not_wait_are_no_overload() -> None:
     """Such as health checks, and those of an address that has too many."""
     passing = PassingShare()
     for number in range(100):
@@ -115,7 +115,7 @@ def test_connections_that_will_not_wait_are_no_crowd() -> None:
     assert passing.share == 1.0
 
 
-def test_small_bursts_that_are_far_apart_are_no_crowd() -> None:
+def test_small_bursts_that_are_far_apart_are_no_overload() -> None:
     """The time in between says nothing about how quickly connections are accepted."""
     passing = PassingShare()
     for number in range(20):
@@ -125,7 +125,7 @@ def test_small_bursts_that_are_far_apart_are_no_crowd() -> None:
 
 @pytest.mark.parametrize("times", [2, 10, 50])
 @pytest.mark.parametrize(("served", "accepted"), [(300.0, 1000.0), (1500.0, 6000.0)])
-def test_in_an_overload_the_server_is_busy_and_nothing_piles_up(
+def test_in_an_overload_the_server_stays_busy_and_queues_stay_short(
     times: int, served: float, accepted: float
 ) -> None:
     server = Server(offered=times * served, served=served, accepted=accepted)

@@ -1,4 +1,4 @@
-"""A burst may wait long; in an overload that lasts, or with impatient clients, the queue is short."""
+"""A burst may wait long; in an overload, or when clients give up, the queue is short."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def test_a_burst_may_wait_for_as_long_as_its_clients_are_patient(case: Case) -> 
     assert case.serve(1.0, LONG_SECONDS) == pytest.approx(BURST, rel=0.02)
 
 
-def test_waits_that_stay_long_are_no_burst(case: Case) -> None:
+def test_waits_that_stay_long_are_an_overload(case: Case) -> None:
     assert case.serve(BURST_SECONDS, LONG_SECONDS) == pytest.approx(BURST, rel=0.02)
     assert case.serve(0.1, LONG_SECONDS) == pytest.approx(LASTING, rel=0.02)
 
 
-def test_short_waits_are_no_overload_however_long_they_last(case: Case) -> None:
+def test_short_waits_are_never_an_overload(case: Case) -> None:
     assert case.serve(3 * BURST_SECONDS, 0.01) == pytest.approx(BURST, rel=0.02)
 
 
@@ -96,7 +96,7 @@ def test_clients_that_give_up_shorten_the_queue_until_the_overload_is_over(case:
     assert case.serve(CALM_SECONDS + 0.1, 0.01) == pytest.approx(BURST, rel=0.02)
 
 
-def test_who_has_waited_nearly_until_others_gave_up_is_not_worth_serving(case: Case) -> None:
+def test_clients_that_waited_nearly_until_others_gave_up_are_not_worth_serving(case: Case) -> None:
     case.serve(1.0, LONG_SECONDS)
     assert case.limit.wait_seconds == WAIT_SECONDS
     for _ in range(int(GIVEN_UP_MAX)):
@@ -126,14 +126,14 @@ def test_the_few_sockets_of_one_address_do_not_shorten_the_queue_of_a_fleet(case
 
 
 def test_waits_as_long_as_in_any_overload_are_worth_serving(case: Case) -> None:
-    """However early some leave, or else all that wait would be turned away."""
+    """Otherwise, clients that leave early would have all waiting upgrades turned away."""
     case.serve(1.0, LONG_SECONDS)
     for _ in range(int(GIVEN_UP_MAX)):
         case.limit.gave_up(LASTING_WAIT_SECONDS + 0.01, waiting=0)
     assert case.limit.wait_seconds == VIABLE_MIN_SECONDS > LASTING_WAIT_SECONDS
 
 
-def test_those_that_are_turned_away_do_not_make_room_for_more(case: Case) -> None:
+def test_upgrades_that_are_turned_away_do_not_raise_the_limit(case: Case) -> None:
     limit = case.serve(1.0, LONG_SECONDS)
     for _ in range(PER_SECOND):
         case.now += 1 / PER_SECOND
@@ -142,7 +142,7 @@ def test_those_that_are_turned_away_do_not_make_room_for_more(case: Case) -> Non
     assert case.size == pytest.approx(limit, rel=0.02)
 
 
-def test_clients_that_leave_at_once_did_not_give_up(case: Case) -> None:
+def test_clients_that_leave_at_once_do_not_count_as_giving_up(case: Case) -> None:
     case.serve(1.0, LONG_SECONDS)
     for _ in range(100):
         case.limit.gave_up(LASTING_WAIT_SECONDS / 2, waiting=0)

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from aiohttp import StreamReader
 
 HEAD_BYTES: Final = 64 * 1024
-"""What is read of a body before a connection to the upstream is used: most bodies are smaller."""
+"""How much of a body is read before a connection to the upstream is used; most are smaller."""
 PAUSE_SECONDS: Final = 5.0
-"""How long a client may send nothing of a longer body while the connection waits for it."""
+"""How long a client may pause while a connection to the upstream waits for the rest of a body."""
 
 
 class RequestBody:
-    """Reads the beginning first; what is longer is streamed after it."""
+    """Reads the beginning of a body first, and streams the rest of a long one."""
 
     def __init__(self, content: StreamReader, *, pause_seconds: float = PAUSE_SECONDS) -> None:
         self._content = content
@@ -32,7 +32,7 @@ class RequestBody:
             self._head += await self._content.readany()
 
     def data(self) -> bytes | AsyncIterator[bytes]:
-        """Return the body: bytes if all of it is there."""
+        """Return the body: bytes if all of it has arrived."""
         return bytes(self._head) if self._content.at_eof() else self._stream()
 
     async def _stream(self) -> AsyncIterator[bytes]:

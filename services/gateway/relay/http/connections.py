@@ -1,4 +1,4 @@
-"""Lets requests use a connection to the upstream, and ends those that have to give theirs up."""
+"""Gives requests a connection to the upstream, and ends requests that lose theirs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NoConnectionFree(Exception):
 
 
 class Displaced(Exception):
-    """The request had to give its connection to another address."""
+    """The request lost its connection to one of another address."""
 
 
 class UpstreamConnections:
@@ -44,7 +44,7 @@ class UpstreamConnections:
     async def use(self, key: str) -> AsyncIterator[None]:
         """Use a connection for a request of this address.
 
-        Raises NoConnectionFree, or later Displaced.
+        Raises NoConnectionFree while it waits, or Displaced afterwards.
         """
         use = self._shares.enter(key)
         turn = self._turns[use] = asyncio.get_running_loop().create_future()

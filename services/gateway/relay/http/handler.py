@@ -53,7 +53,7 @@ _HEADER_LIMIT_BYTES: Final = 32 * 1024
 _NOT_ADDED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers that the HTTP client would make up where the request has none."""
 _NOT_FOUND: Final = "Not Found"
-_TOO_MANY: Final = "Too many requests are under way\n"
+_TOO_MANY: Final = "Too many requests are in progress\n"
 _BODY_BROKEN: Final = "The body of the request is malformed or incomplete\n"
 _BODY_PAUSED: Final = "The body did not arrive in time\n"
 

@@ -1,9 +1,9 @@
 """Shares the HTTP connections to the upstream between addresses. Pure.
 
-While all connections are used, addresses take turns in waiting for one. An address that waits also
-takes over the oldest connection of the address with the most, once that was used for HELD_SECONDS,
-if it has none itself, or then has no more than the other keeps. So requests that end in time are
-not disturbed, and clients that make theirs last give way to everybody else.
+While all connections are in use, waiting addresses take turns. A waiting address also takes over a
+connection of the address with the most: the oldest, once it has been in use for HELD_SECONDS. It
+does so only if it has none itself, or would still not have more than the other. So requests that
+end soon are not disturbed, and those that last give way to other addresses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 HELD_SECONDS: Final = 2.0
-"""How long a request keeps its connection in any case."""
+"""How long a request keeps its connection before it may be displaced."""
 
 
 @dataclass(eq=False, slots=True)
@@ -80,7 +80,7 @@ class ConnectionShares:
         return started, displaced
 
     def _largest(self, now: float) -> Use | None:
-        """Return the request to displace: the oldest of the address with the most."""
+        """Return the request to displace: the oldest of the address with the most connections."""
         old = (use for use in self._using if now - (use.since or 0.0) >= HELD_SECONDS)
         return max(old, key=lambda use: self._by_key[use.key], default=None)
 
@@ -89,7 +89,7 @@ class ConnectionShares:
         return not own or own + 1 < most
 
     def _start(self, key: str, now: float) -> Use:
-        """Start the first request of an address, which is last in turn from now on."""
+        """Start the first request of an address, whose next turn comes after all others."""
         queue = self._waiting.pop(key)
         use = queue.popleft()
         if queue:

@@ -71,8 +71,8 @@ class Listener(Protocol):
 class UpstreamSocket(asyncio.Protocol):
     """Sends the upgrade once connected, then passes each text message to its listener.
 
-    Frames for which the loop has no time left are processed in slices, in turn with those of other
-    sockets.
+    Frames for which the event loop has no time left are processed later, in slices; sockets take
+    turns.
     """
 
     __slots__ = (
@@ -107,7 +107,7 @@ class UpstreamSocket(asyncio.Protocol):
         self._listener: Listener | None = listener
         self._budget = budget
         self._data = b""
-        """What was received and waits for loop time, from `_start` on."""
+        """Received bytes; those from `_start` on wait for loop time."""
         self._start = 0
         self._waits = False
         """Whether so much waits that nothing more is read."""
@@ -165,7 +165,7 @@ class UpstreamSocket(asyncio.Protocol):
             self._budget.end(Lane.SESSIONS, began)
 
     def run_slice(self, *, overdue: bool) -> bool:
-        """Process one slice of what waits; return whether there is more."""
+        """Process one slice of the waiting bytes; return whether there are more."""
         parser, data, start = self._parser, self._data, self._start
         if parser is None or self._ended or overdue:
             self._data = b""
@@ -185,7 +185,7 @@ class UpstreamSocket(asyncio.Protocol):
         return has_more and not self._ended
 
     def connection_lost(self, _exc: BaseException | None) -> None:
-        """Process what waits, and report the end; without a close frame it has no code."""
+        """Process waiting bytes, and report the end; without a close frame it has no code."""
         self._transport = None
         waiting = self._stop_waiting()
         if waiting and self._parser is not None and not self._ended:
@@ -263,7 +263,7 @@ class UpstreamSocket(asyncio.Protocol):
             self._transport.abort()
 
     def _wait(self, data: bytes) -> None:
-        """Have received bytes processed in later turns of the loop."""
+        """Have received bytes processed in later iterations of the event loop."""
         self._data = self._data[self._start :] + data
         self._start = 0
         if len(self._data) > PASSED_PER_TURN_BYTES:
@@ -274,7 +274,7 @@ class UpstreamSocket(asyncio.Protocol):
             self._budget.wait(Lane.SESSIONS, self)
 
     def _stop_waiting(self) -> bytes:
-        """Return what waits, and wait no more."""
+        """Stop waiting; return the bytes that were not processed."""
         data, self._data = self._data[self._start :], b""
         self._start = 0
         if data:

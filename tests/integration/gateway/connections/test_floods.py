@@ -79,7 +79,7 @@ async def pings(raw: RawSocket) -> None:
 
 
 async def unfinished_frames(raw: RawSocket) -> None:
-    """Send the beginning of a frame of 25 MiB: that is too large without a device."""
+    """Send the beginning of a frame of 25 MiB, which is too large for a client without a device."""
     await raw.send_bytes(frame_bytes(b"", announce=FRAME_LIMIT_BYTES))
     with contextlib.suppress(Gone):
         for _ in range(3):

@@ -180,13 +180,15 @@ async def send_malformed(raw: RawSocket) -> None:
         while (answer := await raw.receive_text())["type"] == "event":
             pass
         assert answer["error"]["code"] == "INVALID_REQUEST"
-        assert "not a request" in answer["error"]["message"], "nobody looked for the fault"
+        assert "not a request" in answer["error"]["message"], (
+            "the generic error, without a search for the fault"
+        )
 
 
 async def test_long_malformed_frames_delay_neither_sessions_nor_health(
     process: ServiceProcess, approval: SlowApproval
 ) -> None:
-    """Looking for what is wrong with one of them would block the event loop."""
+    """Searching one of them for its fault would block the event loop."""
     async with contextlib.AsyncExitStack() as stack:
         senders = []
         for _ in range(MALFORMED_SOCKETS):

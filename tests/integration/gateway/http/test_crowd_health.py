@@ -1,4 +1,4 @@
-"""Health checks get the same answer in a crowd as otherwise."""
+"""Health checks get the same answer in an overload as otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Relayed requests of clients that send or read slowly, with two connections to the upstream."""
+"""Relayed requests from slow clients, with two connections to the upstream."""
 
 from __future__ import annotations
 
@@ -113,7 +113,9 @@ async def client(port: int, sent: bytes) -> AsyncIterator[asyncio.StreamReader]:
         writer.transport.abort()
 
 
-async def test_bodies_that_do_not_come_use_no_connection(port: int, upstream: StubUpstream) -> None:
+async def test_requests_without_their_bodies_use_no_connection(
+    port: int, upstream: StubUpstream
+) -> None:
     async with AsyncExitStack() as clients:
         for _ in range(2 * LIMIT):
             await clients.enter_async_context(client(port, head("POST", "/withheld", length=1000)))
@@ -139,7 +141,7 @@ async def test_an_address_with_more_connections_gives_way(
         await readers[1].readuntil(b"last")
 
 
-async def test_a_long_body_that_stops_is_given_up(
+async def test_a_request_whose_long_body_pauses_is_aborted(
     port: int, upstream: StubUpstream, metrics: Metrics
 ) -> None:
     sent = head("POST", "/stops", length=LONG_BYTES) + bytes(LONG_BYTES // 2)
@@ -150,7 +152,7 @@ async def test_a_long_body_that_stops_is_given_up(
     assert upstream.asked("/stops") == 0
 
 
-async def test_a_client_that_leaves_before_its_body_has_come_is_no_error(
+async def test_a_client_that_leaves_before_its_body_has_arrived_is_no_error(
     port: int, upstream: StubUpstream
 ) -> None:
     async with client(port, head("POST", "/left", length=1000)):

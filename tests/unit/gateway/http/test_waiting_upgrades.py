@@ -137,7 +137,7 @@ def test_one_that_waited_too_long_is_turned_away(case: Case) -> None:
     assert not case.upgraded
 
 
-def test_one_that_the_kernel_takes_for_a_health_check_is_turned_away_at_once(case: Case) -> None:
+def test_an_upgrade_that_passes_the_filter_as_a_health_check_never_waits(case: Case) -> None:
     protocol, transport = case.socket()
     protocol.data_received(LIKE_HEALTH[:10])
     protocol.data_received(LIKE_HEALTH[10:])
@@ -150,7 +150,7 @@ def test_one_that_the_kernel_takes_for_a_health_check_is_turned_away_at_once(cas
     ("close", "turned_away"),
     [(None, 1), (UpgradeProtocol.abort, 0), (partial(UpgradeProtocol.reject, answer=b""), 0)],
 )
-def test_clients_that_gave_up_shorten_the_wait_and_displaced_ones_do_not(
+def test_clients_that_give_up_shorten_the_wait_but_displaced_ones_do_not(
     case: Case, close: Callable[[UpgradeProtocol], None] | None, turned_away: int
 ) -> None:
     sockets = [case.socket()[0] for _ in range(round(GIVEN_UP_MAX) + 1)]

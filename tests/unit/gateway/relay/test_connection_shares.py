@@ -1,4 +1,4 @@
-"""The connections to the upstream are shared fairly: no address keeps them from others."""
+"""The connections to the upstream are shared fairly: no address can keep them from others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def keys(uses: list[Use]) -> list[str]:
 
 
 def filled(*addresses: str) -> tuple[ConnectionShares, list[Use]]:
-    """Return shares with all connections in use since second 0."""
+    """Return shares whose connections are all in use since time 0."""
     shares = ConnectionShares(len(addresses))
     uses = []
     for address in addresses:
@@ -34,7 +34,7 @@ def test_a_request_gets_a_free_connection_at_once() -> None:
     assert shares.settle(1) == ([second], [])
 
 
-def test_the_oldest_of_the_address_with_the_most_gives_way() -> None:
+def test_the_address_with_the_most_connections_loses_its_oldest() -> None:
     shares, uses = filled("b", "a", "a", "a")
     newcomer = shares.enter("c")
     assert shares.settle(LATER) == ([newcomer], [uses[1]])
@@ -47,7 +47,7 @@ def test_a_request_that_has_just_begun_is_not_disturbed() -> None:
     assert shares.settle(LATER) == ([newcomer], [uses[0]])
 
 
-def test_an_address_takes_nothing_that_would_leave_the_other_with_fewer() -> None:
+def test_an_address_does_not_end_up_with_more_than_the_one_it_displaces() -> None:
     shares, _ = filled("a", "a", "b")
     shares.enter("a")
     shares.enter("b")
@@ -60,7 +60,7 @@ def test_a_newcomer_displaces_the_oldest_of_equals() -> None:
     assert shares.settle(LATER) == ([newcomer], [uses[0]])
 
 
-def test_an_address_that_may_not_displace_does_not_hold_up_one_that_may() -> None:
+def test_an_address_that_may_not_displace_does_not_delay_one_that_may() -> None:
     shares, uses = filled("a", "a")
     shares.enter("a")
     newcomer = shares.enter("b")

@@ -1,4 +1,4 @@
-"""The body of a relayed request: read before it is passed on, and never waited for without end."""
+"""The body of a relayed request is read before it is passed on, and has a deadline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def content() -> StreamReader:
     return StreamReader(Mock(BaseProtocol, _reading_paused=False), limit=2**16)
 
 
-async def test_a_short_body_is_waited_for(content: StreamReader) -> None:
+async def test_a_short_body_is_awaited(content: StreamReader) -> None:
     body = RequestBody(content)
     content.feed_data(b"first ")
     reading = asyncio.create_task(body.read_head())
@@ -51,7 +51,7 @@ async def test_a_long_body_is_streamed_after_its_beginning(content: StreamReader
     assert not body.paused
 
 
-async def test_a_long_body_that_stops_is_given_up(content: StreamReader) -> None:
+async def test_a_long_body_that_pauses_is_aborted(content: StreamReader) -> None:
     body = RequestBody(content, pause_seconds=SOON)
     content.feed_data(b"a" * HEAD_BYTES)
     await body.read_head()

@@ -33,7 +33,7 @@ async def test_no_connection_becomes_free_in_time() -> None:
         pass
 
 
-async def test_a_used_connection_has_no_deadline() -> None:
+async def test_a_connection_in_use_has_no_deadline() -> None:
     connections = UpstreamConnections(limit=1, wait_seconds=SOON)
     async with connections.use("a"):
         await asyncio.sleep(2 * SOON)
@@ -62,7 +62,7 @@ async def test_the_address_with_the_most_gives_way(monkeypatch: pytest.MonkeyPat
     tasks[1].cancel()
 
 
-async def test_a_timeout_of_the_request_itself_is_not_one_of_the_connection() -> None:
+async def test_a_timeout_of_the_request_is_not_reported_as_no_connection() -> None:
     connections = UpstreamConnections(limit=1)
     with pytest.raises(TimeoutError):
         async with connections.use("a"), asyncio.timeout(SOON):

@@ -114,7 +114,7 @@ async def socket(transport: Transport, listener: Listener) -> UpstreamSocket:
 
 @pytest.fixture
 async def busy(monkeypatch: pytest.MonkeyPatch, socket: UpstreamSocket) -> list[Callable[[], None]]:
-    """Return what runs in the next turn of a loop that has no time left."""
+    """Return what runs in the next iteration of an event loop that has no time left."""
     turns: list[Callable[[], None]] = []
     budget = LoopBudget(turns.append)
     budget.end(Lane.SESSIONS, budget.begin(Lane.SESSIONS) - 1.0)
@@ -152,7 +152,7 @@ async def test_frames_wait_while_the_loop_has_no_time_and_come_complete_and_in_o
     assert transport.is_reading
 
 
-async def test_what_waits_when_the_upstream_ends_is_delivered_before_the_end(
+async def test_waiting_frames_are_delivered_before_the_end_of_the_upstream(
     socket: UpstreamSocket, listener: Listener, busy: list[Callable[[], None]]
 ) -> None:
     socket.data_received(frames(3))
@@ -163,7 +163,7 @@ async def test_what_waits_when_the_upstream_ends_is_delivered_before_the_end(
     assert listener.calls == ["end"]
 
 
-async def test_what_waits_when_the_client_leaves_is_dropped(
+async def test_waiting_frames_are_dropped_when_the_client_leaves(
     socket: UpstreamSocket, listener: Listener, busy: list[Callable[[], None]]
 ) -> None:
     socket.data_received(frames(3))
@@ -172,7 +172,7 @@ async def test_what_waits_when_the_client_leaves_is_dropped(
     assert listener.texts == []
 
 
-async def test_a_client_that_does_not_read_keeps_reading_off_after_the_wait(
+async def test_reading_stays_paused_after_the_wait_for_a_client_that_does_not_read(
     socket: UpstreamSocket, transport: Transport, busy: list[Callable[[], None]]
 ) -> None:
     socket.data_received(frames(100))
@@ -184,7 +184,7 @@ async def test_a_client_that_does_not_read_keeps_reading_off_after_the_wait(
     assert transport.is_reading
 
 
-async def test_what_waits_counts_as_held(
+async def test_waiting_bytes_count_as_held(
     socket: UpstreamSocket, listener: Listener, busy: list[Callable[[], None]]
 ) -> None:
     listener.limit_bytes = 50_000

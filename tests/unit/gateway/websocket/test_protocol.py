@@ -94,8 +94,8 @@ class Upgrade:
 
 
 @pytest.mark.parametrize("goes_on", [False, True])
-async def test_only_handshakes_that_begin_come_before_all_upgrades(*, goes_on: bool) -> None:
-    """Those of clients that go on sending would never end."""
+async def test_only_handshakes_that_wait_to_begin_hold_up_all_upgrades(*, goes_on: bool) -> None:
+    """Otherwise, clients that go on sending could stop upgrades for good."""
     scheduled: list[Callable[[], None]] = []
     budget = LoopBudget(scheduled.append, count(100.0, 0.001).__next__)
     sockets = []

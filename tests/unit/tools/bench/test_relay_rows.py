@@ -25,7 +25,7 @@ def test_added_latency_is_the_difference_to_no_proxy_in_the_same_round() -> None
     assert cells(table, LATCHKEY)[added] == "0.060 (0.050 to 0.070)"
 
 
-def test_ratios_are_latchkeys_figure_to_that_of_the_row() -> None:
+def test_ratios_divide_latchkeys_figure_by_that_of_the_row() -> None:
     table = echo_table("x", SLOW_SECOND_ROUND)
     cpu = cells(table, "").index("CPU: Latchkey / this")
     frames = cells(table, "").index("frames per second per core: Latchkey / this")
@@ -34,7 +34,7 @@ def test_ratios_are_latchkeys_figure_to_that_of_the_row() -> None:
     assert cells(table, DIRECT)[cpu] == cells(table, LATCHKEY)[cpu] == ""
 
 
-def test_what_went_wrong_is_below_the_table() -> None:
+def test_problems_are_listed_below_the_table() -> None:
     lost = {**SLOW_SECOND_ROUND, HAPROXY: [Passed(1, 1, 1, 1, "a connection was lost")]}
     one_round = {name: found[:1] for name, found in lost.items()}
     assert f"\n{HAPROXY}: a connection was lost" in echo_table("x", one_round)

@@ -26,7 +26,7 @@ def test_more_devices_need_more_of_everything() -> None:
         assert less.redis_mb < more.redis_mb
 
 
-def test_a_return_in_less_time_needs_more() -> None:
+def test_reconnecting_in_less_time_needs_more() -> None:
     quick, slow = (size(100_000, MEASURED, seconds) for seconds in (5.0, 20.0))
     assert quick.gateways > slow.gateways
     assert quick.approvals > slow.approvals

@@ -1,4 +1,4 @@
-"""What follows from measured storms, and how they are shown."""
+"""What is derived from measured storms, and how they are shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STORM = Storm(
 )
 
 
-def test_a_storm_is_compared_with_what_its_admissions_take() -> None:
+def test_a_storm_is_compared_with_the_time_its_admissions_take() -> None:
     assert STORM.work_seconds == 10.0
     assert STORM.ratio == 1.3
     assert STORM.stretch == 1.2

@@ -120,7 +120,7 @@ class TestSeveralProcessesBehindOnePort:
             assert processes.trouble() == "not ready"
             assert processes.trouble() == "1 of 2 answered"
 
-    def test_a_dependency_can_be_needed_though_the_service_is_ready_without_it(self) -> None:
+    def test_a_needed_dependency_must_be_healthy_even_if_the_service_is_ready(self) -> None:
         away = {"upstream": {"ok": False, "reason": "no answer in time"}}
         back = {"upstream": {"ok": True, "reason": "OpenClaw 2026.9.6"}}
         with answering(
@@ -130,7 +130,7 @@ class TestSeveralProcessesBehindOnePort:
             assert processes.trouble() == "upstream: no answer in time"
             assert processes.trouble() == ""
 
-    def test_a_dependency_that_is_not_needed_may_be_away(self) -> None:
+    def test_a_dependency_that_is_not_needed_may_be_unhealthy(self) -> None:
         away = {"upstream": {"ok": False, "reason": "no answer in time"}}
         with answering((200, said(ready=True, dependencies=away))) as port:
             assert ReadyProcesses(port, 1).trouble() == ""

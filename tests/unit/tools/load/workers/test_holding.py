@@ -66,7 +66,7 @@ def test_dropped_clients_come_back_as_the_reference_client_does(
         assert factor * FIRST_SECONDS <= wait + 0.01 < (factor + 1) * FIRST_SECONDS + 0.1
 
 
-def test_clients_that_begin_late_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_delay_of_clients_that_begin_late_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holding, "REFERENCE_BACK_OFF_SECONDS", FIRST_SECONDS)
 
     async def admits(socket: Socket) -> None:
