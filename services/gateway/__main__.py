@@ -13,7 +13,7 @@ from aiohttp import web
 from services.gateway import log_events
 from services.gateway.app import build_gateway
 from services.gateway.drain import drain
-from services.gateway.http.crowd_health import CrowdHealth
+from services.gateway.http.overload_health import OverloadHealth
 from services.gateway.http.routes import health_requests
 from services.gateway.http.upgrade import UpgradeProtocol
 from services.gateway.settings import Settings, read_settings
@@ -97,7 +97,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         upgrades=gateway.loop_budget.upgrades,
         on_turned_away=gateway.metrics.turned_away.labels("accept").inc,
         always=health_requests(prefix),
-        answer=CrowdHealth(gateway.ops, prefix).answer,
+        answer=OverloadHealth(gateway.ops, prefix).answer,
     )
     gateway.metrics.filtered.watch(lambda: acceptor.filtered_seconds)
     ops = web.AppRunner(gateway.ops.ops_app(), access_log=None)

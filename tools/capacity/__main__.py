@@ -1,7 +1,7 @@
 """`make capacity`: requirements by number of devices, and the course of measured storms.
 
-With --measure: the unit costs on this machine, for tools/capacity/costs.py. With --storms: storms on
-this machine, for tools/capacity/storms.py.
+--measure measures the unit costs on this machine, for tools/capacity/costs.py. --storms measures
+storms on this machine, for tools/capacity/storms.py.
 """
 
 from __future__ import annotations

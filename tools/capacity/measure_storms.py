@@ -1,7 +1,7 @@
-"""`make capacity ARGS=--storms`: drops devices at once and measures how they come back.
+"""`make capacity ARGS=--storms`: drops all devices at once and measures how they reconnect.
 
-All services share the first core, and the clients have the others. The closed-loop rate is measured
-first, on the same services. Meanwhile health is checked, and a few sessions are held.
+All services share the first core; the clients use the others. The closed-loop rate is measured
+first, on the same services. Throughout, health is checked, and a few sessions are held.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
 DEVICES: Final = (1_000, 10_000, 20_000, 50_000, 100_000)
 CROWD: Final = 256
-"""Each stands for many devices."""
+"""Identities that the clients use, each for many devices."""
 SESSIONS: Final = 20
 VISITORS: Final = 20
 IN_FLIGHT_PER_GATEWAY: Final = 32
 SOURCES: Final = 4000
 """Client addresses, so that no limit per address matters."""
 DEADLINE_SECONDS: Final = 10.0
-"""After this a client gives up an attempt."""
+"""After this, a client gives up an attempt."""
 WARM_UP_SECONDS: Final = 3.0
 CLOSED_SECONDS: Final = 10.0
 BACK_SECONDS: Final = 600.0
@@ -115,7 +115,7 @@ class _Measurement:
         self._visitors = identities[SESSIONS : SESSIONS + VISITORS]
         self._stack = stack
         self._plan = plan
-        # Sampling the servers would read the names of a hundred thousand descriptors, twice a second.
+        # Sampling the servers would read the names of 100,000 descriptors, twice a second.
         self._system = replace(subject.system, watched=())
         self._seen = Observed(attack="a storm")
 

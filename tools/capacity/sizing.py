@@ -39,9 +39,9 @@ class Size:
     news_kb_a_second: float
     domains: int
     drop_rate: float
-    """Admissions per second when all devices are dropped at once: their limit is fully used."""
+    """Admissions per second when all devices are dropped at once, with `drop_limit` fully used."""
     drop_limit: str
-    """What limits them."""
+    """The service that limits `drop_rate`."""
 
     @property
     def redis_holds(self) -> bool:

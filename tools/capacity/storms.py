@@ -1,4 +1,4 @@
-"""Measured storms: all devices dropped at once, which reconnect as the reference client does.
+"""Measured storms: all devices are dropped at once, and reconnect as the reference client does.
 
 Measured with `make capacity ARGS=--storms`, all services on one core and the clients on the others.
 """
@@ -39,7 +39,7 @@ class Storm:
     lost: int
     """How many of the sessions that were held meanwhile ended."""
     clients_late: float
-    """Longest delay of an attempt, in seconds: the clients had not enough CPU."""
+    """Longest delay of an attempt, in seconds, because the clients had too little CPU."""
     others_cores: float
     """Cores that other programs used meanwhile."""
     clients_cores: float

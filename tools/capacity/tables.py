@@ -76,7 +76,7 @@ def sizes_table(costs: Costs, storms: Sequence[Storm]) -> str:
 
 
 def storms_table(storms: Sequence[Storm], costs: Costs) -> str:
-    """Return the measured storms, one row each, and what is to be known about all of them."""
+    """Return the measured storms, one row each, and what applies to all of them."""
     names = "  ".join(f"{name:>{width}}" for name, width, _ in _STORM_COLUMNS)
     rows = (
         "  ".join(f"{render(storm):>{width}}" for _, width, render in _STORM_COLUMNS)

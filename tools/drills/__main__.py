@@ -77,7 +77,7 @@ def _run(faults: Sequence[Fault], rounds: int, data: Path, file: Path | None) ->
         try:
             asyncio.run(run_round(number, rows, directory))
         except (AssertionError, TimeoutError, RunError) as error:
-            print(f"Round {number} broke off: {type(error).__name__}: {error}", file=sys.stderr)
+            print(f"Round {number} was aborted: {type(error).__name__}: {error}", file=sys.stderr)
             broken = True
     status = exits.exit_of(rows, broken=broken)
     print(f"\n{table(rows)}\n\n{LEGEND}\n{totals(rows)}")

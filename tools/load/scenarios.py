@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 OPEN_SECONDS: Final = 180.0
 OPENED_PER_SECOND: Final = 200
-"""Many connections may take longer to open than OPEN_SECONDS, but not less than this rate."""
+"""Many connections may take longer to open than OPEN_SECONDS, but must reach this rate."""
 SETTLE_SECONDS: Final = 1.0
 CLOSED_SECONDS: Final = 30.0
 QUIET_SECONDS: Final = 2.0

@@ -134,7 +134,7 @@ class TestConfig:
         done = run(None, "upstream", "config", "--origin", "https://chat.example", *given)
         assert done.exit_code == 2
 
-    def test_without_a_run_the_dashboards_address_has_to_be_given(
+    def test_without_make_run_the_dashboards_address_has_to_be_given(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setenv("UPSTREAM_SECRET", SECRET)

@@ -3,7 +3,7 @@
 Client and upstream share the load's core; each proxy has the other one while its turn lasts. A
 client sends its next frame when the echo of the last one is back. CPU is that of the proxy alone,
 per frame that passed it in either direction, so it does not depend on the speed of the load.
-Ratios and differences are of figures of the same round.
+Ratios and differences compare figures of the same round.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class RelayPlan:
 def relayed(directory: Path, core: int, plan: RelayPlan) -> Iterator[str]:
     """Yield the tables of idle sessions, stalls, and all sizes and numbers of connections.
 
-    Memory is measured on fresh processes: what they freed before may stay resident, and would hide
-    what they take later.
+    Memory is measured on fresh processes: memory that a process freed earlier may stay resident,
+    and would hide later allocations.
     """
     with upstream() as port:
         if plan.with_memory:
@@ -121,7 +121,7 @@ def _echoes(subjects: Sequence[Relaying], size: str, connections: int, plan: Rel
 
 
 def echo_table(title: str, passed: Mapping[str, Sequence[Passed]]) -> str:
-    """Return the figures of all subjects; rounds alternated between them."""
+    """Return the figures of all subjects; rounds alternate between the subjects."""
     direct, ours = passed[DIRECT], passed[LATCHKEY]
     rows = [
         (
@@ -186,7 +186,7 @@ def _idle(subjects: Sequence[Relaying]) -> str:
 
 
 async def _idle_bytes(subject: Relaying) -> float:
-    """Return the memory per session, beside sessions of all devices that are there already."""
+    """Return the memory per session, when sessions of all devices are already open."""
     first = await join(subject, DEVICES)
     await asyncio.sleep(1)
     before = subject.resident_bytes()
@@ -253,7 +253,7 @@ def _ratio(
 
 
 def _added(direct: Sequence[Passed], found: Sequence[Passed]) -> str:
-    """Return median and range of the p50 that is added to the direct one, round by round."""
+    """Return median and range of the p50 added to that without a proxy, round by round."""
     if found is direct:
         return ""
     added = [this.p50_ms - without.p50_ms for without, this in zip(direct, found, strict=True)]

@@ -88,7 +88,7 @@ def _run(attacks: Sequence[Attack], size: Size, data: Path, file: Path | None) -
         try:
             seen, verdict = uvloop.run(run_attack(attack, size, data / f"{number + 1}"))
         except RunError as error:
-            print(f"{attack.name} broke off: {error}", file=sys.stderr)
+            print(f"{attack.name} was aborted: {error}", file=sys.stderr)
             continue
         results.append((seen, verdict))
         _print_result(seen, verdict)

@@ -111,7 +111,7 @@ def _within(seen: Observed, sample: Sample) -> bool:
 def _with_violations(seen: Observed, verdict: Verdict) -> Verdict:
     found: list[str] = []
     if seen.broken:
-        found.append(f"the attack broke off: {seen.broken}")
+        found.append(f"the attack was aborted: {seen.broken}")
     if verdict.lost:
         found.append(f"{verdict.lost} of {verdict.sessions} sessions were lost")
     _too_slow(found, "health checks", verdict.health_p99, HEALTH_SECONDS)

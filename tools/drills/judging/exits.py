@@ -27,14 +27,15 @@ def exit_of(rows: Iterable[Row], *, broken: bool = False) -> int:
 
 
 def verdict_of(status: int) -> str:
-    """Return what an exit status says of the promises."""
-    return "every promise was held" if status == HELD else "NOT every promise was held"
+    """Return what an exit status says about the promises."""
+    return "every promise held" if status == HELD else "NOT every promise was held"
 
 
 def run_logged(run: Callable[[Path], int], *, prefix: str, file: Path | None) -> int:
     """Run a drill in a new directory for its logs; return the exit status.
 
-    The logs are removed if every promise was held. `file`, for the figures, is tried first.
+    The logs are removed if every promise held. `file`, for the figures, is opened first, so
+    that a wrong path ends the drill before it begins.
     """
     try:
         if file is not None:
@@ -49,7 +50,7 @@ def run_logged(run: Callable[[Path], int], *, prefix: str, file: Path | None) ->
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
-        print(f"The drill broke off: {file_problem(error)}.", file=sys.stderr)
+        print(f"The drill was aborted: {file_problem(error)}.", file=sys.stderr)
     finally:
         if status == HELD:
             shutil.rmtree(data)

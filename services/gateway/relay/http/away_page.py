@@ -23,7 +23,7 @@ TEXT: Final = """\
 OpenClaw cannot be reached right now.
 
 This Latchkey gateway is running and devices can be paired, but the OpenClaw gateway behind it does
-not answer. It may be starting. Operators: `latchkey upstream check` says more.
+not answer. It may be starting. Operators: run `latchkey upstream check` for details.
 """
 HTML: Final = f"""\
 <!doctype html>
@@ -40,7 +40,7 @@ HTML: Final = f"""\
 <h1>OpenClaw cannot be reached right now</h1>
 <p>This Latchkey gateway is running and devices can be paired, but the OpenClaw gateway behind it
 does not answer. It may be starting: this page tries again every {AWAY_RETRY_SECONDS} seconds.</p>
-<p>Operators: <code>latchkey upstream check</code> says more.</p>
+<p>Operators: run <code>latchkey upstream check</code> for details.</p>
 </main>
 </body>
 </html>

@@ -139,7 +139,7 @@ def _broken_off(seen: Observed) -> None:
         (_late_recovery, "recovered after 5.1 s"),
         (_late_recovery_of_two_kinds, "recovered after 5.1 s"),
         (_never_recovered, "not recovered 15 s after the attack"),
-        (_broken_off, "the attack broke off: the attacker ended"),
+        (_broken_off, "the attack was aborted: the attacker ended"),
     ],
 )
 def test_each_broken_promise_is_a_violation(

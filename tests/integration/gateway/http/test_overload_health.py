@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from services.gateway.http.crowd_health import CrowdHealth
+from services.gateway.http.overload_health import OverloadHealth
 from services.gateway.http.routes import health_requests
 from tests.integration.gateway.harness import GatewayHarness
 
@@ -25,8 +25,8 @@ async def harness() -> AsyncIterator[GatewayHarness]:
 
 
 @pytest.fixture
-def crowd(harness: GatewayHarness) -> CrowdHealth:
-    return CrowdHealth(harness.ops, "/below")
+def health(harness: GatewayHarness) -> OverloadHealth:
+    return OverloadHealth(harness.ops, "/below")
 
 
 def request(path: str, *, method: str = "GET", headers: bytes = HOST) -> bytes:
@@ -35,11 +35,11 @@ def request(path: str, *, method: str = "GET", headers: bytes = HOST) -> bytes:
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_the_answer_is_that_of_the_page(
-    harness: GatewayHarness, crowd: CrowdHealth, path: str
+    harness: GatewayHarness, health: OverloadHealth, path: str
 ) -> None:
     async with aiohttp.ClientSession() as http, http.get(harness.url + path) as page:
         text = await page.read()
-    answer = crowd.answer(request(path))
+    answer = health.answer(request(path))
     assert answer is not None
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
@@ -51,8 +51,8 @@ async def test_the_answer_is_that_of_the_page(
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_below_a_path_prefix_the_answer_is_the_same(crowd: CrowdHealth, path: str) -> None:
-    assert crowd.answer(request(f"/below{path}")) == crowd.answer(request(path)) is not None
+def test_below_a_path_prefix_the_answer_is_the_same(health: OverloadHealth, path: str) -> None:
+    assert health.answer(request(f"/below{path}")) == health.answer(request(path)) is not None
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_below_a_path_prefix_the_answer_is_the_same(crowd: CrowdHealth, path: st
         b"GET /livez HTTP/1.0\r\n\r\n",
     ],
 )
-def test_everything_else_is_left_to_others(crowd: CrowdHealth, sent: bytes) -> None:
-    assert crowd.answer(sent) is None
+def test_everything_else_is_left_to_others(health: OverloadHealth, sent: bytes) -> None:
+    assert health.answer(sent) is None
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/metrics"])

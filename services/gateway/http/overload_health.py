@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _END: Final = b"\r\n\r\n"
 
 
-class CrowdHealth:
+class OverloadHealth:
     """Answers complete health checks, and no other requests."""
 
     def __init__(self, ops: OpsViews, prefix: str) -> None:

@@ -128,10 +128,10 @@ async def test_all_clients_are_served_in_the_end_and_health_checks_at_once(serve
 
 
 @pytest.mark.timeout(60)
-async def test_health_checks_are_no_part_of_the_crowd(
+async def test_health_checks_do_not_count_as_waiting_upgrades(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many there are: they do not keep others back."""
+    """However many arrive, they do not hold back other connections."""
     counts: list[tuple[int, int]] = []
     adjust = PassingShare.adjust
 
