@@ -24,7 +24,7 @@ WAIT_SECONDS: Final = 9.0
 """How long an upgrade may wait; after that, its client has hardly any time left for the rest."""
 GIVEN_UP_MAX: Final = 8.0
 GIVEN_UP_PART: Final = 0.125
-"""The queue is too long if at least so many clients gave up, and this part of the number waiting.
+"""The queue is too long if this many clients gave up, and also this part of the number waiting.
 
 Thus the few sockets of one address do not shorten the queue of a whole fleet.
 """

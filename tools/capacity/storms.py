@@ -37,11 +37,11 @@ class Storm:
     """Most memory of a gateway, over what it used before any device was connected."""
     sessions: int
     lost: int
-    """How many of the sessions that were held meanwhile ended."""
+    """How many of the sessions that were held during the storm ended."""
     clients_late: float
     """Longest delay of an attempt, in seconds, because the clients had too little CPU."""
     others_cores: float
-    """Cores that other programs used meanwhile."""
+    """Cores that other programs used during the storm."""
     clients_cores: float
     """Cores that the clients used."""
 

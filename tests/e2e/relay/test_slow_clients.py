@@ -127,7 +127,7 @@ async def test_a_long_body_that_is_sent_slowly_arrives(
 
 
 async def in_progress(gateway: ServiceProcess, count: int) -> None:
-    """Wait until so many requests are in progress, beside the scrape."""
+    """Wait until this many requests are in progress, not counting the scrape."""
     deadline = time.monotonic() + WAIT_SECONDS
     while (now := await metric(gateway, IN_PROGRESS)) < count:
         assert time.monotonic() < deadline, f"{now} of {count}"

@@ -47,7 +47,7 @@ class TestSlowReaders:
             assert 0 < transport.get_write_buffer_size() <= 2 * PIECE_BYTES
             assert harness.plain_requests.in_progress == 1
             slow.reset()
-            await until(lambda: not harness.plain_requests.in_progress, "its place is free")
+            await until(lambda: not harness.plain_requests.in_progress, "the request has ended")
 
     async def test_slow_readers_are_cut_off_once_they_read_nothing(self, ui: Path) -> None:
         async with serving(ui) as harness, await slow_reader(harness) as slow:
