@@ -30,7 +30,7 @@ class Lane(IntEnum):
     """Requests to become a WebSocket."""
 
 
-SESSIONS_SECONDS: Final = 0.005
+SESSIONS_SECONDS: Final = 0.025
 HANDSHAKES_SECONDS: Final = 0.040
 UPGRADES_SECONDS: Final = 0.030
 TRICKLE_SECONDS: Final = 0.002

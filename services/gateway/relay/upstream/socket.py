@@ -178,7 +178,8 @@ class UpstreamSocket(asyncio.Protocol):
         else:
             self._data, self._start = b"", 0
             parser.feed(data[start:] if start else data)
-        self._report_held()
+        if has_more or self._holds or parser.incomplete is not None:
+            self._report_held()
         if self._waits and not has_more:
             self._waits = False
             self._read_or_not()
@@ -264,12 +265,12 @@ class UpstreamSocket(asyncio.Protocol):
 
     def _wait(self, data: bytes) -> None:
         """Have received bytes processed in later iterations of the event loop."""
-        self._data = self._data[self._start :] + data
+        self._data = self._data[self._start :] + data if self._data else data
         self._start = 0
         if len(self._data) > PASSED_PER_TURN_BYTES:
             self._waits = True
             self._read_or_not()
-        self._report_held()
+            self._report_held()
         if not self._ended:  # the report may have closed the connection
             self._budget.wait(Lane.SESSIONS, self)
 
