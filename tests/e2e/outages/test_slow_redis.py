@@ -23,8 +23,10 @@ DELAY_SECONDS: Final = 0.1
 """Each way: the maximum latency to Redis in another region."""
 NEWCOMERS: Final = 80
 """Concurrent new devices, each with a new key: far more than six parallel commits can handle."""
-REQUESTS: Final = 400
-"""The number of requests, which take several leases to write."""
+REQUESTS: Final = 160
+"""The number of requests, which take several leases to write: one address has four of the write
+slots, and a commit takes about a second.
+"""
 LEASE_SECONDS: Final = 5
 """Short, so that a lease that is not renewed ends within the test."""
 
