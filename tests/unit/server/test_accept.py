@@ -58,14 +58,20 @@ async def server() -> AsyncIterator[Server]:
     server.acceptor.stop()
 
 
-async def crowd(server: Server, stack: AsyncExitStack, count: int) -> list[RawSocket]:
-    """Return sockets whose upgrades have arrived before the server accepts."""
+async def upgrading(port: int, stack: AsyncExitStack, count: int) -> list[RawSocket]:
+    """Return sockets that have sent their upgrades."""
     sockets = []
     for _ in range(count):
-        raw = await RawSocket.tcp(server.port)
+        raw = await RawSocket.tcp(port)
         stack.callback(raw.hang_up)
-        await raw.send_bytes(upgrade_bytes(server.port))
+        await raw.send_bytes(upgrade_bytes(port))
         sockets.append(raw)
+    return sockets
+
+
+async def crowd(server: Server, stack: AsyncExitStack, count: int) -> list[RawSocket]:
+    """Return sockets whose upgrades have arrived before the server accepts."""
+    sockets = await upgrading(server.port, stack, count)
     server.acceptor.start()
     return sockets
 

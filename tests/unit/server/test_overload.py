@@ -16,7 +16,7 @@ from shared.server.listener_filter import ListenerFilter
 from shared.server.passing_share import PassingShare
 from shared.server.sockets import open_sockets
 from tests.support.websocket.raw_socket import RawSocket, upgrade_bytes
-from tests.unit.server.test_accept import HEALTH, OK, Served
+from tests.unit.server.test_accept import HEALTH, OK, Served, upgrading
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
@@ -94,25 +94,14 @@ async def server() -> AsyncIterator[Server]:
     server.acceptor.stop()
 
 
-async def crowd(server: Server, stack: AsyncExitStack, count: int) -> list[RawSocket]:
-    """Return sockets that have sent their upgrades."""
-    sockets = []
-    for _ in range(count):
-        raw = await RawSocket.tcp(server.port)
-        stack.callback(raw.hang_up)
-        await raw.send_bytes(upgrade_bytes(server.port))
-        sockets.append(raw)
-    return sockets
-
-
 @pytest.mark.timeout(60)
 async def test_all_clients_are_served_in_the_end_and_health_checks_at_once(server: Server) -> None:
     async with AsyncExitStack() as stack:
-        sockets = await crowd(server, stack, CROWD)
+        sockets = await upgrading(server.port, stack, CROWD)
         server.acceptor.start()
         await until(lambda: len(server.waiting) >= LIMIT, "the first are accepted")
         await until(lambda: server.acceptor.filtered_seconds > 0, "the kernel filters")
-        late = await crowd(server, stack, CROWD)
+        late = await upgrading(server.port, stack, CROWD)
         async with await RawSocket.tcp(server.port) as raw:
             await raw.send_bytes(HEALTH)
             await raw.upgraded()
@@ -141,7 +130,7 @@ async def test_health_checks_do_not_count_as_waiting_upgrades(
 
     monkeypatch.setattr(PassingShare, "adjust", record)
     async with AsyncExitStack() as stack:
-        sockets = await crowd(server, stack, CROWD)
+        sockets = await upgrading(server.port, stack, CROWD)
         server.acceptor.start()
         await until(lambda: server.acceptor.filtered_seconds > 0, "the kernel filters")
         server.serve_all()
@@ -173,7 +162,7 @@ async def test_where_the_kernel_refuses_the_filter_upgrades_are_turned_away(
 
     monkeypatch.setattr(ListenerFilter, "_attach", refuse)
     async with AsyncExitStack() as stack:
-        await crowd(server, stack, CROWD)
+        await upgrading(server.port, stack, CROWD)
         server.acceptor.start()
         await until(lambda: bool(shares), "the filter is attached")
         await until(lambda: len(server.waiting) >= LIMIT, "the first are accepted")
@@ -188,7 +177,7 @@ async def test_where_the_kernel_refuses_the_filter_upgrades_are_turned_away(
 @pytest.mark.timeout(60)
 async def test_a_client_that_gave_up_is_closed_at_accept(server: Server) -> None:
     async with AsyncExitStack() as stack:
-        await crowd(server, stack, CROWD)
+        await upgrading(server.port, stack, CROWD)
         server.acceptor.start()
         await until(lambda: server.acceptor.filtered_seconds > 0, "the kernel filters")
         made = server.made
