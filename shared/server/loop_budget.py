@@ -39,6 +39,11 @@ HANDSHAKES_WAITING_MAX: Final = 64
 """No upgrade is begun while more handshakes than this wait to begin."""
 RENEWAL_SECONDS: Final = 0.050
 """How often the time of each lane is renewed while nothing waits."""
+SESSIONS_LOW_SECONDS: Final = 0.015
+"""With less than this left, the time for sessions is renewed in the next iteration of the loop.
+
+A frame that waits costs half as much again, so only iterations that are full have frames wait.
+"""
 HANDSHAKE_WAIT_SECONDS: Final = 2.0
 """How long handshakes may wait; after that, clients have hardly any time left for the rest."""
 
@@ -122,6 +127,8 @@ class LoopBudget:
         Later data does not count: clients could keep sending a little, and stop all upgrades.
         """
         self._is_due = False
+        self._renews_sessions = False
+        """Whether the time for sessions is renewed in the next iteration."""
         self._upgrade_limit = UpgradeLimit()
 
     def begin(self, lane: Lane) -> float:
@@ -133,7 +140,10 @@ class LoopBudget:
 
     def end(self, lane: Lane, began: float) -> None:
         """Note that what began with `begin` is done."""
-        self._left[lane] -= self._clock() - began
+        left = self._left[lane] = self._left[lane] - (self._clock() - began)
+        if lane is Lane.SESSIONS and left < SESSIONS_LOW_SECONDS and not self._renews_sessions:
+            self._renews_sessions = True
+            self._schedule(self._renew_sessions)
 
     def wait(self, lane: Lane, socket: Waiting, key: str = "", *, is_first: bool = True) -> None:
         """Have a socket processed in a later iteration of the loop; keys take turns.
@@ -243,6 +253,11 @@ class LoopBudget:
             if socket.run_slice(overdue=overdue):
                 served[socket] = since
             now = self._clock()
+
+    def _renew_sessions(self) -> None:
+        self._renews_sessions = False
+        if Lane.SESSIONS not in self._held and not self.waiting(Lane.SESSIONS):
+            self._left[Lane.SESSIONS] = SESSIONS_SECONDS
 
     def _renew(self, now: float) -> None:
         """Give each lane its time, unless it must not overtake what waits or is held."""

@@ -11,6 +11,7 @@ from shared.server.loop_budget import (
     HANDSHAKES_SECONDS,
     HANDSHAKES_WAITING_MAX,
     RENEWAL_SECONDS,
+    SESSIONS_LOW_SECONDS,
     SESSIONS_SECONDS,
     TRICKLE_SECONDS,
     UPGRADES_SECONDS,
@@ -51,7 +52,7 @@ class Loop:
         self.served.clear()
         scheduled = self.scheduled[:]
         self.scheduled.clear()
-        assert len(scheduled) <= 1, "one call for all sockets"
+        assert len(scheduled) == len(set(scheduled)), "one call for all sockets"
         for run in scheduled:
             run()
         return [socket.name for socket in self.served]
@@ -99,7 +100,8 @@ class TestAtOnce:
         began = loop.now
         loop.use_up(lane)
         assert loop.now - began == pytest.approx(SECONDS[lane], abs=SLICE_SECONDS)
-        assert not loop.scheduled, "nothing is scheduled while nothing waits"
+        renewals = 1 if lane is Lane.SESSIONS else 0
+        assert len(loop.scheduled) == renewals, "nothing else is scheduled while nothing waits"
 
     def test_a_lane_does_not_use_the_time_of_another(self, loop: Loop) -> None:
         loop.use_up(Lane.UPGRADES)
@@ -110,6 +112,30 @@ class TestAtOnce:
         loop.use_up(Lane.SESSIONS)
         loop.now += RENEWAL_SECONDS
         assert loop.budget.begin(Lane.SESSIONS)
+
+    def test_sessions_have_enough_time_at_the_beginning_of_every_iteration(
+        self, loop: Loop
+    ) -> None:
+        for _ in range(round(3 * RENEWAL_SECONDS / SLICE_SECONDS)):
+            began = loop.budget.begin(Lane.SESSIONS)
+            assert began, "no frame has to wait when iterations are short"
+            loop.now += SLICE_SECONDS
+            loop.budget.end(Lane.SESSIONS, began)
+            loop.turn()
+        before = loop.now
+        loop.use_up(Lane.SESSIONS)
+        assert loop.now - before >= SESSIONS_LOW_SECONDS
+
+    def test_sessions_that_are_held_or_wait_are_not_renewed(self, loop: Loop) -> None:
+        loop.use_up(Lane.SESSIONS)
+        loop.budget.hold(Lane.SESSIONS)
+        loop.turn()
+        assert not loop.budget.begin(Lane.SESSIONS)
+        loop.budget.release(Lane.SESSIONS)
+        loop.wait(Lane.SESSIONS, *many(50))
+        loop.use_up(Lane.SESSIONS)
+        loop.turn()
+        assert not loop.budget.begin(Lane.SESSIONS)
 
     def test_nothing_overtakes_what_waits(self, loop: Loop) -> None:
         loop.wait(Lane.SESSIONS, *many(50))

@@ -33,6 +33,8 @@ NGINX: Final = "nginx"
 LATCHKEY: Final = "Latchkey"
 DEVICES: Final = 64
 SECRET: Final = "the-upstream-secret-of-the-benchmark"
+MEMORY_LIMIT_MB: Final = 4096
+"""Of the gateway: most of 500 frames of 1 MB are incomplete at once, in both directions."""
 START_SECONDS: Final = 20.0
 _PATH: Final = "/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin"
 _HAPROXY: Final = """\
@@ -144,6 +146,7 @@ def relay(directory: Path, upstream_port: int, core: int) -> Iterator[Relaying]:
     upstream_env = {
         "UPSTREAM_URL": f"ws://127.0.0.1:{upstream_port}",
         "UPSTREAM_SECRET": SECRET,
+        "GATEWAY_MEMORY_LIMIT_MB": str(MEMORY_LIMIT_MB),
         **ONE_FOR_MANY,
     }
     with Stack(directory, gateways=1, gateway_env=upstream_env) as stack:
