@@ -6,23 +6,25 @@ iteration and nothing can be batched (docs/decisions/0002-bulk-accept.md).
 
 from __future__ import annotations
 
-import asyncio
+import _socket
 import contextlib
 import errno
 import math
 import resource
+import socket
 import time
+from asyncio import get_running_loop
 from itertools import cycle
-from socket import MSG_DONTWAIT, MSG_PEEK
-from typing import TYPE_CHECKING, Final
+from socket import AF_INET, AF_INET6, MSG_DONTWAIT, MSG_PEEK, SOCK_STREAM
+from typing import TYPE_CHECKING, Any, Final
 
 from shared.server.listener_filter import ListenerFilter, has_left, queue_length, working_filter
 from shared.server.passing_share import PassingShare
 from shared.server.upgrade_limit import UPGRADES_MAX
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Sequence
+    import asyncio
+    from collections.abc import Callable, Coroutine, Sequence
 
 ACCEPTED_PER_TURN: Final = 64
 ACCEPTED_MAX: Final = 128
@@ -42,6 +44,8 @@ ADJUST_SECONDS: Final = 0.020
 INHERITED_SECONDS: Final = 1.0
 """How long accepted sockets may still have a copy of the filter after it was removed."""
 _PEEKED_BYTES: Final = 4096
+_IPV4_ADDRESS_PARTS: Final = 2
+"""Host and port; IPv6 addresses have two more parts."""
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOBODY_THERE: Final = (BlockingIOError, InterruptedError, ConnectionAbortedError)
 
@@ -67,6 +71,14 @@ def raise_descriptor_limit(wanted: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
         soft = target
     return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+class _ClientSocket(socket.socket):
+    """An accepted socket. Its family and type are plain numbers, which uvloop compares faster."""
+
+    __slots__ = ()
+    family = _socket.socket.family  # type: ignore[assignment]
+    type = _socket.socket.type  # type: ignore[assignment]
 
 
 class BulkAcceptor:
@@ -113,8 +125,9 @@ class BulkAcceptor:
         """When a filter was last needed."""
         self._adjusting: asyncio.TimerHandle | None = None
         self._turned_away_at = 0.0
-        self._loop = asyncio.get_running_loop()
-        self._connecting: set[asyncio.Task[object]] = set()
+        self._loop = get_running_loop()
+        self._connecting: list[tuple[Coroutine[Any, Any, object], asyncio.Future[object]]] = []
+        """The coroutines that connect sockets to their protocols, and what each waits for."""
         self._resume: asyncio.TimerHandle | None = None
         self._accepting = False
 
@@ -166,11 +179,7 @@ class BulkAcceptor:
                 _turn_away(sock, protocol)
                 continue
             arrived += may_wait
-            factory = [protocol].pop
-            task = self._loop.create_task(self._loop.connect_accepted_socket(factory, sock))
-            self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
-            task.add_done_callback(asyncio.Task.exception)  # the client may already be gone
+            self._connect(sock, protocol)
         if until:
             self._turned_away_at = time.monotonic()
         self._accepted += allowed - left
@@ -179,6 +188,34 @@ class BulkAcceptor:
             self._accepted, self._arrived = allowed - left, arrived
             self._adjusted_at = time.monotonic()
             self._adjust(self._filter)
+
+    def _connect(self, sock: socket.socket, protocol: asyncio.BaseProtocol) -> None:
+        """Connect a socket to its protocol.
+
+        The coroutine waits once, until the next iteration of the loop, so that driving it from here
+        saves a task for each socket. It has to be driven to its end: otherwise it closes the socket
+        when it is collected.
+        """
+        connect = self._loop.connect_accepted_socket([protocol].pop, sock)
+        try:
+            connected = connect.send(None)
+        except OSError:
+            sock.close()  # the client may already be gone
+            return
+        if not self._connecting:
+            self._loop.call_soon(self._finish_connecting)
+        self._connecting.append((connect, connected))
+
+    def _finish_connecting(self) -> None:
+        connecting, self._connecting = self._connecting, []
+        for connect, connected in connecting:
+            if connected.done():
+                with contextlib.suppress(StopIteration, OSError, RuntimeError):
+                    connect.send(None)  # RuntimeError: the protocol has closed its socket at once
+            else:
+                self._connecting.append((connect, connected))
+        if self._connecting:
+            self._loop.call_soon(self._finish_connecting)
 
     def _is_done(self, sock: socket.socket, request: bytes) -> bool:
         """Close a socket whose client has left, or whose request can be answered here."""
@@ -196,7 +233,8 @@ class BulkAcceptor:
     def _next(self, listener: socket.socket) -> tuple[socket.socket, str] | None:
         """Accept a socket; returns it and its peer's IP address, or None if there is none."""
         try:
-            sock, address = listener.accept()
+            # socket.accept would make several enums for each socket.
+            descriptor, address = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001
         except _NOBODY_THERE:
             return None
         except OSError as error:
@@ -204,7 +242,8 @@ class BulkAcceptor:
                 raise
             self._pause()
             return None
-        return sock, address[0]
+        family = AF_INET if len(address) == _IPV4_ADDRESS_PARTS else AF_INET6
+        return _ClientSocket(family, SOCK_STREAM, 0, descriptor), address[0]
 
     def _adjust(self, listener_filter: ListenerFilter) -> None:
         """Adjust the share of new connections that the kernel lets through, until all may pass."""

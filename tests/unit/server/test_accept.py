@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -120,3 +122,49 @@ async def test_upgrades_are_accepted_as_far_as_there_is_room(server: Server) -> 
             await raw.upgraded()
             statuses.append(raw.status)
     assert statuses == [200] * 3 + [503] * 2
+
+
+async def test_accepted_sockets_outlive_a_collection(server: Server) -> None:
+    server.acceptor.start()
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(await RawSocket.tcp(server.port))]
+        sockets += [await stack.enter_async_context(await RawSocket.tcp(server.port))]
+        await asyncio.sleep(0.05)
+        gc.collect()
+        for raw in sockets:
+            await raw.send_bytes(HEALTH)
+            await raw.upgraded()
+            assert raw.status == 200
+
+
+async def test_a_socket_that_cannot_be_connected_is_closed_and_the_others_are_served(
+    server: Server,
+) -> None:
+    loop = asyncio.get_running_loop()
+    connect = loop.connect_accepted_socket
+    failed = 0
+
+    async def fail_once(factory: Any, sock: Any) -> object:
+        nonlocal failed
+        if not failed:
+            failed += 1
+            raise OSError("the client has gone")
+        return await connect(factory, sock)
+
+    server.acceptor._loop = cast(
+        "Any",
+        SimpleNamespace(
+            connect_accepted_socket=fail_once,
+            call_soon=loop.call_soon,
+            add_reader=loop.add_reader,
+            remove_reader=loop.remove_reader,
+        ),
+    )
+    async with AsyncExitStack() as stack:
+        first, second = await upgrading(server.port, stack, 2)
+        server.room = 2
+        server.acceptor.start()
+        assert not await first.read_to_end()
+        await second.upgraded()
+        assert second.status == 200
+    assert failed == 1
