@@ -131,7 +131,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     registry = Registry(store, ledger, _DRAWS, ttl_ms=settings.pending_ttl_ms)
     events = Events(registry, metrics)
     questions = _questions(settings, store, ledger, registry, metrics)
-    responder = Responder(bus.publish, envelope, questions.dispatch, count=counts)
+    responder = Responder(bus.send, envelope, questions.dispatch, count=counts)
     liveness = LivenessPublisher(
         boot_id=boot_id, store=store, tell=tell, metrics=metrics, clock=clock
     )
@@ -228,8 +228,7 @@ def _publisher(bus: RedisBus, envelope: Envelope, metrics: Metrics) -> Callable[
                 request_id=event.request_id,
             )
         with contextlib.suppress(Unavailable, Rejected):
-            publishing = bus.publish(EVENTS, envelope.seal(EVENTS, encode(event)))
-            publishing.add_done_callback(lambda done: done.cancelled() or done.exception())
+            bus.send(EVENTS, envelope.seal(EVENTS, encode(event)), lambda _count: None)
 
     return tell
 

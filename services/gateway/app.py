@@ -116,7 +116,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     )
 
     requester = Requester(
-        bus.publish, envelope, responders, clock, count=counts, bus_ok=lambda: bus.status()[0]
+        bus.send, envelope, responders, clock, count=counts, bus_ok=lambda: bus.status()[0]
     )
     _watch(metrics, connections, replica, memory)
     relay = _relay(settings, clock, budget)

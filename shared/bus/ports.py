@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-Publish = Callable[[str, bytes], Awaitable[int]]
-"""Publish sealed data on a channel; returns the number of subscribers.
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-Raises Unavailable("redis"). Publishes arrive in the order in which they were started.
-"""
+    from shared.bus.errors import Unavailable
+
+
+class Sent(Protocol):
+    """A message on its way."""
+
+    def give_up(self) -> None:
+        """Do not publish it if it still waits, and call nobody."""
+        ...
+
+
+class Send(Protocol):
+    """Publishes sealed data on a channel, in the order of the calls."""
+
+    def __call__(
+        self, channel: str, data: bytes, then: Callable[[int | Unavailable], object]
+    ) -> Sent:
+        """Publish; `then` gets the number of subscribers, or Unavailable, in a later turn.
+
+        Raises Unavailable("redis") if nothing can be published now.
+        """
+        ...
 
 
 class Count(Protocol):

@@ -1,7 +1,8 @@
 """Publishes over one Redis connection, in rounds: all that waits is one write and one round trip.
 
-A round has no task. A turn of the event loop collects messages, its end writes them, and the
-replies call back; what is published meanwhile waits for the next round.
+Nothing here has a task, a future or a timer of its own. A turn of the event loop collects messages,
+the next one writes them, and the replies call back; what is published meanwhile waits for the next
+round. One timer watches over all rounds.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -45,11 +45,16 @@ _STOPPED: Final = "the bus is stopped"
 
 
 class OutgoingMessage(msgspec.Struct, eq=False):
-    """A message to publish; the future yields the number of subscribers, or Unavailable."""
+    """A message to publish. `then` gets the number of subscribers, or Unavailable, once."""
 
     channel: str
     data: bytes
-    published: asyncio.Future[int]
+    then: Callable[[int | Unavailable], object] | None
+    """None once it is called, or the sender has given up."""
+
+    def give_up(self) -> None:
+        """Do not publish it if it still waits, and call nobody."""
+        self.then = None
 
 
 class Publisher:
@@ -87,14 +92,24 @@ class Publisher:
         """When to connect at the earliest (loop time); None once a connection has worked."""
         self._connecting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        """The end of the round's time, or the next attempt to connect."""
+        """The next attempt to connect."""
+        self._round: list[OutgoingMessage] | None = None
+        """The messages that Redis has not confirmed yet."""
+        self._round_at = 0.0
+        """When they were written (loop time)."""
+        self._watch: asyncio.TimerHandle | None = None
+        """Looks whether a round takes too long; set while rounds are written, not for each."""
+        self._subscribed = False
+        """Whether the subscription worked when the round was written."""
         self._closed = False
         self._stopped = False
         self._emptied: asyncio.Future[None] | None = None
         self.connection: Connection | None = None
 
-    def publish(self, channel: str, data: bytes) -> asyncio.Future[int]:
-        """Publish sealed data; the future yields the number of subscribers.
+    def send(
+        self, channel: str, data: bytes, then: Callable[[int | Unavailable], object]
+    ) -> OutgoingMessage:
+        """Publish sealed data; `then` gets the number of subscribers, or Unavailable.
 
         Raises Unavailable("redis") if stopped, or if too much waits. All messages use one
         connection, in the order of the calls.
@@ -104,14 +119,14 @@ class Publisher:
         bytes_then = self._waiting_bytes + len(data)
         if len(self._waiting) >= MESSAGES_LIMIT or bytes_then > WAITING_LIMIT_BYTES:
             raise Unavailable("redis", detail="too much waits to be published")
-        loop = self._loop or asyncio.get_running_loop()
-        published: asyncio.Future[int] = loop.create_future()
-        self._waiting.append(OutgoingMessage(channel, data, published))
+        message = OutgoingMessage(channel, data, then)
+        self._waiting.append(message)
         self._waiting_bytes = bytes_then
         if self._idle:
             self._idle = False
+            loop = self._loop or asyncio.get_running_loop()
             loop.call_soon(self._start_round)
-        return published
+        return message
 
     def start(self) -> None:
         """Connect; messages wait until then."""
@@ -136,6 +151,9 @@ class Publisher:
                     await self._emptied
         self._stopped = True
         self._cancel_timer()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
@@ -150,8 +168,9 @@ class Publisher:
             and self._monitor.trouble
             and loop.time() < self._connect_at
         ):
-            self._fail(self._take_all(), self._monitor.trouble)
+            messages = self._take_all()
             self._become_idle()
+            self._fail(messages, self._monitor.trouble)  # who is told may publish again
             return
         if not self._waiting and self._connect_at is None:
             self._become_idle()
@@ -168,39 +187,44 @@ class Publisher:
             return
         packed = packed or [pack("PING")]
         try:
-            call = connection.call(b"".join(packed), len(packed))
+            connection.call(b"".join(packed), len(packed), self._on_replies)
         except Exception as error:  # noqa: BLE001  whatever it was, connect anew
             self._end_connection(error, messages)
             return
-        self._timer = loop.call_later(PUBLISH_SECONDS, connection.drop, TimeoutError())
-        subscribed = not self._subscription.trouble
-        call.ended.add_done_callback(partial(self._on_replies, messages, call, subscribed))
+        self._round, self._round_at = messages, loop.time()
+        self._subscribed = not self._subscription.trouble
+        if self._watch is None:
+            self._watch = loop.call_later(PUBLISH_SECONDS, self._look)
 
-    def _on_replies(
-        self,
-        messages: list[OutgoingMessage],
-        call: Call,
-        subscribed: bool,  # noqa: FBT001 (bound with `partial`)
-        ended: asyncio.Future[None],
-    ) -> None:
-        self._cancel_timer()
-        error = ended.exception()
+    def _look(self) -> None:
+        """Drop a connection whose replies take too long."""
+        self._watch = None
+        if self._round is None:
+            return
+        loop = self._loop or asyncio.get_running_loop()
+        left = self._round_at + PUBLISH_SECONDS - loop.time()
+        if left > 0:
+            self._watch = loop.call_later(left, self._look)
+        elif self.connection is not None:
+            self.connection.drop(TimeoutError())
+
+    def _on_replies(self, call: Call, error: Exception | None) -> None:
+        messages, self._round = self._round or [], None
         for message, reply in zip(messages, call.replies, strict=False):
             if isinstance(reply, Exception):
                 self._fail([message], describe(reply))
-            elif not message.published.done():
-                message.published.set_result(reply)
-        if error is None:
-            # No permission, or no longer a master: another connection may work.
-            error = next((one for one in call.replies if isinstance(one, Exception)), None)
-        if isinstance(error, Exception):
+                # No permission, or no longer a master: another connection may work.
+                error = error or reply
+            else:
+                self._tell(message, reply)
+        if error is not None:
             self._end_connection(error, messages)
             return
         if self._connect_at is not None:
             self._connect_at = None
             self._monitor.works()
             self._on_connected()
-        if subscribed and not self._subscription.trouble:
+        if self._subscribed and not self._subscription.trouble:
             counts = zip(messages, call.replies, strict=False)
             reached = [count for message, count in counts if message.channel in self._own_channels]
             if reached:
@@ -255,7 +279,7 @@ class Publisher:
                 break
             self._waiting.popleft()
             self._waiting_bytes -= len(message.data)
-            if not message.published.done():
+            if message.then is not None:
                 taken.append(message)
                 size += len(message.data)
         return taken
@@ -268,8 +292,18 @@ class Publisher:
     def _fail(self, messages: list[OutgoingMessage], detail: str) -> None:
         """Report that, as far as is known, these messages were not published."""
         for message in messages:
-            if not message.published.done():
-                message.published.set_exception(Unavailable("redis", detail=detail))
+            self._tell(message, Unavailable("redis", detail=detail))
+
+    def _tell(self, message: OutgoingMessage, result: int | Unavailable) -> None:
+        """Call back, once; an error there is reported, and ends neither the round nor others."""
+        then, message.then = message.then, None
+        if then is None:
+            return
+        try:
+            then(result)
+        except Exception as error:  # noqa: BLE001  the event loop logs it
+            loop = self._loop or asyncio.get_running_loop()
+            loop.call_exception_handler({"message": "publishing called back", "exception": error})
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -129,8 +129,8 @@ class RedisBus:
             on_unheard=self._renew_unheard,
             on_connected=self._publishes,
         )
-        self.publish: Final = self._publisher.publish
-        """Publish sealed data on a channel; see `Publisher.publish`."""
+        self.send: Final = self._publisher.send
+        """Publish sealed data on a channel; see `Publisher.send`."""
         self._listening: Connection | None = None
         self._pausing: asyncio.Future[None] | None = None
         """Ends the pause before the next subscription early."""

@@ -43,23 +43,28 @@ def pack(*words: str | bytes) -> bytes:
 
 
 class Call:
-    """Commands that were sent together: their replies so far, including errors, and completion."""
+    """Commands that were sent together: their replies so far, including errors.
 
-    __slots__ = ("_expected", "ended", "replies")
+    `on_end` is called once: with None after the last reply, else with the error that ended the
+    connection.
+    """
 
-    def __init__(self, expected: int, ended: asyncio.Future[None]) -> None:
+    __slots__ = ("_expected", "_on_end", "replies")
+
+    def __init__(self, expected: int, on_end: Callable[[Call, Exception | None], object]) -> None:
         """Expect `expected` replies."""
         self._expected = expected
+        self._on_end = on_end
         self.replies: list[Any] = []
-        self.ended = ended
 
     def take(self, reply: object) -> bool:
         """Add the next reply; return whether it was the last."""
         self.replies.append(reply)
-        complete = len(self.replies) == self._expected
-        if complete and not self.ended.done():
-            self.ended.set_result(None)
-        return complete
+        return len(self.replies) == self._expected
+
+    def end(self, error: Exception | None) -> None:
+        """Report the end."""
+        self._on_end(self, error)
 
 
 class Get:
@@ -80,6 +85,11 @@ class Get:
             else:
                 self.ended.set_result(reply)
         return True
+
+    def end(self, error: Exception | None) -> None:
+        """Fail if there was no reply."""
+        if error is not None and not self.ended.done():
+            self.ended.set_exception(error)
 
 
 class Connection(asyncio.Protocol):
@@ -108,14 +118,17 @@ class Connection(asyncio.Protocol):
         """Send commands whose replies go to the listener; raises the error if it is lost."""
         self._write(data)
 
-    def call(self, data: bytes, replies: int) -> Call:
-        """Send packed commands and expect `replies` replies; raises the error if it is lost."""
+    def call(
+        self, data: bytes, replies: int, on_end: Callable[[Call, Exception | None], object]
+    ) -> None:
+        """Send packed commands and expect `replies` replies; raises the error if it is lost.
+
+        `on_end` is called as soon as the last reply is read, or the connection is lost.
+        """
         if self.error is not None:
             raise self.error
         self._write(data)
-        call = Call(replies, self._loop.create_future())
-        self._calls.append(call)
-        return call
+        self._calls.append(Call(replies, on_end))
 
     def get(self, data: bytes) -> asyncio.Future[Any]:
         """Send a packed command and return its reply; raises the error if it is lost."""
@@ -175,7 +188,7 @@ class Connection(asyncio.Protocol):
         elif not self._calls:
             raise LostError("something came that nobody asked for")
         elif self._calls[0].take(reply):
-            self._calls.popleft()
+            self._calls.popleft().end(None)
 
     def _lose(self, error: Exception) -> None:
         if self.error is not None:
@@ -184,8 +197,7 @@ class Connection(asyncio.Protocol):
         self.lost.set_result(None)
         calls, self._calls = self._calls, deque()
         for call in calls:
-            if not call.ended.done():
-                call.ended.set_exception(error)
+            self._loop.call_soon(call.end, error)
 
 
 async def make_connection(

@@ -1,4 +1,4 @@
-"""Sends questions in batches; each gets one answer or fails with Unavailable.
+"""Sends questions in batches; each gets one answer or Unavailable.
 
 The path of a question that is answered is here. What happens after a failed attempt is in `retry`.
 """
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 
     from shared.bus.envelope import Envelope, Opened
     from shared.bus.errors import Reason
-    from shared.bus.ports import Count, Publish
+    from shared.bus.ports import Count, Send, Sent
     from shared.clock import Clock
     from shared.rpc.responder_pool import ResponderPool
+
+    Then = Callable[[msgspec.Raw | Unavailable], object]
 
 TRY_SECONDS: Final = 0.5
 """How long to wait for one responder before asking another."""
@@ -49,14 +51,16 @@ QUESTIONS_IN_FLIGHT_LIMIT: Final = 1024
 class OpenQuestion(msgspec.Struct, eq=False):
     """A question without an answer so far; its id is the same for every attempt.
 
-    `size` is that of the body in bytes.
+    `size` is that of the body in bytes. `then` gets the answer, or Unavailable. `asker` is the
+    future of an asker that may leave.
     """
 
     id: int
     body: msgspec.Raw
     size: int
-    future: asyncio.Future[msgspec.Raw]
+    then: Then
     batch: Batch | None = None
+    asker: asyncio.Future[msgspec.Raw] | None = None
 
 
 class Batch(msgspec.Struct, eq=False):
@@ -66,7 +70,8 @@ class Batch(msgspec.Struct, eq=False):
     in `busy` never again. `attempt` increases with each step and identifies results of earlier
     attempts. `hopeful`: a responder that was asked may still answer. `reason`: why there is no
     answer so far; None as long as only Redis has failed. `deadline` is in seconds of the
-    requester's clock, `left` the number of questions that are still open.
+    requester's clock, `due_at` that at which the attempt ends (event loop's time; None: no attempt
+    is under way), `left` the number of questions that are still open.
     """
 
     questions: list[OpenQuestion]
@@ -77,8 +82,9 @@ class Batch(msgspec.Struct, eq=False):
     excluded: set[str] = set()
     attempt: int = 0
     responder: str | None = None
-    publishing: asyncio.Future[int] | None = None
-    timer: asyncio.TimerHandle | None = None
+    sent: Sent | None = None
+    """The message of the attempt, until Redis has confirmed it."""
+    due_at: float | None = None
     hopeful: bool = False
     repeated: bool = False
     redis_failures: int = 0
@@ -108,11 +114,9 @@ class Batch(msgspec.Struct, eq=False):
         return [question for question in self.questions if question.batch is self]
 
     def step(self) -> None:
-        """End the current attempt, cancel its timer and invalidate its pending results."""
+        """End the current attempt, and invalidate its pending results."""
         self.attempt += 1
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        self.sent = self.due_at = None
 
 
 class Requester:
@@ -120,14 +124,14 @@ class Requester:
 
     Questions that are submitted while a message is on its way to Redis are combined as well: they
     could not be sent earlier, and a message with many questions costs little more than one with a
-    single question. Questions have no tasks or timers of their own. An answer counts if its
-    question is open and was sent to that responder in any attempt; all other answers are dropped
-    and counted.
+    single question. Questions have no tasks, futures or timers of their own. An answer counts if
+    its question is open and was sent to that responder in any attempt; all other answers are
+    dropped and counted.
     """
 
     def __init__(
         self,
-        publish: Publish,
+        send: Send,
         envelope: Envelope,
         responders: ResponderPool,
         clock: Clock,
@@ -140,7 +144,7 @@ class Requester:
         in_flight_limit: int = QUESTIONS_IN_FLIGHT_LIMIT,
     ) -> None:
         """Create a requester. `bus_ok` tells whether Redis is the cause when no replica is seen."""
-        self._publish = publish
+        self._publish = send
         self._envelope = envelope
         self._responders = responders
         self._clock = clock
@@ -154,6 +158,8 @@ class Requester:
         self._raised: list[OpenQuestion] = []
         self._raised_at = 0.0
         """When the oldest of them was submitted."""
+        self._answered: list[tuple[Then, msgspec.Raw]] = []
+        """Answers that came in this turn of the loop."""
         self._leaving = 0
         """Number of messages on their way to Redis."""
         self._last_id = 0
@@ -165,6 +171,7 @@ class Requester:
             count=count,
             bus_ok=bus_ok,
             send=self._send,
+            give_up_sending=self._give_up_sending,
             close=self._close,
         )
 
@@ -180,14 +187,7 @@ class Requester:
 
     async def ask(self, question: bytes | msgspec.Raw) -> msgspec.Raw:
         """Get the answer to an encoded question; raises Unavailable, Rejected("oversized")."""
-        future = self.submit(question)
-        asked = self._raised[-1]
-        try:
-            return await future
-        except asyncio.CancelledError:
-            if asked.id in self._open:
-                self._close(asked)
-            raise
+        return await self.submit(question)
 
     def submit(
         self, question: bytes | msgspec.Raw, *, urgent: bool = False
@@ -195,6 +195,19 @@ class Requester:
         """Like `ask`, without a coroutine: Unavailable is raised or set on the future.
 
         `urgent` questions are exempt from the limit on open questions.
+        """
+        future: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
+        asked = self.request(question, partial(_finish, future), urgent=urgent)
+        asked.asker = future
+        future.add_done_callback(partial(self._given_up, asked))
+        return future
+
+    def request(
+        self, question: bytes | msgspec.Raw, then: Then, *, urgent: bool = False
+    ) -> OpenQuestion:
+        """Ask; `then` gets the answer or Unavailable, once, in a later turn of the loop.
+
+        Raises Unavailable if nothing can be asked now, and Rejected("oversized").
         """
         if self._stopped:
             raise Unavailable("no-responder", detail="stopped")
@@ -207,14 +220,13 @@ class Requester:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         self._last_id += 1
-        future: asyncio.Future[msgspec.Raw] = self._loop.create_future()
-        raised = OpenQuestion(self._last_id, msgspec.Raw(question), size, future)
+        raised = OpenQuestion(self._last_id, msgspec.Raw(question), size, then)
         self._open[self._last_id] = raised
         if not self._raised:
             self._raised_at = self._clock.monotonic()
             self._loop.call_soon(self._flush)
         self._raised.append(raised)
-        return future
+        return raised
 
     def deliver(self, message: Opened) -> None:
         """Process a message of answers from the inbox, dropping those without an open question."""
@@ -235,8 +247,7 @@ class Requester:
             taken = True
             if item.status == OK:
                 self._close(question)
-                if not question.future.done():
-                    question.future.set_result(item.body)
+                self._answer(question.then, item.body)
             elif item.status == BUSY and sender == batch.responder:
                 busy.setdefault(batch, {})[item.id] = question
         if taken:
@@ -265,7 +276,7 @@ class Requester:
         part: list[OpenQuestion] = []
         size = 0
         for question in raised:
-            if question.future.done():
+            if question.asker is not None and question.asker.done():
                 self._open.pop(question.id, None)
                 continue
             size += question.size
@@ -291,10 +302,7 @@ class Requester:
             self._tries.advance(batch)
 
     def _send(self, batch: Batch, responder: str | None = None) -> None:
-        """Publish the open questions of a batch to a responder, and start the timer of this try.
-
-        Without a responder: to the next one.
-        """
+        """Publish the open questions of a batch to a responder, by default to the next one."""
         first = batch.attempt == 0
         questions = batch.questions if first else batch.open_questions()
         body = encode(Questions([Item(question.id, question.body) for question in questions]))
@@ -302,38 +310,73 @@ class Requester:
         if responder is None:
             self._tries.advance(batch)
             return
-        loop = self._loop or asyncio.get_running_loop()
         batch.responder = responder
         batch.excluded.add(responder)
         if responder not in batch.asked:
             batch.asked.append(responder)
         seconds = min(self._try_seconds, batch.deadline - self._clock.monotonic())
-        batch.timer = loop.call_later(seconds, self._tries.timed_out, batch)
+        self._tries.watch(batch, seconds)
         channel = ask_channel(responder)
         self._count_sent(len(questions))
+        attempt = batch.attempt
         try:
-            publishing = self._publish(channel, self._envelope.seal(channel, body))
+            batch.sent = self._publish(
+                channel,
+                self._envelope.seal(channel, body),
+                partial(self._on_published, batch, attempt, responder),
+            )
         except Unavailable:
             self._tries.redis_failed(batch)
             return
-        batch.publishing = asyncio.ensure_future(publishing, loop=loop)
         self._leaving += first
-        batch.publishing.add_done_callback(
-            partial(self._on_published, batch, batch.attempt, responder)
-        )
 
     def _on_published(
-        self, batch: Batch, attempt: int, responder: str, publishing: asyncio.Future[int]
+        self, batch: Batch, attempt: int, responder: str, result: int | Unavailable
     ) -> None:
         """Send what was submitted meanwhile; a message that reached nobody is tried again."""
         if attempt == 0:
             self._leaving -= 1  # first: after an error below, questions have to be sent as well
+        if attempt == batch.attempt:
+            batch.sent = None
         try:
-            if not publishing.cancelled() and (publishing.exception() or not publishing.result()):
-                self._tries.unheard(batch, attempt, responder, publishing.exception())
+            if isinstance(result, Unavailable):
+                if attempt == batch.attempt:
+                    self._tries.redis_failed(batch)
+            elif not result:
+                self._tries.unheard(batch, attempt, responder)
         finally:
             if attempt == 0 and self._raised:
                 self._flush()
+
+    def _give_up_sending(self, batch: Batch, sent: Sent) -> None:
+        """Stop waiting for Redis to confirm a message, and send what was submitted meanwhile."""
+        sent.give_up()
+        if batch.attempt == 0:
+            self._leaving -= 1
+            if self._raised:
+                self._flush()
+
+    def _answer(self, then: Then, body: msgspec.Raw) -> None:
+        """Call back in the next turn, after the events that came with the answer."""
+        if not self._answered:
+            loop = self._loop or asyncio.get_running_loop()
+            loop.call_soon(self._call_back)
+        self._answered.append((then, body))
+
+    def _call_back(self) -> None:
+        answered, self._answered = self._answered, []
+        for then, body in answered:
+            try:
+                then(body)
+            except Exception as error:  # noqa: BLE001  the event loop logs it; the others go on
+                loop = self._loop or asyncio.get_running_loop()
+                context = {"message": "an answer's callback failed", "exception": error}
+                loop.call_exception_handler(context)
+
+    def _given_up(self, asked: OpenQuestion, future: asyncio.Future[msgspec.Raw]) -> None:
+        """Forget a question whose asker has left."""
+        if future.cancelled() and asked.id in self._open:
+            self._close(asked)
 
     def _drop(self, number: int, question: OpenQuestion | None) -> None:
         if question is not None:
@@ -349,3 +392,13 @@ class Requester:
             batch.left -= 1
             if not batch.left:
                 batch.step()
+                self._tries.forget(batch)
+
+
+def _finish(future: asyncio.Future[msgspec.Raw], result: msgspec.Raw | Unavailable) -> None:
+    if future.done():
+        return
+    if isinstance(result, Unavailable):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

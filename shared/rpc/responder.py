@@ -30,7 +30,7 @@ from shared.rpc.codec import BUSY as BUSY_STATUS
 
 if TYPE_CHECKING:
     from shared.bus.envelope import Envelope, Opened
-    from shared.bus.ports import Count, Publish
+    from shared.bus.ports import Count, Send
     from shared.rpc.codec import Item
 
 QUESTIONS_IN_FLIGHT_LIMIT: Final = 4096
@@ -94,7 +94,7 @@ class Responder:
 
     def __init__(
         self,
-        publish: Publish,
+        send: Send,
         envelope: Envelope,
         handle: Handle,
         *,
@@ -104,7 +104,7 @@ class Responder:
         handle_seconds: float = HANDLE_SECONDS,
     ) -> None:
         """Create a responder."""
-        self._publish = publish
+        self._publish = send
         self._envelope = envelope
         self._handle = handle
         self._given_loop = loop
@@ -120,7 +120,9 @@ class Responder:
         self._deadline: asyncio.TimerHandle | None = None
         """One timer for all messages: it cancels those that take too long."""
         self._ready: dict[str, list[ItemAnswer]] = {}
-        self._leaving: set[asyncio.Future[int]] = set()
+        self._leaving = 0
+        """The number of messages on their way to Redis."""
+        self._all_left: asyncio.Future[None] | None = None
 
     @property
     def in_flight(self) -> int:
@@ -175,7 +177,8 @@ class Responder:
         self._stopped = True
         self._publish_ready()
         if self._leaving:
-            await asyncio.wait(self._leaving, timeout=LEAVE_SECONDS)
+            self._all_left = self._loop.create_future()
+            await asyncio.wait([self._all_left], timeout=LEAVE_SECONDS)
 
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -277,30 +280,23 @@ class Responder:
 
     def _send(self, sender: str, answers: list[ItemAnswer]) -> None:
         channel = inbox_channel(sender)
+        sealed = self._envelope.seal(channel, encode(Answers(answers)))
         try:
-            publishing = self._publish(
-                channel, self._envelope.seal(channel, encode(Answers(answers)))
-            )
+            self._publish(channel, sealed, partial(self._left, len(answers)))
         except Unavailable:
             self._count(counters.ANSWERS_LOST, len(answers), why="redis")
             return
-        leaving = asyncio.ensure_future(publishing, loop=self._loop)
-        self._leaving.add(leaving)
-        leaving.add_done_callback(partial(self._left, len(answers)))
+        self._leaving += 1
 
-    def _left(self, answers: int, leaving: asyncio.Future[int]) -> None:
-        self._leaving.discard(leaving)
+    def _left(self, answers: int, result: int | Unavailable) -> None:
+        self._leaving -= 1
+        if not self._leaving and self._all_left is not None and not self._all_left.done():
+            self._all_left.set_result(None)
         if self._ready:
             self._flush()
-        if leaving.cancelled():
+        if isinstance(result, Unavailable):
             self._count(counters.ANSWERS_LOST, answers, why="redis")
-            return
-        error = leaving.exception()
-        if error is not None:
-            self._count(counters.ANSWERS_LOST, answers, why="redis")
-            if not isinstance(error, Unavailable):
-                _log.error("bus_publish_failed", exc_info=error)
-        elif leaving.result() == 0:
+        elif not result:
             self._count(counters.ANSWERS_LOST, answers, why="asker-gone")
         else:
             self._count(counters.ANSWERS_SENT, answers)

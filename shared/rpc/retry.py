@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from shared.bus import counters
 from shared.bus.errors import Unavailable
 
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.bus.errors import Reason
-    from shared.bus.ports import Count
+    from shared.bus.ports import Count, Sent
     from shared.clock import Clock
     from shared.rpc.requester import Batch, OpenQuestion
     from shared.rpc.responder_pool import ResponderPool
@@ -24,11 +22,9 @@ REDIS_FAILURES_LIMIT: Final = 4
 PAUSE_SECONDS: Final = 0.1
 """Pause after a failed publish or without responders: about the time to reconnect."""
 
-_log: Final = structlog.get_logger(__name__)
-
 
 class RetryPolicy:
-    """Decides how batches of questions continue, with one timer for each batch.
+    """Decides how batches of questions continue, with one timer for all of them.
 
     When a responder is slow, the batch goes to the next one; when all have been asked, once more to
     those that were not busy; after that, late answers are awaited until the deadline. If nothing is
@@ -46,16 +42,27 @@ class RetryPolicy:
         count: Count,
         bus_ok: Callable[[], bool],
         send: Callable[[Batch, str], None],
+        give_up_sending: Callable[[Batch, Sent], None],
         close: Callable[[OpenQuestion], None],
     ) -> None:
-        """Create the policy. `send` asks a responder; `close` removes a question from its batch."""
+        """Create the policy.
+
+        `send` asks a responder, `give_up_sending` stops waiting for Redis to confirm a message, and
+        `close` removes a question from its batch.
+        """
         self._responders = responders
         self._clock = clock
         self._loop = loop
         self._count = count
         self._bus_ok = bus_ok
         self._send = send
+        self._give_up_sending = give_up_sending
         self._close = close
+        self._watched: dict[Batch, None] = {}
+        """The batches with a due time."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        """When it ends, no later than the first batch is due (event loop's time)."""
 
     @property
     def trouble(self) -> Reason | None:
@@ -104,34 +111,61 @@ class RetryPolicy:
         questions = batch.open_questions()
         for question in questions:
             self._close(question)
-            if not question.future.done():
-                question.future.set_exception(Unavailable(reason))
+            self._tell(question, Unavailable(reason))
         if questions:
             self._count(counters.QUESTIONS_FAILED, len(questions), reason=reason)
 
+    def watch(self, batch: Batch, seconds: float) -> None:
+        """Continue with a batch after this time, unless it makes a step before."""
+        loop = self._loop or asyncio.get_running_loop()
+        due_at = batch.due_at = loop.time() + seconds
+        self._watched[batch] = None
+        self._wake_by(due_at)
+
+    def forget(self, batch: Batch) -> None:
+        """Watch a batch no longer. The timer stays: setting it for each batch would cost more."""
+        self._watched.pop(batch, None)
+
+    def _on_timer(self) -> None:
+        """Continue with the batches that are due, and wait for the next one."""
+        self._timer = None
+        loop = self._loop or asyncio.get_running_loop()
+        now = loop.time()
+        for batch in list(self._watched):
+            if batch.due_at is None:
+                self.forget(batch)
+            elif batch.due_at <= now:
+                self.forget(batch)
+                self._timed_out(batch)
+        due = [batch.due_at for batch in self._watched if batch.due_at is not None]
+        if due:
+            self._wake_by(min(due))
+
+    def _wake_by(self, when: float) -> None:
+        """Set the timer to this time at the latest."""
+        if self._timer is not None:
+            if self._timer_at <= when:
+                return
+            self._timer.cancel()
+        loop = self._loop or asyncio.get_running_loop()
+        self._timer, self._timer_at = loop.call_at(when, self._on_timer), when
+
+    def _tell(self, question: OpenQuestion, unavailable: Unavailable) -> None:
+        """Call back in the next turn of the loop: who is told may ask again at once."""
+        loop = self._loop or asyncio.get_running_loop()
+        loop.call_soon(question.then, unavailable)
+
     def _ask_another(self, batch: Batch, responder: str) -> None:
-        """Ask a further responder, unless the askers of all questions have given up."""
-        for question in batch.open_questions():
-            if question.future.done():
-                self._close(question)
+        """Ask a further responder."""
         if batch.left:
             self._send(batch, responder)
 
     def _wait(self, batch: Batch, seconds: float) -> None:
         batch.responder = None
-        loop = self._loop or asyncio.get_running_loop()
-        batch.timer = loop.call_later(seconds, self.timed_out, batch)
+        self.watch(batch, seconds)
 
-    def unheard(
-        self, batch: Batch, attempt: int, responder: str, error: BaseException | None
-    ) -> None:
-        """Continue after a message that was not published (`error`), or reached no subscriber."""
-        if error is not None:
-            if not isinstance(error, Unavailable):
-                _log.error("bus_publish_failed", exc_info=error)
-            if attempt == batch.attempt:
-                self.redis_failed(batch)
-            return
+    def unheard(self, batch: Batch, attempt: int, responder: str) -> None:
+        """Continue after a message that reached no subscriber."""
         self._responders.no_responders(responder)
         if attempt == batch.attempt:
             self._count(counters.TRIES_FAILED, why="no-responder")
@@ -139,14 +173,13 @@ class RetryPolicy:
             batch.reason = "no-responder"
             self.advance(batch)
 
-    def timed_out(self, batch: Batch) -> None:
+    def _timed_out(self, batch: Batch) -> None:
         """Continue after the time of an attempt, or of a pause."""
-        batch.timer = None
         responder = batch.responder
         if responder is None:
             self.advance(batch)
-        elif batch.publishing is not None and not batch.publishing.done():
-            batch.publishing.cancel()
+        elif batch.sent is not None:
+            self._give_up_sending(batch, batch.sent)
             self.redis_failed(batch)
         else:
             self._count(counters.TRIES_FAILED, why="timeout")

@@ -38,6 +38,7 @@ from shared.rpc.messages import (
 from shared.rpc.requester import Requester
 from shared.rpc.responder import Responder
 from shared.rpc.responder_pool import ResponderPool
+from tools.support.publishing import published
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class _Peer:
 
     def publish(self, channel: str, body: bytes) -> asyncio.Future[int]:
         """Publish a message sealed by this peer."""
-        return self.bus.publish(channel, self.envelope.seal(channel, body))
+        return published(self.bus.send, channel, self.envelope.seal(channel, body))
 
     async def _start(self) -> None:
         await self.bus.start()
@@ -139,7 +140,7 @@ class FakeApproval(_Peer):
         """Messages published without any client: alive events, and heartbeats with their answers.
         """
         self.answer: Callable[[AuthorizeDevice], Awaitable[Answer]] = admit
-        self.responder = Responder(self.bus.publish, self.envelope, self._handle)
+        self.responder = Responder(self.bus.send, self.envelope, self._handle)
         self._announcing: asyncio.Task[None] | None = None
 
     @property
@@ -239,7 +240,7 @@ class FakeGateway(_Peer):
         self.counts = Counts()
         self.responders = ResponderPool(SystemClock())
         self.requester = Requester(
-            self.bus.publish, self.envelope, self.responders, SystemClock(), count=self.counts
+            self.bus.send, self.envelope, self.responders, SystemClock(), count=self.counts
         )
 
     async def ask(self, question: AuthorizeDevice) -> Any:

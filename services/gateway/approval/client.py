@@ -100,15 +100,16 @@ class BusApprovalClient:
             callback(Unavailable(self._requester.trouble or "no-lease"))
             return
         question = msgspec.structs.replace(question, not_after_ms=not_after_ms)
+        deadline = self._clock.monotonic() + DEADLINE_SECONDS
         try:
-            asked = self._requester.submit(encode(question))
+            self._requester.request(
+                encode(question), partial(self._on_answer, question, deadline, callback)
+            )
         except Unavailable as error:
             callback(error)
             return
         if not isinstance(question, TokenCheck):
             self._window.asked()
-        deadline = asked.get_loop().time() + DEADLINE_SECONDS
-        asked.add_done_callback(partial(self._on_answer, question, deadline, callback))
 
     async def stop(self) -> None:
         """Cancel the questions that are being asked again."""
@@ -156,15 +157,11 @@ class BusApprovalClient:
         question: AuthorizeDevice | ReportSecret | TokenCheck,
         deadline: float,
         callback: Then,
-        asked: asyncio.Future[msgspec.Raw],
+        result: msgspec.Raw | Unavailable,
     ) -> None:
         """Handle the first answer; it is usually current, so that no task is needed."""
-        try:
-            answer = _decode(asked.result())
-        except Unavailable as error:
-            answer = error
-        loop = asked.get_loop()
-        now = loop.time()
+        answer = result if isinstance(result, Unavailable) else _decode(result)
+        now = self._clock.monotonic()
         if not isinstance(question, TokenCheck):
             answered = not isinstance(answer, Unavailable)
             self._window.ended(deadline - DEADLINE_SECONDS, now, answered=answered)
@@ -176,7 +173,8 @@ class BusApprovalClient:
         elif self._replica.freshness(answer.change, question.device_id) is Freshness.CURRENT:
             callback(answer)
         else:
-            task = loop.create_task(self._request_again(question, answer, deadline, callback))
+            left = deadline - now
+            task = asyncio.create_task(self._request_again(question, answer, left, callback))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -184,11 +182,11 @@ class BusApprovalClient:
         self,
         question: AuthorizeDevice | TokenCheck,
         answer: Answer,
-        deadline: float,
+        seconds: float,
         callback: Then,
     ) -> None:
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout(seconds):
                 answer = await self._request_until_current(question, answer)
         except TimeoutError:
             callback(Unavailable("timeout", detail="no answer was current"))

@@ -19,6 +19,7 @@ from shared.rpc.requester import Requester
 from shared.rpc.responder import Question, Reply, Responder
 from shared.rpc.responder_pool import ResponderPool
 from tests.unit.rpc.fake_bus import Counts
+from tools.support.publishing import published
 from tools.support.waiting import WAIT_SECONDS, until
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Member:
         return [body for where, body in self.messages if where == (channel or self.channel)]
 
     async def publish(self, channel: str, body: bytes) -> int:
-        return await self.bus.publish(channel, self.envelope.seal(channel, body))
+        return await published(self.bus.send, channel, self.envelope.seal(channel, body))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Member]:
@@ -114,7 +115,7 @@ class Approval(Member):
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self.seconds = 0.0
-        self.responder = Responder(self.bus.publish, self.envelope, self._handle)
+        self.responder = Responder(self.bus.send, self.envelope, self._handle)
         self.handled = 0
 
     async def _handle(self, questions: list[Question]) -> list[Reply]:
@@ -135,7 +136,7 @@ class Gateway(Member):
         super().__init__(url, **options)
         self.responders = ResponderPool(SystemClock())
         self.requester = Requester(
-            self.bus.publish,
+            self.bus.send,
             self.envelope,
             self.responders,
             SystemClock(),

@@ -90,7 +90,7 @@ class ApprovalProcess:
             limiter=limiter,
         )
         self._responder = Responder(
-            self.bus.publish, self._envelope, questions.dispatch, loop=process.loop
+            self.bus.send, self._envelope, questions.dispatch, loop=process.loop
         )
         self.announcer = variant.announcer(
             boot_id=boot_id,
@@ -136,5 +136,4 @@ class ApprovalProcess:
 
     def _tell(self, event: Event) -> None:
         with contextlib.suppress(Unavailable):
-            received = self.bus.publish(EVENTS, self._envelope.seal(EVENTS, encode(event)))
-            received.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self.bus.send(EVENTS, self._envelope.seal(EVENTS, encode(event)), lambda _count: None)

@@ -6,10 +6,10 @@ once; one that is lost silently only after SILENCE_SECONDS without a message (R1
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shared.bus.errors import Rejected, Unavailable
-from shared.bus.publisher import PUBLISH_SECONDS
+from shared.bus.publisher import PUBLISH_SECONDS, OutgoingMessage
 from shared.bus.redis_bus import SILENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -56,15 +56,14 @@ class SimulatedBus:
         """Subscribe; must be called within the process."""
         self._connect()
 
-    def publish(self, channel: str, data: bytes) -> asyncio.Future[int]:
-        """Publish; returns the number of receivers, or raises Unavailable after a timeout."""
-        loop = self._process.loop
-        published: asyncio.Future[int] = loop.create_future()
-        late = loop.call_later(PUBLISH_SECONDS, _fail, published)
-        self.publisher.up.carry(
-            self._arrived, self.publisher.server, channel, data, published, late
-        )
-        return published
+    def send(
+        self, channel: str, data: bytes, then: Callable[[int | Unavailable], object]
+    ) -> OutgoingMessage:
+        """Publish; `then` gets the number of receivers, or Unavailable after a timeout."""
+        message = OutgoingMessage(channel, data, then)
+        late = self._process.loop.call_later(PUBLISH_SECONDS, _fail, message)
+        self.publisher.up.carry(self._arrived, self.publisher.server, message, late)
+        return message
 
     def lose(self, *, silently: bool) -> None:
         """Lose the subscription: the server alone forgets it, or both ends notice."""
@@ -83,16 +82,14 @@ class SimulatedBus:
     def _arrived(
         self,
         server: Server,
-        channel: str,
-        data: bytes,
-        published: asyncio.Future[int],
+        message: OutgoingMessage,
         late: asyncio.TimerHandle,
     ) -> None:
         if not server.up:
-            self.publisher.down.carry(self._process.receive, _fail, published)
+            self.publisher.down.carry(self._process.receive, _fail, message)
             return
-        count = server.publish(channel, data)
-        self.publisher.down.carry(self._process.receive, _done, published, count, late)
+        count = server.publish(message.channel, message.data)
+        self.publisher.down.carry(self._process.receive, _done, message, count, late)
 
     def _connect(self) -> None:
         """Open a new connection to the server that the connection leads to now."""
@@ -160,12 +157,16 @@ class SimulatedBus:
         self._watch = loop.call_at(until, self._look)
 
 
-def _done(published: asyncio.Future[int], count: int, late: asyncio.TimerHandle) -> None:
+def _done(message: OutgoingMessage, count: int, late: asyncio.TimerHandle) -> None:
     late.cancel()
-    if not published.done():
-        published.set_result(count)
+    _tell(message, count)
 
 
-def _fail(published: asyncio.Future[Any]) -> None:
-    if not published.done():
-        published.set_exception(Unavailable("redis", detail="no answer in time"))
+def _fail(message: OutgoingMessage) -> None:
+    _tell(message, Unavailable("redis", detail="no answer in time"))
+
+
+def _tell(message: OutgoingMessage, result: int | Unavailable) -> None:
+    then, message.then = message.then, None
+    if then is not None:
+        then(result)

@@ -79,7 +79,7 @@ class GatewayProcess:
             on_subscribed=self._on_subscribed,
         )
         requester = Requester(
-            self.bus.publish,
+            self.bus.send,
             envelope,
             responders,
             clock,

@@ -14,9 +14,10 @@ from shared.bus.publisher import (
 )
 from shared.redis.connection import Call, pack
 from tests.support.clock import FakeClock, turns
+from tools.support.publishing import published as published_by
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 OWN = "latchkey:events"
 
@@ -30,24 +31,25 @@ class FakeConnection:
         self.closed = False
         self._calls: list[Call] = []
 
-    def call(self, data: bytes, replies: int) -> Call:
+    def call(
+        self, data: bytes, replies: int, on_end: Callable[[Call, Exception | None], object]
+    ) -> None:
         if self.error is not None:
             raise self.error
         self.written.append(data)
-        call = Call(replies, asyncio.get_running_loop().create_future())
-        self._calls.append(call)
-        return call
+        self._calls.append(Call(replies, on_end))
 
     def reply(self, replies: Sequence[object]) -> None:
         call = self._calls.pop(0)
         assert [call.take(reply) for reply in replies][-1], "as many as were asked for"
+        call.end(None)
 
     def drop(self, error: Exception) -> None:
         if self.error is None:
             self.error = error
             calls, self._calls = self._calls, []
             for call in calls:
-                call.ended.set_exception(error)
+                asyncio.get_running_loop().call_soon(call.end, error)
 
     async def close(self) -> None:
         self.closed = True
@@ -90,6 +92,10 @@ class Case:
     def connection(self) -> FakeConnection:
         """The latest connection."""
         return self.opened[-1]
+
+    def publish(self, channel: str, data: bytes) -> asyncio.Future[int]:
+        """Publish; the future yields the number of subscribers, or Unavailable."""
+        return published_by(self.publisher.send, channel, data)
 
     async def start(self) -> None:
         """Connect; the first round is a PING."""

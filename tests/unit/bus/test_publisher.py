@@ -22,12 +22,16 @@ from tests.unit.bus.publisher_case import Case, published
 OWN = "latchkey:events"
 
 
+def nobody(_result: object) -> None:
+    pytest.fail("somebody was told about a message that was given up")
+
+
 class TestRounds:
     def test_messages_of_a_turn_are_one_write_in_order(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = Case(clock)
             await case.start()
-            futures = [case.publisher.publish("c", b"%d" % n) for n in range(5)]
+            futures = [case.publish("c", b"%d" % n) for n in range(5)]
             await turns()
             assert case.connection.written == [published("c", *(b"%d" % n for n in range(5)))]
             case.connection.reply(range(5))
@@ -39,9 +43,9 @@ class TestRounds:
         async def scenario(clock: FakeClock) -> None:
             case = Case(clock)
             await case.start()
-            first = case.publisher.publish("c", b"first")
+            first = case.publish("c", b"first")
             await turns()
-            rest = [case.publisher.publish("c", b"%d" % n) for n in range(3)]
+            rest = [case.publish("c", b"%d" % n) for n in range(3)]
             await turns()
             assert case.connection.written == [published("c", b"first")]
             case.connection.reply([1])
@@ -56,7 +60,7 @@ class TestRounds:
     def test_messages_before_the_connection_wait_for_it(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = Case(clock)
-            future = case.publisher.publish("c", b"early")
+            future = case.publish("c", b"early")
             case.publisher.start()
             await turns()
             assert case.connection.written == [published("c", b"early")], "no PING is needed"
@@ -70,10 +74,10 @@ class TestRounds:
             case = Case(clock)
             await case.start()
             for _n in range(ROUND_MESSAGES + 1):
-                case.publisher.publish("c", b"")
+                case.publish("c", b"")
             assert await case.rounds(2) == [ROUND_MESSAGES, 1]
             for size in (10, ROUND_BYTES, ROUND_BYTES // 2, ROUND_BYTES // 2, 1):
-                case.publisher.publish("c", bytes(size))
+                case.publish("c", bytes(size))
             assert await case.rounds(4) == [1, 1, 2, 1]
 
         run_virtual(scenario)
@@ -82,11 +86,11 @@ class TestRounds:
         async def scenario(clock: FakeClock) -> None:
             case = Case(clock)
             await case.start()
-            case.publisher.publish("c", b"given up").cancel()
+            case.publisher.send("c", b"given up", nobody).give_up()
             await turns()
             assert case.connection.written == []
-            case.publisher.publish("c", b"given up").cancel()
-            case.publisher.publish("c", b"wanted")
+            case.publisher.send("c", b"given up", nobody).give_up()
+            case.publish("c", b"wanted")
             await turns()
             assert case.connection.written == [published("c", b"wanted")]
 
@@ -99,11 +103,11 @@ class TestBounds:
             case = Case(clock)
             await case.start()
             for _n in range(3):
-                case.publisher.publish("c", b"")
+                case.publish("c", b"")
             with pytest.raises(Unavailable, match="too much"):
-                case.publisher.publish("c", b"")
+                case.publish("c", b"")
             await turns()
-            case.publisher.publish("c", b"")
+            case.publish("c", b"")
 
         monkeypatch.setattr(module, "MESSAGES_LIMIT", 3)
         run_virtual(scenario)
@@ -112,12 +116,12 @@ class TestBounds:
         async def scenario(clock: FakeClock) -> None:
             case = Case(clock)
             await case.start()
-            case.publisher.publish("c", bytes(WAITING_LIMIT_BYTES))
+            case.publish("c", bytes(WAITING_LIMIT_BYTES))
             with pytest.raises(Unavailable) as caught:
-                case.publisher.publish("c", b"x")
+                case.publish("c", b"x")
             assert (caught.value.reason, caught.value.dependency) == ("redis", "redis")
             await turns()
-            case.publisher.publish("c", b"x")
+            case.publish("c", b"x")
 
         run_virtual(scenario)
 
@@ -127,9 +131,9 @@ class TestFailures:
         async def scenario(clock: FakeClock) -> None:
             case = Case(clock)
             await case.start()
-            hanging, waiting = case.publisher.publish("c", b""), None
+            hanging, waiting = case.publish("c", b""), None
             await turns()
-            waiting = case.publisher.publish("c", b"")
+            waiting = case.publish("c", b"")
             started = clock.monotonic()
             for future in (hanging, waiting):
                 with pytest.raises(Unavailable, match="in time"):
@@ -137,13 +141,13 @@ class TestFailures:
             assert clock.monotonic() - started == pytest.approx(PUBLISH_SECONDS)
             assert case.monitor.trouble
             with pytest.raises(Unavailable):
-                await case.publisher.publish("c", b"too early")
+                await case.publish("c", b"too early")
             await asyncio.sleep(1.0)
             assert (len(case.opened), case.opened[0].closed) == (2, True)
             case.connection.reply([b"PONG"])
             await turns()
             assert not case.monitor.trouble
-            future = case.publisher.publish("c", b"")
+            future = case.publish("c", b"")
             await turns()
             case.connection.reply([1])
             assert await future == 1
@@ -154,7 +158,7 @@ class TestFailures:
         async def scenario(clock: FakeClock) -> None:
             case = Case(clock)
             case.unreachable = True
-            future = case.publisher.publish("c", b"")
+            future = case.publish("c", b"")
             case.publisher.start()
             with pytest.raises(Unavailable, match="refused"):
                 await future
@@ -170,7 +174,7 @@ class TestFailures:
         async def scenario(clock: FakeClock) -> None:
             case = Case(clock)
             await case.start()
-            futures = [case.publisher.publish("c", b"") for _ in range(2)]
+            futures = [case.publish("c", b"") for _ in range(2)]
             await turns()
             case.connection.reply([RuntimeError("no permission"), 1])
             await turns()
@@ -188,7 +192,7 @@ class TestFailures:
             case.connection.drop(ConnectionError("idle for too long"))
             await turns()
             assert len(case.opened) == 1
-            future = case.publisher.publish("c", b"")
+            future = case.publish("c", b"")
             await turns()
             case.connection.reply([1])
             assert await future == 1
@@ -208,7 +212,7 @@ class TestConnectNow:
         case.unreachable = True
         case.connection.drop(ConnectionError("lost"))
         with pytest.raises(Unavailable):
-            await case.publisher.publish("c", b"")
+            await case.publish("c", b"")
         await asyncio.sleep(5.0)
         case.unreachable = False
         await turns()
@@ -237,7 +241,7 @@ class TestConnectNow:
             for now in (False, True):  # with a round about to fail it, and without
                 if now:
                     case.publisher.connect_now()
-                future = case.publisher.publish("c", b"")
+                future = case.publish("c", b"")
                 if not now:
                     case.publisher.connect_now()
                 await turns()
@@ -246,7 +250,7 @@ class TestConnectNow:
                 if not now:
                     case.unreachable = True
                     case.connection.drop(ConnectionError("lost"))
-                    case.publisher.publish("c", b"").add_done_callback(lambda f: f.exception())
+                    case.publish("c", b"").add_done_callback(lambda f: f.exception())
                     await turns()
                     case.unreachable = False
             assert len(case.opened) == 3
@@ -282,8 +286,8 @@ class TestUnheard:
             await case.start()
             for subscribers in (0, 0, 1, *[0] * UNHEARD_LIMIT):
                 assert case.unheard == 0
-                case.publisher.publish(OWN, b"")
-                case.publisher.publish("c", b"")
+                case.publish(OWN, b"")
+                case.publish("c", b"")
                 await turns()
                 case.connection.reply([subscribers, 0])
                 await turns()
@@ -297,7 +301,7 @@ class TestUnheard:
             await case.start()
             case.subscription.trouble = "lost"
             for _ in range(UNHEARD_LIMIT):
-                case.publisher.publish(OWN, b"")
+                case.publish(OWN, b"")
                 await turns()
                 case.connection.reply([0])
                 await turns()
@@ -311,11 +315,11 @@ class TestStopping:
         async def scenario(clock: FakeClock) -> None:
             case = Case(clock)
             await case.start()
-            futures = [case.publisher.publish("c", b"") for _ in range(2)]
+            futures = [case.publish("c", b"") for _ in range(2)]
             stopping = asyncio.create_task(case.publisher.stop())
             await turns()
             with pytest.raises(Unavailable, match="stopped"):
-                case.publisher.publish("c", b"more")
+                case.publish("c", b"more")
             case.connection.reply([1, 1])
             assert await asyncio.gather(*futures) == [1, 1]
             await stopping
@@ -327,9 +331,9 @@ class TestStopping:
         async def scenario(clock: FakeClock) -> None:
             case = Case(clock)
             await case.start()
-            sent = case.publisher.publish("c", b"")
+            sent = case.publish("c", b"")
             await turns()
-            waiting = case.publisher.publish("c", b"")
+            waiting = case.publish("c", b"")
             await case.publisher.stop()
             for future in (sent, waiting):
                 with pytest.raises(Unavailable):

@@ -30,7 +30,7 @@ class Approval:
         self.gate: asyncio.Event | None = None
         self.inboxes: dict[str, list[list[ItemAnswer]]] = defaultdict(list)
         self.responder = Responder(
-            self.board.publish,
+            self.board.send,
             self.envelope,
             self.handle,
             count=self.counts,

@@ -12,6 +12,7 @@ import msgspec
 from shared.bus.channels import ask_channel, inbox_channel, new_boot_id
 from shared.bus.envelope import Envelope, Opened
 from shared.bus.errors import Unavailable
+from shared.bus.publisher import OutgoingMessage
 from shared.rpc.codec import Answers, Item, ItemAnswer, decode_questions, encode
 from shared.rpc.requester import Requester
 from shared.rpc.responder_pool import ResponderPool
@@ -55,20 +56,27 @@ class Switchboard:
     def listen(self, channel: str, listener: Callable[[bytes], None]) -> None:
         self._listeners[channel].append(listener)
 
-    def publish(self, channel: str, data: bytes) -> asyncio.Future[int]:
+    def send(
+        self, channel: str, data: bytes, then: Callable[[int | Unavailable], object]
+    ) -> OutgoingMessage:
         loop = asyncio.get_running_loop()
         self.published.append((channel, data))
-        published: asyncio.Future[int] = loop.create_future()
+        message = OutgoingMessage(channel, data, then)
+
+        def confirm(result: int | Unavailable) -> None:
+            if message.then is not None:
+                message.then(result)
+
         if self.redis_hangs:
-            return published
+            return message
         if self.redis_down:
-            published.set_exception(Unavailable("redis"))
-            return published
+            loop.call_soon(confirm, Unavailable("redis"))
+            return message
         listeners = self._listeners[channel]
         for listener in listeners:
             loop.call_soon(listener, data)
-        published.set_result(len(listeners))
-        return published
+        loop.call_soon(confirm, len(listeners))
+        return message
 
 
 class Approval:
@@ -123,7 +131,7 @@ class Approval:
 
     def send(self, gateway: str, body: bytes) -> None:
         channel = inbox_channel(gateway)
-        self._board.publish(channel, self.envelope.seal(channel, body))
+        self._board.send(channel, self.envelope.seal(channel, body), lambda _count: None)
 
 
 class Gateway:
@@ -138,7 +146,7 @@ class Gateway:
         self.responders = ResponderPool(clock)
         self.redis_ok = True
         self.requester = Requester(
-            self.board.publish,
+            self.board.send,
             self.envelope,
             self.responders,
             clock,

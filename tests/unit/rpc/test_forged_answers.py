@@ -183,7 +183,7 @@ class TestGatewaysWithTheSameReplicaId:
         async def scenario(clock: FakeClock) -> None:
             one, two = Gateway(clock), Gateway(clock)
             two.board = one.board
-            two.requester._publish = one.board.publish
+            two.requester._publish = one.board.send
             one.board.listen(inbox_channel(two.boot_id), two._take)
             assert one.boot_id != two.boot_id
             answers = await asyncio.gather(

@@ -10,7 +10,7 @@ from shared.bus import counters
 from shared.bus.envelope import VERSION, Envelope
 from shared.bus.errors import Rejected, Unavailable
 from shared.rpc.codec import BATCH_LIMIT_BYTES, BODY_LIMIT_BYTES, QUESTIONS_PER_MESSAGE, encode
-from shared.rpc.requester import DEADLINE_SECONDS, QUESTIONS_IN_FLIGHT_LIMIT
+from shared.rpc.requester import DEADLINE_SECONDS, QUESTIONS_IN_FLIGHT_LIMIT, TRY_SECONDS
 from tests.support.clock import FakeClock, outcome, run_virtual, turns
 from tests.unit.rpc.fake_bus import SECRET, Approval, Gateway, reasons
 
@@ -80,9 +80,14 @@ class TestQuestionsOfOneTurnTravelTogether:
             await turns()
             loop = asyncio.get_running_loop()
             timers = [t for t in loop._scheduled if not t.cancelled()]  # type: ignore[attr-defined]
-            assert len(timers) == 2  # the batch's, and the slow approval's
+            assert len(timers) == 2  # that of all attempts, and the slow approval's
             assert len(asyncio.all_tasks()) == 1
             await asyncio.gather(*futures)
+            for _ in range(3):
+                await gateway.ask("one more")
+                timers = [t for t in loop._scheduled if not t.cancelled()]  # type: ignore[attr-defined]
+                assert len(timers) == 1, "still the same"
+            await asyncio.sleep(TRY_SECONDS)
             assert not [t for t in loop._scheduled if not t.cancelled()]  # type: ignore[attr-defined]
 
         run_virtual(scenario)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -106,7 +106,7 @@ class TestAnswering:
             await turns()
             assert approval.counts.of[counters.ANSWERS_LOST, "redis"] == 2
 
-            def full(_channel: str, _data: bytes) -> asyncio.Future[int]:
+            def full(channel: str, data: bytes, then: object) -> Any:  # noqa: ARG001 (the port's names)
                 raise Unavailable("redis")
 
             publish, approval.responder._publish = approval.responder._publish, full

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -310,7 +311,7 @@ class TestRedisFails:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
 
-            def full(_channel: str, _data: bytes) -> asyncio.Future[int]:
+            def full(channel: str, data: bytes, then: object) -> Any:  # noqa: ARG001 (the port's names)
                 raise Unavailable("redis", detail="too much waits")
 
             gateway.requester._publish = full
