@@ -106,7 +106,7 @@ class TestAnswering:
             await turns()
             assert approval.counts.of[counters.ANSWERS_LOST, "redis"] == 2
 
-            def full(channel: str, data: bytes, then: object) -> Any:  # noqa: ARG001 (the port's names)
+            def full(channel: str, data: bytes, then: object) -> Any:
                 raise Unavailable("redis")
 
             publish, approval.responder._publish = approval.responder._publish, full

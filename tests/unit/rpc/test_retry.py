@@ -311,7 +311,7 @@ class TestRedisFails:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
 
-            def full(channel: str, data: bytes, then: object) -> Any:  # noqa: ARG001 (the port's names)
+            def full(channel: str, data: bytes, then: object) -> Any:
                 raise Unavailable("redis", detail="too much waits")
 
             gateway.requester._publish = full
