@@ -62,7 +62,9 @@ class SimulatedBus:
         """Publish; `then` gets the number of receivers, or Unavailable after a timeout."""
         message = OutgoingMessage(channel, data, then)
         late = self._process.loop.call_later(PUBLISH_SECONDS, _fail, message)
-        self.publisher.up.carry(self._arrived, self.publisher.server, message, late)
+        self.publisher.up.carry(
+            self._arrived, self.publisher.server, channel, data, message, late
+        )
         return message
 
     def lose(self, *, silently: bool) -> None:
@@ -82,13 +84,15 @@ class SimulatedBus:
     def _arrived(
         self,
         server: Server,
+        channel: str,
+        data: bytes,
         message: OutgoingMessage,
         late: asyncio.TimerHandle,
     ) -> None:
         if not server.up:
             self.publisher.down.carry(self._process.receive, _fail, message)
             return
-        count = server.publish(message.channel, message.data)
+        count = server.publish(channel, data)
         self.publisher.down.carry(self._process.receive, _done, message, count, late)
 
     def _connect(self) -> None:
