@@ -62,9 +62,7 @@ class SimulatedBus:
         """Publish; `then` gets the number of receivers, or Unavailable after a timeout."""
         message = OutgoingMessage(channel, data, then)
         late = self._process.loop.call_later(PUBLISH_SECONDS, _fail, message)
-        self.publisher.up.carry(
-            self._arrived, self.publisher.server, channel, data, message, late
-        )
+        self.publisher.up.carry(self._arrived, self.publisher.server, channel, data, message, late)
         return message
 
     def lose(self, *, silently: bool) -> None:
