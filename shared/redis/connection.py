@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from redis.asyncio import ConnectionPool, Redis
 
     Values = list[bytes | None]
+    Then = Callable[[Values | Exception], object]
 
 CONNECT_SECONDS: Final = 2.0
 """Maximum time to connect, including TLS and login."""
@@ -68,28 +69,29 @@ class Call:
 
 
 class Get:
-    """A single command, whose reply becomes the result of `ended`; error replies are raised."""
+    """A single command; `then` gets its reply or error, or the error that ended the connection."""
 
-    __slots__ = ("ended", "sent_at")
+    __slots__ = ("_reply", "_then", "sent_at")
 
-    def __init__(self, ended: asyncio.Future[Any], sent_at: float) -> None:
+    def __init__(self, then: Callable[[Any], object], sent_at: float) -> None:
         """Expect a reply to what was sent at this time of the event loop."""
-        self.ended = ended
+        self._then = then
+        self._reply: object = None
         self.sent_at = sent_at
 
     def take(self, reply: object) -> bool:
         """Take the reply; it is the last."""
-        if not self.ended.done():
-            if isinstance(reply, Exception):
-                self.ended.set_exception(reply)
-            else:
-                self.ended.set_result(reply)
+        self._reply = reply
         return True
 
     def end(self, error: Exception | None) -> None:
-        """Fail if there was no reply."""
-        if error is not None and not self.ended.done():
-            self.ended.set_exception(error)
+        """Call back. An error there is reported, and does not end the connection."""
+        try:
+            self._then(self._reply if error is None else error)
+        except Exception as failure:  # noqa: BLE001  the event loop logs it
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "what was done with a reply failed", "exception": failure}
+            )
 
 
 class Connection(asyncio.Protocol):
@@ -130,14 +132,15 @@ class Connection(asyncio.Protocol):
         self._write(data)
         self._calls.append(Call(replies, on_end))
 
-    def get(self, data: bytes) -> asyncio.Future[Any]:
-        """Send a packed command and return its reply; raises the error if it is lost."""
+    def get(self, data: bytes, then: Callable[[Any], object]) -> None:
+        """Send a packed command; raises the error if it is lost.
+
+        `then` gets the reply, or the error, in a later turn of the event loop.
+        """
         if self.error is not None:
             raise self.error
         self._write(data)
-        get = Get(self._loop.create_future(), self._loop.time())
-        self._calls.append(get)
-        return get.ended
+        self._calls.append(Get(then, self._loop.time()))
 
     def waiting_since(self) -> float | None:
         """Return when the oldest unanswered `get` was sent, in the event loop's time."""
@@ -220,9 +223,8 @@ async def make_connection(
 class Reads:
     """MGET with the settings of a client (`make_client`), at a fraction of its cost.
 
-    A read on an open connection is one write and one callback, without a task or a timer of its
-    own. Raises the client's errors: RedisError, OSError or TimeoutError. Nothing is retried; the
-    next read replaces a lost connection.
+    A read on an open connection is one write and one callback, without a future, a task or a timer
+    of its own. Nothing is retried; the next read replaces a lost connection.
     """
 
     def __init__(self, client: Redis, timeout_seconds: float) -> None:
@@ -231,19 +233,24 @@ class Reads:
         self._timeout_seconds = timeout_seconds
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
+        self._waiting: list[tuple[Sequence[str], Then]] = []
+        """Reads that wait for the connection that is being opened."""
         self._watch: asyncio.TimerHandle | None = None
 
-    def mget(self, keys: Sequence[str]) -> asyncio.Future[Values]:
-        """Return the values of the keys, None for missing ones; the future has all errors."""
+    def read(self, keys: Sequence[str], then: Then) -> None:
+        """Read the values of the keys, None for missing ones.
+
+        `then` gets them in a later turn of the event loop, or one of the client's errors:
+        RedisError, OSError or TimeoutError.
+        """
         connection = self._connection
         if connection is None or connection.error is not None:
-            return asyncio.ensure_future(self._connect_and_get(keys))
-        try:
-            return self._get(connection, keys)
-        except Exception as error:  # noqa: BLE001  the transport was closed unnoticed
-            failed: asyncio.Future[Values] = asyncio.get_running_loop().create_future()
-            failed.set_exception(error)
-            return failed
+            self._waiting.append((keys, then))
+            if self._connecting is None:
+                self._connecting = asyncio.create_task(self._connect())
+                self._connecting.add_done_callback(self._connected)
+        else:
+            self._get(connection, keys, then)
 
     async def close(self) -> None:
         """Close the connection; reads in progress fail."""
@@ -253,18 +260,14 @@ class Reads:
         if self._connection is not None:
             await self._connection.close()
 
-    def _get(self, connection: Connection, keys: Sequence[str]) -> asyncio.Future[Values]:
+    def _get(self, connection: Connection, keys: Sequence[str], then: Then) -> None:
+        try:
+            connection.get(pack("MGET", *keys), then)
+        except Exception as error:  # noqa: BLE001  the transport was closed unnoticed
+            asyncio.get_running_loop().call_soon(then, error)
+            return
         if self._watch is None:
             self._watch_until(asyncio.get_running_loop().time() + self._timeout_seconds)
-        return connection.get(pack("MGET", *keys))
-
-    async def _connect_and_get(self, keys: Sequence[str]) -> Values:
-        """Wait for the connection that is being opened; if that fails, all who wait fail."""
-        if self._connecting is None:
-            self._connecting = asyncio.create_task(self._connect())
-            self._connecting.add_done_callback(self._connected)
-        connection = await asyncio.shield(self._connecting)
-        return await self._get(connection, keys)
 
     async def _connect(self) -> Connection:
         await self.close()
@@ -272,9 +275,17 @@ class Reads:
         return self._connection
 
     def _connected(self, connecting: asyncio.Task[Connection]) -> None:
+        """Read what waits for the connection; if there is none, all of it fails."""
         self._connecting = None
+        waiting, self._waiting = self._waiting, []
+        error: Any = LostError("given up while connecting")
         if not connecting.cancelled():
-            connecting.exception()  # those who wait have it
+            error = connecting.exception()
+        for keys, then in waiting:
+            if error is None:
+                self._get(connecting.result(), keys, then)
+            else:
+                asyncio.get_running_loop().call_soon(then, error)
 
     def _watch_until(self, when: float) -> None:
         self._watch = asyncio.get_running_loop().call_at(when, self._look)

@@ -5,7 +5,6 @@ The ordinary request is decided and answered in the callback of that read.
 
 from __future__ import annotations
 
-import asyncio
 from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +28,7 @@ from shared.addresses.client import limit_key
 from shared.rpc.messages import Admitted, Denied, LockedOut, NeedsPairing, encode
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Sequence
 
     from services.approval.domain.lockout import FailureCounts
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from shared.secret_digests import SecretDigests
 
     Replies = list[Reply | asyncio.Future[Reply]]
+    Then = Callable[[Replies | Exception], object]
 
 
 class _Write(NamedTuple):
@@ -79,60 +80,63 @@ class Admissions:
         self._counter = cache(metrics.questions.labels)  # finding one takes longer than counting
         self._log = structlog.get_logger("approval").bind()  # unbound, it is set up for each line
 
-    def handle_batch(self, questions: Sequence[AuthorizeDevice]) -> asyncio.Future[Replies]:
-        """Answer a batch of requests; None where the outcome is unknown.
+    def handle_batch(self, questions: Sequence[AuthorizeDevice], then: Then) -> None:
+        """Answer a batch of requests; `then` gets the replies, None where the outcome is unknown.
 
         A request that needs a write is answered by a future, so that the others do not wait for
         it, or with BUSY.
         """
-        replying: asyncio.Future[Replies] = asyncio.get_running_loop().create_future()
         addresses = [limit_key(question.address) for question in questions]
         self._store.read(
             [question.device_id for question in questions],
             list(dict.fromkeys(addresses)),
-            partial(self._on_read, questions, addresses, replying),
+            partial(self._on_read, questions, addresses, then),
         )
-        return replying
 
     def _on_read(
         self,
         questions: Sequence[AuthorizeDevice],
         addresses: list[str],
-        replying: asyncio.Future[Replies],
+        then: Then,
         found: Snapshot | Exception,
     ) -> None:
+        try:
+            replies = self._replies(questions, addresses, found)
+        except Exception as error:  # noqa: BLE001 (passed on)
+            then(error)
+        else:
+            then(replies)
+
+    def _replies(
+        self,
+        questions: Sequence[AuthorizeDevice],
+        addresses: list[str],
+        found: Snapshot | Exception,
+    ) -> Replies:
         """Decide each request from what was read."""
-        if replying.done():  # its caller has given up
-            return
+        if isinstance(found, StoreUnavailable):
+            self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(found))
+            return [None] * len(questions)
         if isinstance(found, Exception):
-            if isinstance(found, StoreUnavailable):
-                self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(found))
-                replying.set_result([None] * len(questions))
-            else:
-                replying.set_exception(found)
-            return
+            raise found
         now_ms = self._store.now_ms()
         replies: Replies = []
-        try:
-            for question, held, address in zip(questions, found.records, addresses, strict=True):
-                if 0 < question.not_after_ms < now_ms:
-                    self._counter("late").inc()
-                    replies.append(None)
-                elif held.unreadable:
-                    self._note_unreadable(question)
-                    replies.append(None)
-                else:
-                    failures = NOTHING_HELD if question.trusted else found.failures[address]
-                    decided = self._reply(question, found.head, held, failures, now_ms)
-                    replies.append(
-                        decided
-                        if isinstance(decided, bytes)
-                        else self._limiter.reply(decided.kind, address, decided.work)
-                    )
-        except Exception as error:  # noqa: BLE001 (passed on)
-            replying.set_exception(error)
-        else:
-            replying.set_result(replies)
+        for question, held, address in zip(questions, found.records, addresses, strict=True):
+            if 0 < question.not_after_ms < now_ms:
+                self._counter("late").inc()
+                replies.append(None)
+            elif held.unreadable:
+                self._note_unreadable(question)
+                replies.append(None)
+            else:
+                failures = NOTHING_HELD if question.trusted else found.failures[address]
+                decided = self._reply(question, found.head, held, failures, now_ms)
+                replies.append(
+                    decided
+                    if isinstance(decided, bytes)
+                    else self._limiter.reply(decided.kind, address, decided.work)
+                )
+        return replies
 
     def _reply(
         self,

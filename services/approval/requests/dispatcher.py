@@ -28,7 +28,7 @@ from shared.rpc.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Callable, Sequence
 
     from services.approval.metrics import Metrics
     from services.approval.requests.admission import Admissions
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from shared.rpc.responder import Question, Reply
 
     Replies = list[Reply | asyncio.Future[Reply]]
+    Then = Callable[[Replies | Exception], object]
 
 
 class RequestDispatcher:
@@ -64,20 +65,25 @@ class RequestDispatcher:
         self._metrics = metrics
         self._log = structlog.get_logger("approval")
 
-    def dispatch(self, questions: Sequence[Question]) -> Awaitable[Replies]:
-        """Answer the requests of a message; None where the outcome is unknown."""
+    def dispatch(self, questions: Sequence[Question], then: Then) -> None:
+        """Answer the requests of a message; `then` gets the replies, None for unknown outcomes.
+
+        It gets an error if answering failed. It may be called before this returns.
+        """
         decoded = [self._decode(question) for question in questions]
         admissions = [one for one in decoded if isinstance(one, AuthorizeDevice)]
         if len(admissions) == len(decoded):
-            return self._admissions.handle_batch(admissions)
-        return self._dispatch_all(questions, decoded, admissions)
+            self._admissions.handle_batch(admissions, then)
+        else:
+            self._dispatch_all(questions, decoded, admissions, then)
 
-    async def _dispatch_all(
+    def _dispatch_all(
         self,
         questions: Sequence[Question],
         decoded: Sequence[AnyQuestion | None],
         admissions: Sequence[AuthorizeDevice],
-    ) -> Replies:
+        then: Then,
+    ) -> None:
         """Answer requests of all kinds.
 
         Those past their deadline are dropped before any work: nobody waits for their answers, and
@@ -98,12 +104,21 @@ class RequestDispatcher:
                 replies[place] = self._limiter.reply(
                     kind, client, partial(self._answer, sender, one)
                 )
-        if admissions:
-            answers = iter(await self._admissions.handle_batch(admissions))
+
+        def fill_in(answers: Replies | Exception) -> None:
+            if isinstance(answers, Exception):
+                then(answers)
+                return
+            left = iter(answers)
             for place, one in enumerate(decoded):
                 if isinstance(one, AuthorizeDevice):
-                    replies[place] = next(answers)
-        return replies
+                    replies[place] = next(left)
+            then(replies)
+
+        if admissions:
+            self._admissions.handle_batch(admissions, fill_in)
+        else:
+            then(replies)
 
     def _decode(self, question: Question) -> AnyQuestion | None:
         try:
@@ -164,3 +179,28 @@ def _share(one: ReportSecret | Call | TokenCheck) -> tuple[WriteKind, str]:
     if isinstance(one, Call):
         return WriteKind.CALL, one.caller.name
     return WriteKind.SECRET, limit_key(one.address)
+
+
+def as_futures(
+    dispatch: Callable[[Sequence[Question], Then], None],
+) -> Callable[[Sequence[Question]], asyncio.Future[Replies]]:
+    """Return a function that does what `dispatch` does, and returns a future of the replies."""
+
+    def handle(questions: Sequence[Question]) -> asyncio.Future[Replies]:
+        replying: asyncio.Future[Replies] = asyncio.get_running_loop().create_future()
+        dispatch(questions, partial(_settle, replying))
+        return replying
+
+    return handle
+
+
+def _settle(replying: asyncio.Future[Replies], replies: Replies | Exception) -> None:
+    if isinstance(replies, Exception):
+        if not replying.done():
+            replying.set_exception(replies)
+    elif not replying.done():
+        replying.set_result(replies)
+    else:  # nobody waits any longer
+        for reply in replies:
+            if isinstance(reply, asyncio.Future):
+                reply.cancel()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 from redis.exceptions import ResponseError
@@ -80,14 +80,15 @@ class Snapshot(NamedTuple):
     failures: dict[str, FailureCounts]
 
 
-ReadKeys = Callable[[list[str]], Awaitable[list[bytes | None]]]
+Read = Callable[[list[str], Callable[[list[bytes | None] | Exception], object]], None]
+"""Reads keys, and passes their values or the error to a function, in a later turn of the loop."""
 Then = Callable[["Snapshot | Exception"], None]
 
 
 class Store:
     """Reads the data in Redis. Every method may raise StoreUnavailable.
 
-    `mget` replaces the client's MGET by a faster implementation. Operations that leases depend on
+    `read` replaces the client's MGET by a faster implementation. Operations that leases depend on
     (heartbeats and this replica's liveness) use the connections of `lease`, if given.
     """
 
@@ -95,11 +96,11 @@ class Store:
         self,
         client: Redis,
         clock: Clock,
-        mget: ReadKeys | None = None,
+        read: Read | None = None,
         lease: Redis | None = None,
     ) -> None:
         self.client: Final[Any] = client  # its types allow bytes and str; all values are bytes
-        self._mget = mget or cast("ReadKeys", client.mget)
+        self._read = read or partial(_read_through, self.client)
         self._repairing: set[asyncio.Task[None]] = set()
         self.has_replicas = False
         self.liveness: Final = LivenessStore(lease or client, clock)
@@ -135,30 +136,25 @@ class Store:
         `then` gets the result, or the error, in a later turn of the event loop.
         """
         keys = _snapshot_keys(device_ids, limit_keys)
-        reading: asyncio.Future[list[bytes | None]] = asyncio.ensure_future(self._mget(keys))
-        reading.add_done_callback(partial(self._on_values, device_ids, limit_keys, then))
+        self._read(keys, partial(self._on_values, device_ids, limit_keys, then))
 
     def _on_values(
         self,
         device_ids: Sequence[str],
         limit_keys: Sequence[str],
         then: Then,
-        reading: asyncio.Future[list[bytes | None]],
+        values: list[bytes | None] | Exception,
     ) -> None:
         found: Snapshot | Exception
         try:
-            found = _snapshot(reading.result(), device_ids, limit_keys)
+            found = _snapshot(_without_error(values), device_ids, limit_keys)
         except InvalidHead:
             repairing = asyncio.ensure_future(self._read_slowly(device_ids, limit_keys, then))
             self._repairing.add(repairing)
             repairing.add_done_callback(self._repairing.discard)
             return
-        except asyncio.CancelledError:
-            found = StoreUnavailable("the read was cancelled")
         except Exception as error:  # noqa: BLE001 (passed on)
-            found = (
-                StoreUnavailable(f"{type(error).__name__}: {error}") if is_lost(error) else error
-            )
+            found = error
         then(found)
 
     async def _read_slowly(
@@ -184,12 +180,16 @@ class Store:
             return _snapshot(await self._values(keys), device_ids, limit_keys)
 
     async def _values(self, keys: list[str]) -> list[bytes | None]:
-        try:
-            return await self._mget(keys)
-        except Exception as error:
-            if is_lost(error):
-                raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
-            raise
+        reading: asyncio.Future[list[bytes | None] | Exception] = (
+            asyncio.get_running_loop().create_future()
+        )
+
+        def then(values: list[bytes | None] | Exception) -> None:
+            if not reading.cancelled():
+                reading.set_result(values)
+
+        self._read(keys, then)
+        return _without_error(await reading)
 
     async def load(self, device_ids: Sequence[str]) -> tuple[Position, list[VersionedRecord]]:
         """Read the newest change and the records of these devices, in one round trip."""
@@ -364,6 +364,30 @@ class Store:
         async with reaching_redis():
             members = await self.client.zrange(index, 0, -1, desc=newest_first)
         return await self.records([member.decode(errors="replace") for member in members])
+
+
+def _read_through(
+    client: Any, keys: list[str], then: Callable[[list[bytes | None] | Exception], object]
+) -> None:
+    """Read with the client's own MGET."""
+
+    def on_values(reading: asyncio.Future[list[bytes | None]]) -> None:
+        if reading.cancelled():
+            then(StoreUnavailable("the read was cancelled"))
+        else:
+            error = reading.exception()
+            then(error if isinstance(error, Exception) else reading.result())
+
+    asyncio.ensure_future(client.mget(keys)).add_done_callback(on_values)
+
+
+def _without_error(values: list[bytes | None] | Exception) -> list[bytes | None]:
+    """Return the values of a read, or raise its error; raises StoreUnavailable if Redis is lost."""
+    if not isinstance(values, Exception):
+        return values
+    if is_lost(values):
+        raise StoreUnavailable(f"{type(values).__name__}: {values}") from values
+    raise values
 
 
 def _snapshot_keys(device_ids: Sequence[str], limit_keys: Sequence[str]) -> list[str]:

@@ -43,6 +43,7 @@ from shared.secret_digests import SecretDigests
 from shared.server.clients import Clients
 from tests.support.approval.callers import device_token
 from tests.support.approval.devices import READ, Device
+from tests.support.callbacks import result_of
 from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class Replica:
 
     async def answer(self, question: AuthorizeDevice) -> Answer | None:
         """Answer one request; None if the outcome is unknown."""
-        (reply,) = await self.admissions.handle_batch([question])
+        (reply,) = await result_of(self.admissions.handle_batch, question)
         if isinstance(reply, asyncio.Future):
             reply = await reply
         return decode_answer(reply) if isinstance(reply, bytes) else None

@@ -11,6 +11,7 @@ from redis.exceptions import ConnectionError as LostError
 
 from shared.bus.redis_bus import make_client
 from shared.redis.connection import Reads, make_connection, pack
+from tests.support.callbacks import result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -80,12 +81,12 @@ def test_a_script_on_a_closed_transport_is_a_lost_connection(redis_server: Redis
 def test_a_read_on_a_closed_transport_is_a_lost_connection(redis_server: RedisServer) -> None:
     async def read(client: Redis) -> None:
         reads = Reads(client, 2.0)
-        assert await reads.mget(["latchkey:test"]) == [b"x"]
+        assert await result_of(reads.read, "latchkey:test") == [b"x"]
         connection: Any = reads._connection
         connection._transport.abort()
         with pytest.raises(LostError):
-            await reads.mget(["latchkey:test"])
-        assert await reads.mget(["latchkey:test"]) == [b"x"]
+            await result_of(reads.read, "latchkey:test")
+        assert await result_of(reads.read, "latchkey:test") == [b"x"]
         await reads.close()
 
     run(redis_server, read)

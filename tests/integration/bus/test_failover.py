@@ -18,6 +18,7 @@ from shared.bus.redis_bus import make_client
 from shared.redis.connection import Reads
 from shared.redis.failover import RENEW_SECONDS, FailoverReset, says_no_master
 from tests.integration.bus.members import Approval, Gateway, announced, member, until_heard
+from tests.support.callbacks import result_of
 from tests.support.clock import FakeClock
 from tests.support.failover import fail_over
 from tools.support.processes.redis import RedisServer
@@ -133,7 +134,7 @@ async def process(way: FaultProxy, server: RedisServer) -> AsyncIterator[Process
     entry = Process(through(way, server, server.approval_url))
     try:
         assert await entry.write_with_others(4) == [True] * 4
-        assert await entry.reads.mget([KEY]) == [b"1"]
+        assert await result_of(entry.reads.read, KEY) == [b"1"]
         yield entry
     finally:
         await entry.reads.close()
@@ -165,7 +166,7 @@ class TestWriting:
             assert [log["event"] for log in logs] == ["redis.demoted"]
             accepted = way.accepted
             assert await item.write_with_others(4) == [True] * 4
-            assert await item.reads.mget([KEY]) == [b"1"]
+            assert await result_of(item.reads.read, KEY) == [b"1"]
             assert way.accepted == accepted + 5
 
     async def test_pipelines_and_scripts_fail_over_as_well(

@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import RedisError, ResponseError
 
 from shared.bus.redis_bus import make_client
 from shared.redis.connection import CONNECT_SECONDS, Reads
-from tools.support.waiting import WAIT_SECONDS
+from tests.support.callbacks import result_of
+from tools.support.waiting import WAIT_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,7 +37,7 @@ async def reading(redis_server: RedisServer, *, seconds: float = 5.0) -> AsyncIt
 async def test_values_come_in_the_order_of_their_keys(redis_server: RedisServer) -> None:
     async with reading(redis_server) as reads:
         keys = ["latchkey:none", "latchkey:a", "latchkey:none", "latchkey:a"]
-        assert await reads.mget(keys) == [None, b"1", None, b"1"]
+        assert await result_of(reads.read, *keys) == [None, b"1", None, b"1"]
 
 
 async def test_many_at_once_share_a_connection_and_each_gets_its_own(
@@ -43,15 +45,15 @@ async def test_many_at_once_share_a_connection_and_each_gets_its_own(
 ) -> None:
     async with reading(redis_server) as reads:
         asked = [["latchkey:a"] * (1 + n) for n in range(100)]
-        answers = await asyncio.gather(*map(reads.mget, asked))
+        answers = await asyncio.gather(*(result_of(reads.read, *keys) for keys in asked))
         assert [len(values) for values in answers] == [len(keys) for keys in asked]
 
 
 async def test_a_cancelled_caller_leaves_others_their_answers(redis_server: RedisServer) -> None:
     async with reading(redis_server) as reads:
-        await reads.mget(["latchkey:a"])
-        impatient = asyncio.ensure_future(reads.mget(["latchkey:none"]))
-        patient = asyncio.ensure_future(reads.mget(["latchkey:a"]))
+        await result_of(reads.read, "latchkey:a")
+        impatient = asyncio.ensure_future(result_of(reads.read, "latchkey:none"))
+        patient = asyncio.ensure_future(result_of(reads.read, "latchkey:a"))
         await asyncio.sleep(0)
         impatient.cancel()
         assert await patient == [b"1"]
@@ -61,44 +63,44 @@ async def test_a_cancelled_caller_leaves_others_their_answers(redis_server: Redi
 async def test_what_redis_refuses_is_raised_and_the_next_is_read(redis_server: RedisServer) -> None:
     async with reading(redis_server) as reads:
         with pytest.raises(ResponseError, match="permissions"):
-            await reads.mget(["not-ours"])
-        assert await reads.mget(["latchkey:a"]) == [b"1"]
+            await result_of(reads.read, "not-ours")
+        assert await result_of(reads.read, "latchkey:a") == [b"1"]
 
 
 async def test_a_connection_that_ended_while_idle_is_replaced(redis_server: RedisServer) -> None:
     async with reading(redis_server) as reads:
-        await reads.mget(["latchkey:a"])
+        await result_of(reads.read, "latchkey:a")
         connection = reads._connection
         assert connection is not None
         redis_server.restart()
         await asyncio.wait_for(asyncio.shield(connection.lost), WAIT_SECONDS)
-        assert await reads.mget(["latchkey:a"]) == [b"1"]
+        assert await result_of(reads.read, "latchkey:a") == [b"1"]
 
 
 async def test_a_redis_that_is_away_fails_all_and_is_found_again(
     redis_server: RedisServer,
 ) -> None:
     async with reading(redis_server) as reads:
-        await reads.mget(["latchkey:a"])
+        await result_of(reads.read, "latchkey:a")
         redis_server.stop()
         found = await asyncio.gather(
-            *(reads.mget(["latchkey:a"]) for _ in range(3)), return_exceptions=True
+            *(result_of(reads.read, "latchkey:a") for _ in range(3)), return_exceptions=True
         )
         assert all(isinstance(item, RedisError | OSError) for item in found)
         redis_server.start()
-        assert await reads.mget(["latchkey:a"]) == [b"1"]
+        assert await result_of(reads.read, "latchkey:a") == [b"1"]
 
 
 async def test_a_redis_that_hangs_is_given_up(redis_server: RedisServer) -> None:
     async with reading(redis_server, seconds=0.3) as reads:
-        await reads.mget(["latchkey:a"])
+        await result_of(reads.read, "latchkey:a")
         redis_server.pause()
         started = asyncio.get_running_loop().time()
         with pytest.raises(TimeoutError):
-            await reads.mget(["latchkey:a"])
+            await result_of(reads.read, "latchkey:a")
         assert asyncio.get_running_loop().time() - started < 1.5
         redis_server.resume()
-        assert await reads.mget(["latchkey:a"]) == [b"1"]
+        assert await result_of(reads.read, "latchkey:a") == [b"1"]
 
 
 async def test_a_silent_redis_fails_all_waiting_calls_at_once(
@@ -109,9 +111,57 @@ async def test_a_silent_redis_fails_all_waiting_calls_at_once(
         try:
             async with asyncio.timeout(1.5 * CONNECT_SECONDS):
                 found = await asyncio.gather(
-                    *(reads.mget(["latchkey:a"]) for _ in range(20)), return_exceptions=True
+                    *(result_of(reads.read, "latchkey:a") for _ in range(20)),
+                    return_exceptions=True,
                 )
         finally:
             redis_server.resume()
         assert all(isinstance(item, RedisError | OSError) for item in found)
-        assert await reads.mget(["latchkey:a"]) == [b"1"]
+        assert await result_of(reads.read, "latchkey:a") == [b"1"]
+
+
+async def test_a_read_takes_no_task_and_calls_back_later(redis_server: RedisServer) -> None:
+    async with reading(redis_server) as reads:
+        await result_of(reads.read, "latchkey:a")
+        tasks = asyncio.all_tasks()
+        found: list[list[bytes | None] | Exception] = []
+        for _ in range(20):
+            reads.read(["latchkey:a"], found.append)
+        assert found == []
+        assert asyncio.all_tasks() == tasks
+        await until(lambda: len(found) == 20, "all are read")
+        assert found == [[b"1"]] * 20
+
+
+async def test_an_error_in_a_callback_is_reported_and_others_are_read(
+    redis_server: RedisServer,
+) -> None:
+    async with reading(redis_server) as reads:
+        await result_of(reads.read, "latchkey:a")
+        reported: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _loop, context: reported.append(context["exception"])
+        )
+        error = RuntimeError("a bug")
+
+        def fail(_found: list[bytes | None] | Exception) -> None:
+            raise error
+
+        reads.read(["latchkey:a"], fail)
+        assert await result_of(reads.read, "latchkey:a") == [b"1"]
+        assert reported == [error]
+        assert reads._connection is not None
+        assert reads._connection.error is None
+
+
+async def test_reads_that_wait_for_a_connection_fail_with_it(redis_server: RedisServer) -> None:
+    async with reading(redis_server) as reads:
+        found: list[list[bytes | None] | Exception] = []
+        reads.read(["latchkey:a"], found.append)
+        reads.read(["latchkey:a"], found.append)
+        assert reads._connecting is not None
+        reads._connecting.cancel()
+        with pytest.raises(RedisError, match="given up"):
+            await result_of(reads.read, "latchkey:a")
+        assert [type(one) for one in found] == [LostError, LostError]
+        assert await result_of(reads.read, "latchkey:a") == [b"1"]

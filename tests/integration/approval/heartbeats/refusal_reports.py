@@ -10,6 +10,7 @@ import msgspec
 from shared.rpc.messages import HeartbeatAnswer, decode_heartbeat_answer
 from shared.rpc.reports import RefusalReport
 from shared.rpc.responder import Question
+from tests.support.callbacks import result_of
 
 if TYPE_CHECKING:
     from tests.integration.approval.operator import Operator
@@ -50,7 +51,7 @@ async def listed(operator: Operator, query: str = "") -> list[dict[str, Any]]:
 
 async def beaten(here: Replica, body: bytes) -> HeartbeatAnswer:
     """Answer a gateway's heartbeat as it arrives over the bus."""
-    (reply,) = await here.dispatcher.dispatch([Question("east", msgspec.Raw(body))])
+    (reply,) = await result_of(here.dispatcher.dispatch, Question("east", msgspec.Raw(body)))
     assert isinstance(reply, asyncio.Future)
     answer = await reply
     assert isinstance(answer, bytes)

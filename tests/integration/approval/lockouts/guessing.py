@@ -17,6 +17,7 @@ from shared.rpc.messages import (
 )
 from shared.rpc.responder import Question, Reply
 from tests.support.approval.devices import READ, Device
+from tests.support.callbacks import result_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +106,8 @@ class Dispatchers:
         at = self.asked % len(self._questions)
         self.asked += 1
         asked = Question("gateway", msgspec.Raw(encode(question)))
-        (reply,) = await self._questions[at].dispatch([asked])
+        reply: Reply | asyncio.Future[Reply]
+        (reply,) = await result_of(self._questions[at].dispatch, asked)
         return await reply if isinstance(reply, asyncio.Future) else reply
 
     async def ask(self, question: Any) -> Answer:

@@ -41,6 +41,7 @@ from tests.support.attempts import (
     question_of,
     to_bytes,
 )
+from tests.support.callbacks import result_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,7 +128,7 @@ class Way:
         effect: Any = handshake.on_frame(to_bytes(frame), now_ms=NOW_MS)
         if isinstance(effect, ReportSecret | AuthorizeDevice):
             asked_now = Question("gateway", msgspec.Raw(encode(effect)))
-            (reply,) = await self._questions.dispatch([asked_now])
+            (reply,) = await result_of(self._questions.dispatch, asked_now)
             if isinstance(reply, asyncio.Future):
                 reply = await reply
             assert isinstance(reply, bytes)

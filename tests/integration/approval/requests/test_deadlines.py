@@ -24,6 +24,7 @@ from shared.rpc.responder import Question, Reply
 from tests.integration.approval.methods.sockets import call, socket
 from tests.integration.approval.replica import Replica, everything, replica
 from tests.support.approval.devices import READ, Device
+from tests.support.callbacks import result_of
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ async def dispatch(
 ) -> Reply | asyncio.Future[Reply]:
     """Deliver a question with this deadline, and return its reply or where it will appear."""
     body = msgspec.Raw(encode(msgspec.structs.replace(question, not_after_ms=not_after_ms)))
-    (reply,) = await here.dispatcher.dispatch([Question("a gateway", body)])
+    reply: Reply | asyncio.Future[Reply]
+    (reply,) = await result_of(here.dispatcher.dispatch, Question("a gateway", body))
     return reply
 
 

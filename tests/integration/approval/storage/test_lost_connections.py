@@ -14,6 +14,7 @@ from shared.redis.connection import Reads
 from shared.rpc.messages import NeedsPairing, decode_answer, encode
 from shared.rpc.responder import Question
 from tests.support.approval.devices import Device
+from tests.support.callbacks import result_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,7 +28,7 @@ async def reads(redis_server: RedisServer, here: Replica) -> AsyncIterator[Reads
     """Let the replica read as the service does; its connection is open."""
     client = make_client(redis_server.approval_url, max_connections=2, timeout_seconds=2.0)
     reads = Reads(client, STORE_TIMEOUT_SECONDS)
-    here.store._mget = reads.mget
+    here.store._read = reads.read
     await here.store.load([])
     yield reads
     await reads.close()
@@ -53,10 +54,10 @@ def close_unnoticed(reads: Reads) -> None:
 async def test_a_question_gets_no_answer_and_the_next_one_does(here: Replica, reads: Reads) -> None:
     question = Question("a gateway", msgspec.Raw(encode(Device.new().asks())))
     close_unnoticed(reads)
-    assert await here.dispatcher.dispatch([question]) == [None]
-    (reply,) = await here.dispatcher.dispatch([question])
+    assert await result_of(here.dispatcher.dispatch, question) == [None]
+    (reply,) = await result_of(here.dispatcher.dispatch, question)
     assert reply is not None
-    answer = await reply  # type: ignore[misc]  # a commit is due, so it is a future
+    answer = await reply  # a commit is due, so it is a future
     assert isinstance(decode_answer(answer), NeedsPairing)
 
 

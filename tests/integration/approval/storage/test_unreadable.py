@@ -29,6 +29,7 @@ from services.approval.storage.keys import (
 from shared.rpc.messages import Admitted, NeedsPairing, decode_answer
 from shared.rpc.reports import RefusalReport
 from tests.support.approval.devices import Device
+from tests.support.callbacks import result_of
 
 if TYPE_CHECKING:
     from tests.integration.approval.operator import Operator
@@ -56,7 +57,9 @@ class TestRecord:
         for device in devices:
             await here.pair(device)
         await put_garbage(here, device_key(devices[1].device_id), damage)
-        replies = await here.admissions.handle_batch([device.asks() for device in devices])
+        replies = await result_of(
+            here.admissions.handle_batch, *(device.asks() for device in devices)
+        )
         first, broken, last = replies
         assert (await broken if isinstance(broken, asyncio.Future) else broken) is None
         for reply in (first, last):
