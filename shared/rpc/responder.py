@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,16 +61,20 @@ class Busy(enum.Enum):
 BUSY: Final = Busy.BUSY
 Reply = bytes | msgspec.Raw | Busy | None
 """An encoded answer, BUSY, or None for no answer, which the requester treats as unknown."""
-Handle = Callable[[list[Question]], Awaitable[Sequence["Reply | asyncio.Future[Reply]"]]]
+Replies = Sequence["Reply | asyncio.Future[Reply]"]
 """Replies to the questions of one message, in order.
 
-A future stands for a reply that takes longer; available replies do not wait for it. A handler that
-returns a future instead of a coroutine needs no task.
+A future stands for a reply that takes longer; available replies do not wait for it.
+"""
+Handle = Callable[[list[Question], Callable[[Replies | Exception], object]], object]
+"""Answers the questions of one message: calls the function it gets with the replies, or an error.
+
+It may do so before it returns.
 """
 
 
 class _Message:
-    """A message in progress: its questions, and the futures that still have to be done."""
+    """A message in progress: its questions, and the replies that still have to be done."""
 
     __slots__ = ("due_at", "items", "open", "sender")
 
@@ -78,7 +82,7 @@ class _Message:
         self.sender = sender
         self.items = items
         self.due_at = due_at
-        self.open: set[asyncio.Future[Any]] = set()
+        self.open: set[asyncio.Future[Reply]] = set()
 
     def cancel(self) -> None:
         for future in list(self.open):
@@ -148,18 +152,14 @@ class Responder:
         self._in_flight += len(items)
         loop = self._loop
         received = _Message(sender, items, loop.time() + self._handle_seconds)
-        try:
-            questions = [Question(sender, item.body) for item in items]
-            handling = asyncio.ensure_future(self._handle(questions), loop=loop)
-        except Exception as error:  # noqa: BLE001  logged; no answer is the only safe one
-            self._in_flight -= len(items)
-            self._failed(sender, len(items), error)
-            return
-        received.open.add(handling)
         self._open[received] = None
         if self._deadline is None:
             self._deadline = loop.call_at(received.due_at, self._end_overdue)
-        handling.add_done_callback(partial(self._on_replies, received))
+        questions = [Question(sender, item.body) for item in items]
+        try:
+            self._handle(questions, partial(self._on_replies, received))
+        except Exception as error:  # noqa: BLE001  logged; no answer is the only safe one
+            self._on_replies(received, error)
 
     async def stop(self, grace_seconds: float = STOP_SECONDS) -> None:
         """Answer new questions with busy, finish those in progress, publish and stop.
@@ -171,7 +171,7 @@ class Responder:
             self._all_done = self._loop.create_future()
             await asyncio.wait([self._all_done], timeout=grace_seconds)
             for message in list(self._open):
-                message.cancel()
+                self._end(message)
             if self._open:
                 await self._all_done
         self._stopped = True
@@ -186,26 +186,26 @@ class Responder:
             self._given_loop = asyncio.get_running_loop()
         return self._given_loop
 
-    def _on_replies(
-        self,
-        message: _Message,
-        handling: asyncio.Future[Sequence[Reply | asyncio.Future[Reply]]],
-    ) -> None:
+    def _on_replies(self, message: _Message, replies: Replies | Exception) -> None:
         """Publish the replies that are available, and wait for the others."""
-        message.open.discard(handling)
-        if not handling.cancelled():
-            try:
-                answers: list[ItemAnswer] = []
-                for item, reply in zip(message.items, handling.result(), strict=True):
-                    if isinstance(reply, asyncio.Future):
-                        message.open.add(reply)
-                        reply.add_done_callback(partial(self._on_late_reply, message, item))
-                    elif reply is not None:
-                        answers.append(self._to_answer(item, reply))
-                self._put(message.sender, answers)
-            except Exception as error:  # noqa: BLE001  logged; no answer is the only safe one
-                self._failed(message.sender, len(message.items), error)
-                message.cancel()
+        if message not in self._open or message.open:  # ended because it was late, or told twice
+            if not isinstance(replies, Exception):
+                _cancel(replies)
+            return
+        try:
+            if isinstance(replies, Exception):
+                raise replies
+            answers: list[ItemAnswer] = []
+            for item, reply in zip(message.items, replies, strict=True):
+                if isinstance(reply, asyncio.Future):
+                    message.open.add(reply)
+                    reply.add_done_callback(partial(self._on_late_reply, message, item))
+                elif reply is not None:
+                    answers.append(self._to_answer(item, reply))
+            self._put(message.sender, answers)
+        except Exception as error:  # noqa: BLE001  logged; no answer is the only safe one
+            self._failed(message.sender, len(message.items), error)
+            message.cancel()
         if not message.open:
             self._done(message)
 
@@ -239,7 +239,14 @@ class Responder:
                 self._deadline = self._loop.call_at(message.due_at, self._end_overdue)
                 return
             self._failed(message.sender, len(message.items), TimeoutError("it took too long"))
+            self._end(message)
+
+    def _end(self, message: _Message) -> None:
+        """Give up what is not answered; no answer is the result."""
+        if message.open:
             message.cancel()
+        else:
+            self._done(message)
 
     def _to_answer(self, item: Item, reply: bytes | msgspec.Raw | Busy) -> ItemAnswer:
         if reply is BUSY:
@@ -300,3 +307,9 @@ class Responder:
             self._count(counters.ANSWERS_LOST, answers, why="asker-gone")
         else:
             self._count(counters.ANSWERS_SENT, answers)
+
+
+def _cancel(replies: Replies) -> None:
+    for reply in replies:
+        if isinstance(reply, asyncio.Future):
+            reply.cancel()

@@ -38,6 +38,7 @@ from shared.rpc.messages import (
 from shared.rpc.requester import Requester
 from shared.rpc.responder import Responder
 from shared.rpc.responder_pool import ResponderPool
+from tools.support.handlers import calling_back
 from tools.support.publishing import published
 from tools.support.waiting import until
 
@@ -140,7 +141,7 @@ class FakeApproval(_Peer):
         """Messages published without any client: alive events, and heartbeats with their answers.
         """
         self.answer: Callable[[AuthorizeDevice], Awaitable[Answer]] = admit
-        self.responder = Responder(self.bus.send, self.envelope, self._handle)
+        self.responder = Responder(self.bus.send, self.envelope, calling_back(self._handle))
         self._announcing: asyncio.Task[None] | None = None
 
     @property

@@ -19,6 +19,7 @@ from shared.rpc.requester import Requester
 from shared.rpc.responder import Question, Reply, Responder
 from shared.rpc.responder_pool import ResponderPool
 from tests.unit.rpc.fake_bus import Counts
+from tools.support.handlers import calling_back
 from tools.support.publishing import published
 from tools.support.waiting import WAIT_SECONDS, until
 
@@ -115,7 +116,7 @@ class Approval(Member):
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self.seconds = 0.0
-        self.responder = Responder(self.bus.send, self.envelope, self._handle)
+        self.responder = Responder(self.bus.send, self.envelope, calling_back(self._handle))
         self.handled = 0
 
     async def _handle(self, questions: list[Question]) -> list[Reply]:

@@ -12,6 +12,7 @@ from shared.bus.envelope import Envelope, Opened
 from shared.rpc.codec import Item, ItemAnswer, Questions, decode_answers, encode
 from shared.rpc.responder import Question, Reply, Responder
 from tests.unit.rpc.fake_bus import SECRET, Counts, Switchboard
+from tools.support.handlers import calling_back
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,7 +33,7 @@ class Approval:
         self.responder = Responder(
             self.board.send,
             self.envelope,
-            self.handle,
+            calling_back(self.handle),
             count=self.counts,
             **settings,  # type: ignore[arg-type]  # the numbers among the settings
         )
