@@ -6,7 +6,7 @@ import asyncio
 import enum
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
@@ -192,22 +192,26 @@ class Responder:
             if not isinstance(replies, Exception):
                 _cancel(replies)
             return
-        try:
-            if isinstance(replies, Exception):
-                raise replies
-            answers: list[ItemAnswer] = []
-            for item, reply in zip(message.items, replies, strict=True):
-                if isinstance(reply, asyncio.Future):
-                    message.open.add(reply)
-                    reply.add_done_callback(partial(self._on_late_reply, message, item))
-                elif reply is not None:
-                    answers.append(self._to_answer(item, reply))
-            self._put(message.sender, answers)
-        except Exception as error:  # noqa: BLE001  logged; no answer is the only safe one
-            self._failed(message.sender, len(message.items), error)
-            message.cancel()
+        if isinstance(replies, Exception):
+            self._failed(message.sender, len(message.items), replies)
+        else:
+            try:
+                self._take(message, replies)
+            except Exception as error:  # noqa: BLE001  logged; no answer is the only safe one
+                self._failed(message.sender, len(message.items), error)
+                message.cancel()
         if not message.open:
             self._done(message)
+
+    def _take(self, message: _Message, replies: Replies) -> None:
+        answers: list[ItemAnswer] = []
+        for item, reply in zip(message.items, replies, strict=True):
+            if isinstance(reply, asyncio.Future):
+                message.open.add(reply)
+                reply.add_done_callback(partial(self._on_late_reply, message, item))
+            elif reply is not None:
+                answers.append(self._to_answer(item, reply))
+        self._put(message.sender, answers)
 
     def _on_late_reply(self, message: _Message, item: Item, late: asyncio.Future[Reply]) -> None:
         message.open.discard(late)
