@@ -15,6 +15,7 @@ from shared.bus import counters
 from shared.bus.channels import ask_channel
 from shared.bus.errors import Rejected, Unavailable
 from shared.bus.ports import uncounted
+from shared.rpc.batch import Batch, OpenQuestion
 from shared.rpc.codec import (
     BATCH_LIMIT_BYTES,
     BODY_LIMIT_BYTES,
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
     from shared.bus.errors import Reason
     from shared.bus.ports import Count, Send, Sent
     from shared.clock import Clock
+    from shared.rpc.batch import Then
     from shared.rpc.responder_pool import ResponderPool
 
-    Then = Callable[[msgspec.Raw | Unavailable], object]
 
 TRY_SECONDS: Final = 0.5
 """How long to wait for one responder before asking another."""
@@ -46,77 +47,6 @@ DEADLINE_SECONDS: Final = 2.0
 """Maximum time for a question over all attempts."""
 QUESTIONS_IN_FLIGHT_LIMIT: Final = 1024
 """Maximum number of open questions; further ones are refused immediately."""
-
-
-class OpenQuestion(msgspec.Struct, eq=False):
-    """A question without an answer so far; its id is the same for every attempt.
-
-    `size` is that of the body in bytes. `then` gets the answer, or Unavailable. `asker` is the
-    future of an asker that may leave.
-    """
-
-    id: int
-    body: msgspec.Raw
-    size: int
-    then: Then
-    batch: Batch | None = None
-    asker: asyncio.Future[msgspec.Raw] | None = None
-
-
-class Batch(msgspec.Struct, eq=False):
-    """Questions that are sent together to one responder after another until their deadline.
-
-    Answers are accepted from responders in `asked`. Those in `excluded` are not chosen next, those
-    in `busy` never again. `attempt` increases with each step and identifies results of earlier
-    attempts. `hopeful`: a responder that was asked may still answer. `reason`: why there is no
-    answer so far; None as long as only Redis has failed. `deadline` is in seconds of the
-    requester's clock, `due_at` that at which the attempt ends (event loop's time; None: no attempt
-    is under way), `left` the number of questions that are still open.
-    """
-
-    questions: list[OpenQuestion]
-    deadline: float
-    left: int
-    asked: list[str] = []
-    busy: set[str] = set()
-    excluded: set[str] = set()
-    attempt: int = 0
-    responder: str | None = None
-    sent: Sent | None = None
-    """The message of the attempt, until Redis has confirmed it."""
-    due_at: float | None = None
-    hopeful: bool = False
-    repeated: bool = False
-    redis_failures: int = 0
-    reason: Reason | None = None
-
-    def split(self, questions: list[OpenQuestion]) -> Batch:
-        """Move some of the questions to a batch of their own with the same history."""
-        part = Batch(
-            questions,
-            self.deadline,
-            len(questions),
-            asked=list(self.asked),
-            busy=set(self.busy),
-            excluded=set(self.excluded),
-            hopeful=self.hopeful,
-            repeated=self.repeated,
-            redis_failures=self.redis_failures,
-            reason=self.reason,
-        )
-        for question in questions:
-            question.batch = part
-        self.left -= len(questions)
-        return part
-
-    def open_questions(self) -> list[OpenQuestion]:
-        """Return the questions that are still open."""
-        return [question for question in self.questions if question.batch is self]
-
-    def step(self) -> None:
-        """End the current attempt, and invalidate its pending results."""
-        self.attempt += 1
-        self.sent = self.due_at = None
 
 
 class Requester:

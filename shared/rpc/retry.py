@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from shared.bus.errors import Reason
     from shared.bus.ports import Count, Sent
     from shared.clock import Clock
-    from shared.rpc.requester import Batch, OpenQuestion
+    from shared.rpc.batch import Batch, OpenQuestion
     from shared.rpc.responder_pool import ResponderPool
 
 REDIS_FAILURES_LIMIT: Final = 4
