@@ -31,7 +31,7 @@ from services.approval.registry.integrity import Integrity
 from services.approval.registry.registry import Registry
 from services.approval.requests.admission import Admissions
 from services.approval.requests.admission_commit import PendingLimits
-from services.approval.requests.dispatcher import RequestDispatcher, as_futures
+from services.approval.requests.dispatcher import RequestDispatcher
 from services.approval.requests.liveness import LivenessPublisher
 from services.approval.requests.methods import Methods
 from services.approval.requests.secrets import SecretChecks
@@ -131,7 +131,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     registry = Registry(store, ledger, _DRAWS, ttl_ms=settings.pending_ttl_ms)
     events = Events(registry, metrics)
     questions = _questions(settings, store, ledger, registry, metrics)
-    responder = Responder(bus.send, envelope, as_futures(questions.dispatch), count=counts)
+    responder = Responder(bus.send, envelope, questions.dispatch, count=counts)
     liveness = LivenessPublisher(
         boot_id=boot_id, store=store, tell=tell, metrics=metrics, clock=clock
     )

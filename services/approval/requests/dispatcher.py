@@ -179,28 +179,3 @@ def _share(one: ReportSecret | Call | TokenCheck) -> tuple[WriteKind, str]:
     if isinstance(one, Call):
         return WriteKind.CALL, one.caller.name
     return WriteKind.SECRET, limit_key(one.address)
-
-
-def as_futures(
-    dispatch: Callable[[Sequence[Question], Then], None],
-) -> Callable[[Sequence[Question]], asyncio.Future[Replies]]:
-    """Return a function that does what `dispatch` does, and returns a future of the replies."""
-
-    def handle(questions: Sequence[Question]) -> asyncio.Future[Replies]:
-        replying: asyncio.Future[Replies] = asyncio.get_running_loop().create_future()
-        dispatch(questions, partial(_settle, replying))
-        return replying
-
-    return handle
-
-
-def _settle(replying: asyncio.Future[Replies], replies: Replies | Exception) -> None:
-    if isinstance(replies, Exception):
-        if not replying.done():
-            replying.set_exception(replies)
-    elif not replying.done():
-        replying.set_result(replies)
-    else:  # nobody waits any longer
-        for reply in replies:
-            if isinstance(reply, asyncio.Future):
-                reply.cancel()

@@ -11,7 +11,7 @@ from services.approval.domain.tokens import TokenKeys
 from services.approval.registry.expiry import Expiry
 from services.approval.requests.admission import Admissions
 from services.approval.requests.admission_commit import PendingLimits
-from services.approval.requests.dispatcher import RequestDispatcher, as_futures
+from services.approval.requests.dispatcher import RequestDispatcher
 from services.approval.requests.methods import Methods
 from services.approval.requests.secrets import SecretChecks
 from services.approval.requests.write_limiter import WriteLimiter
@@ -90,7 +90,7 @@ class ApprovalProcess:
             limiter=limiter,
         )
         self._responder = Responder(
-            self.bus.send, self._envelope, as_futures(questions.dispatch), loop=process.loop
+            self.bus.send, self._envelope, questions.dispatch, loop=process.loop
         )
         self.announcer = variant.announcer(
             boot_id=boot_id,
