@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from services.approval.domain.lockout import FailureCounts
     from services.approval.domain.pairing import IdFactory
-    from services.approval.domain.records import VersionedRecord
+    from services.approval.domain.records import Token, VersionedRecord
     from services.approval.domain.tokens import TokenKeys
     from services.approval.metrics import Metrics
     from services.approval.requests.admission_commit import PendingLimits
@@ -131,11 +131,10 @@ class Admissions:
             else:
                 failures = NOTHING_HELD if question.trusted else found.failures[address]
                 decided = self._reply(question, found.head, held, failures, now_ms)
-                replies.append(
-                    decided
-                    if isinstance(decided, bytes)
-                    else self._limiter.reply(decided.kind, address, decided.work)
-                )
+                if isinstance(decided, bytes):
+                    replies.append(decided)
+                else:
+                    replies.append(self._limiter.reply(decided.kind, address, decided.work))
         return replies
 
     def _reply(
@@ -149,15 +148,39 @@ class Admissions:
         """Return the answer, or what has to be written first."""
         decision = self._evaluate(question, held, now_ms)
         wrong_secrets = question.guesses or question.wrong_gateway_token
-        if (
-            (wrong_secrets and not question.trusted)
-            or failures is not NOTHING_HELD
-            or (isinstance(decision, policy.Deny) and decision.why == "device-token-mismatch")
-        ):
+        if (wrong_secrets and not question.trusted) or failures is not NOTHING_HELD:
+            return self._weigh_secrets(question, head, held, failures, now_ms)
+        if isinstance(decision, policy.Admit) and decision.changed is None:
+            return self._admit(question, decision.token, head)
+        if isinstance(decision, policy.Deny) and decision.why == "device-token-mismatch":
             return self._weigh_secrets(question, head, held, failures, now_ms)
         if isinstance(decision, policy.Deny) or decision.changed is None:
             return self._encode(question, self._to_answer(question, decision, head))
         return _Write(_kind(decision), partial(self._write, question, head, held))
+
+    def _admit(self, question: AuthorizeDevice, token: Token, at: Position) -> bytes:
+        """Answer the ordinary request, which needs no write; logs and counts as `_encode` does."""
+        self._counter("admitted").inc()
+        self._log.info(
+            log_events.QUESTION.name,
+            connection=question.call_id,
+            device=question.device_id,
+            verdict="admitted",
+            role=question.role,
+            change=at.number,
+        )
+        return encode(self._admitted(question, token, at))
+
+    def _admitted(self, question: AuthorizeDevice, token: Token, at: Position) -> Admitted:
+        self._store.addresses.learn(limit_key(question.address))
+        return Admitted(
+            at,
+            device_token=self._keys.derive(question.device_id, question.role, token.token_id),
+            token_scopes=list(token.scopes),
+            issued_at_ms=token.issued_at_ms,
+            token_generation=token.token_generation,
+            method=question.method,
+        )
 
     def _evaluate(
         self, question: AuthorizeDevice, held: VersionedRecord, now_ms: int
@@ -175,16 +198,7 @@ class Admissions:
         self, question: AuthorizeDevice, decision: policy.Decision, at: Position
     ) -> Answer:
         if isinstance(decision, policy.Admit):
-            token = decision.token
-            self._store.addresses.learn(limit_key(question.address))
-            return Admitted(
-                at,
-                device_token=self._keys.derive(question.device_id, question.role, token.token_id),
-                token_scopes=list(token.scopes),
-                issued_at_ms=token.issued_at_ms,
-                token_generation=token.token_generation,
-                method=question.method,
-            )
+            return self._admitted(question, decision.token, at)
         if isinstance(decision, policy.Deny):
             return Denied(at, decision.why)
         pairing = decision.pairing

@@ -48,15 +48,16 @@ from services.approval.storage.keys import (
     request_key,
 )
 from services.approval.storage.lockouts import LockoutStore
+from services.approval.storage.reads import read_with, values_of, without_error
 from services.approval.storage.redis import reaching_redis
 from services.approval.storage.sessions import SessionStore
-from shared.redis.lost import is_lost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from redis.asyncio import Redis
 
+    from services.approval.storage.reads import Read, Values
     from shared.clock import Clock
     from shared.rpc.messages import Position
 
@@ -80,8 +81,6 @@ class Snapshot(NamedTuple):
     failures: dict[str, FailureCounts]
 
 
-Read = Callable[[list[str], Callable[[list[bytes | None] | Exception], object]], None]
-"""Reads keys, and passes their values or the error to a function, in a later turn of the loop."""
 Then = Callable[["Snapshot | Exception"], None]
 
 
@@ -100,7 +99,7 @@ class Store:
         lease: Redis | None = None,
     ) -> None:
         self.client: Final[Any] = client  # its types allow bytes and str; all values are bytes
-        self._read = read or partial(_read_through, self.client)
+        self._read = read or read_with(client)
         self._repairing: set[asyncio.Task[None]] = set()
         self.has_replicas = False
         self.liveness: Final = LivenessStore(lease or client, clock)
@@ -143,11 +142,11 @@ class Store:
         device_ids: Sequence[str],
         limit_keys: Sequence[str],
         then: Then,
-        values: list[bytes | None] | Exception,
+        values: Values | Exception,
     ) -> None:
         found: Snapshot | Exception
         try:
-            found = _snapshot(_without_error(values), device_ids, limit_keys)
+            found = _snapshot(without_error(values), device_ids, limit_keys)
         except InvalidHead:
             repairing = asyncio.ensure_future(self._read_slowly(device_ids, limit_keys, then))
             self._repairing.add(repairing)
@@ -174,22 +173,10 @@ class Store:
         """
         keys = _snapshot_keys(device_ids, limit_keys)
         try:
-            return _snapshot(await self._values(keys), device_ids, limit_keys)
+            return _snapshot(await values_of(self._read, keys), device_ids, limit_keys)
         except InvalidHead:
             await self.repairs.repair(HEAD)
-            return _snapshot(await self._values(keys), device_ids, limit_keys)
-
-    async def _values(self, keys: list[str]) -> list[bytes | None]:
-        reading: asyncio.Future[list[bytes | None] | Exception] = (
-            asyncio.get_running_loop().create_future()
-        )
-
-        def then(values: list[bytes | None] | Exception) -> None:
-            if not reading.cancelled():
-                reading.set_result(values)
-
-        self._read(keys, then)
-        return _without_error(await reading)
+            return _snapshot(await values_of(self._read, keys), device_ids, limit_keys)
 
     async def load(self, device_ids: Sequence[str]) -> tuple[Position, list[VersionedRecord]]:
         """Read the newest change and the records of these devices, in one round trip."""
@@ -244,7 +231,7 @@ class Store:
         if not request_ids:
             return []
         keys = [request_key(one) for one in request_ids]
-        found: list[Any] = list(await self._values(keys))
+        found: list[Any] = list(await values_of(self._read, keys))
         absent = [key for key, value in zip(keys, found, strict=True) if value is None]
         if absent:
             # MGET returns nil for a key of a wrong type, as if the request never existed.
@@ -366,30 +353,6 @@ class Store:
         return await self.records([member.decode(errors="replace") for member in members])
 
 
-def _read_through(
-    client: Any, keys: list[str], then: Callable[[list[bytes | None] | Exception], object]
-) -> None:
-    """Read with the client's own MGET."""
-
-    def on_values(reading: asyncio.Future[list[bytes | None]]) -> None:
-        if reading.cancelled():
-            then(StoreUnavailable("the read was cancelled"))
-        else:
-            error = reading.exception()
-            then(error if isinstance(error, Exception) else reading.result())
-
-    asyncio.ensure_future(client.mget(keys)).add_done_callback(on_values)
-
-
-def _without_error(values: list[bytes | None] | Exception) -> list[bytes | None]:
-    """Return the values of a read, or raise its error; raises StoreUnavailable if Redis is lost."""
-    if not isinstance(values, Exception):
-        return values
-    if is_lost(values):
-        raise StoreUnavailable(f"{type(values).__name__}: {values}") from values
-    raise values
-
-
 def _snapshot_keys(device_ids: Sequence[str], limit_keys: Sequence[str]) -> list[str]:
     return [HEAD, *map(device_key, device_ids), *map(guard_key, limit_keys)]
 
@@ -398,16 +361,13 @@ def _snapshot(
     values: Sequence[bytes | None], device_ids: Sequence[str], limit_keys: Sequence[str]
 ) -> Snapshot:
     """Decode the values of `_snapshot_keys`; raises InvalidHead."""
-    head, *values = values
-    count = len(device_ids)
-    return Snapshot(
-        decode_head(head),
-        [NOT_HELD if value is None else _decoded(value) for value in values[:count]],
-        {
-            limit_key: NOTHING_HELD if value is None else read_guard(value)
-            for limit_key, value in zip(limit_keys, values[count:], strict=True)
-        },
-    )
+    count = len(device_ids) + 1
+    records = [NOT_HELD if value is None else _decoded(value) for value in values[1:count]]
+    failures = dict.fromkeys(limit_keys, NOTHING_HELD)
+    for limit_key, value in zip(limit_keys, values[count:], strict=True):
+        if value is not None:
+            failures[limit_key] = read_guard(value)
+    return Snapshot(decode_head(values[0]), records, failures)
 
 
 @lru_cache(RECORDS_REMEMBERED)
