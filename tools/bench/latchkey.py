@@ -10,7 +10,7 @@ from tools.bench.subjects import latchkey, pin
 from tools.support.processes.stack import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tools.bench.subjects import Subject
@@ -22,12 +22,21 @@ ONE_FOR_MANY: Final = {"GATEWAY_CONNECTION_LIMIT_PER_DEVICE": "1000000"}
 
 @contextmanager
 def latchkey_stack(
-    directory: Path, *, gateways: int, log_level: str, core: int
+    directory: Path,
+    *,
+    gateways: int,
+    log_level: str,
+    cores: Sequence[int],
+    approvals: int = 1,
 ) -> Iterator[Subject]:
-    """Start a stack with this many gateways and pair its devices."""
+    """Start a stack with this many gateways and approvals, and pair its devices."""
     with Stack(
-        directory, gateways=gateways, env={"LOG_LEVEL": log_level}, gateway_env=ONE_FOR_MANY
+        directory,
+        gateways=gateways,
+        approvals=approvals,
+        env={"LOG_LEVEL": log_level},
+        gateway_env=ONE_FOR_MANY,
     ) as stack:
         subject = latchkey(stack, paired(latchkey(stack, ()), DEVICES))
-        pin(subject, core)
+        pin(subject, *cores)
         yield subject

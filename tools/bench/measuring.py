@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import uvloop
@@ -21,11 +21,12 @@ from tools.load.server.approval import Approval
 from tools.load.server.pairing import Caller, new_identities, pair
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tools.bench.subjects import Subject
     from tools.load.client.devices import Identity
     from tools.load.report.report import Report
+    from tools.load.server.machine import OtherUse
 
 WARM_UP_SECONDS: Final = 1.0
 MAX_IN_FLIGHT: Final = 4096
@@ -43,6 +44,11 @@ class Figures:
     p99_ms: float
     load: float
     """The busiest worker's share of its core."""
+    cpu_us_by_role: Mapping[str, float] = field(default_factory=dict)
+    start_delay_p99_ms: float = 0.0
+    """Of an open loop: how late the load itself started attempts."""
+    others: OtherUse | None = None
+    """What other programs used meanwhile; None if unknown."""
     wrong: str = ""
 
 
@@ -52,16 +58,14 @@ def closed(scenario: Scenario, seconds: float, in_flight: int, *, workers: int) 
     return _churn(scenario, phase, sources_for(in_flight), workers)
 
 
-def open_loop(seconds: float, rate: float, *, workers: int) -> Plan:
-    """Return an open loop at a rate per second."""
-    phase = Phase("open", seconds, MAX_IN_FLIGHT, rate=rate, is_open=True)
+def open_loop(seconds: float, rate: float, *, workers: int, seed: int) -> Plan:
+    """Return an open loop at a rate per second; clients arrive independently of each other."""
+    phase = Phase("open", seconds, MAX_IN_FLIGHT, rate=rate, is_open=True, poisson=True, seed=seed)
     return _churn(Scenario.OPEN, phase, MAX_SOURCES, workers)
 
 
 def _churn(scenario: Scenario, phase: Phase, sources: int, workers: int) -> Plan:
-    warm_up = Phase(
-        "warm-up", WARM_UP_SECONDS, phase.in_flight, phase.rate, phase.is_open, counted=False
-    )
+    warm_up = replace(phase, name="warm-up", seconds=WARM_UP_SECONDS, counted=False)
     return Plan(scenario=scenario, phases=(warm_up, phase), sources=sources, workers=workers)
 
 
@@ -74,12 +78,16 @@ def measure(subject: Subject, plan: Plan, identities: Sequence[Identity] | None 
         for row in phase.outcomes
         if row.kind not in {ADMITTED, REFUSED}
     ]
+    by_role = {use.role: use.cpu_us_each or 0.0 for use in phase.servers}
     return Figures(
         per_second=phase.per_second,
-        cpu_us=sum(use.cpu_us_each or 0.0 for use in phase.servers),
+        cpu_us=sum(by_role.values()),
+        cpu_us_by_role=by_role,
         p50_ms=phase.latency_ms.p50,
         p99_ms=phase.latency_ms.p99,
         load=max(worker.busy for worker in report.workers),
+        start_delay_p99_ms=phase.start_delay_ms.p99 if phase.start_delay_ms else 0.0,
+        others=report.others,
         wrong=", ".join([*report.findings, *others]),
     )
 

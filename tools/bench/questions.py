@@ -16,8 +16,9 @@ import uvloop
 
 from shared.device.identity import DeviceKey
 from shared.rpc.messages import Admitted, AuthorizeDevice, ClientInfo, decode_answer, encode
-from tools.bench.cpu import cpu_seconds, pin
+from tools.bench.cpu import pin
 from tools.bench.table import plain_table, spread
+from tools.load.server.processes import cpu_seconds
 from tools.support.pairing import PROFILE, pair_all
 from tools.support.peers import FakeGateway
 from tools.support.processes.stack import Stack

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING, Final
 
 from tools.bench.bare import VERIFY
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 BARE: Final = "bare aiohttp + uvloop"
 VERIFYING: Final = "the same, verifying Ed25519"
 LATCHKEY: Final = "Latchkey"
+REDIS: Final = "redis"
 BARE_DEVICES: Final = 256
 START_SECONDS: Final = 20.0
 
@@ -73,7 +75,7 @@ def latchkey(stack: Stack, identities: Sequence[Identity]) -> Subject:
         watched=(
             *(Watched("gateway", gateway.pid) for gateway in stack.gateways),
             *(Watched("approval", approval.pid) for approval in stack.approvals),
-            Watched("redis", stack.redis.pid),
+            Watched(REDIS, stack.redis.pid),
         ),
     )
     return Subject(LATCHKEY, system, identities)
@@ -85,13 +87,17 @@ def cores() -> tuple[int, set[int]]:
     return first, set(others) or {first}
 
 
-def pin(subject: Subject, core: int) -> None:
-    """Pin all threads of the subject's processes to one core."""
-    pids = {item.pid for item in subject.system.watched}
-    for pid in list(pids):
-        pids |= {process.pid for process in descendants(pid)}
-    for pid in pids:
-        pin_process(pid, core)
+def pin(subject: Subject, *cores: int) -> None:
+    """Pin all threads of the subject's processes to one core.
+
+    Of several cores, each gateway and each approval gets one, and Redis all.
+    """
+    turns: dict[str, Iterator[int]] = {}
+    for item in subject.system.watched:
+        turn = next(turns.setdefault(item.role, cycle(cores)))
+        own = cores if item.role == REDIS else (turn,)
+        for pid in (item.pid, *(process.pid for process in descendants(item.pid))):
+            pin_process(pid, *own)
 
 
 def _free_port() -> int:

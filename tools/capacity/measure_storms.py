@@ -151,6 +151,7 @@ class _Measurement:
     def _result(self, stormed: Run, rate: float) -> Storm:
         record, dropped = stormed.recording, stormed.dropped
         opened = record.phases[0].tally.of(Kind.ADMITTED)
+        others = stormed.watch.others
         if dropped is None or opened < self._plan.connections:
             raise StormError(
                 f"only {opened} of {self._plan.connections} devices were admitted at first"
@@ -178,6 +179,6 @@ class _Measurement:
             sessions=self._seen.sessions,
             lost=self._seen.lost,
             clients_late=round(max(worker.late for worker in record.workers), 1),
-            others_cores=round(stormed.watch.others_cores or 0.0, 2),
+            others_cores=round(others.programs + others.stolen if others else 0.0, 2),
             clients_cores=round(sum(worker.busy(dropped, end) for worker in record.workers), 2),
         )

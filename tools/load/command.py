@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.addresses.typed import AddressError, approval_address, gateway_address
@@ -119,7 +120,15 @@ def _phases(
             main = Phase(scenario.value, given.seconds, in_flight, rate=pace)
         case Scenario.OPEN:
             maximum = given.in_flight or MAX_OPEN_IN_FLIGHT
-            main = Phase("open", given.seconds, maximum, rate=given.rate, is_open=True)
+            main = Phase(
+                "open",
+                given.seconds,
+                maximum,
+                rate=given.rate,
+                is_open=True,
+                poisson=given.poisson,
+                seed=given.seed,
+            )
         case Scenario.RAMP:
             if not given.step:
                 raise UsageError("--step: must not be 0")
@@ -127,7 +136,5 @@ def _phases(
             return ramp(given.first, given.last, given.step, given.seconds, maximum)
         case _:
             return ()
-    warm_up = Phase(
-        "warm-up", given.warm_up, main.in_flight, main.rate, main.is_open, counted=False
-    )
+    warm_up = replace(main, name="warm-up", seconds=given.warm_up, counted=False)
     return (warm_up, main) if given.warm_up else (main,)

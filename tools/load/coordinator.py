@@ -72,7 +72,7 @@ class Coordinator:
                 with contextlib.suppress(asyncio.CancelledError):
                     await ticking
                 self._last_tick()
-                self.watch.others_cores = others.cores()
+                self.watch.others = others.use()
                 self._display.close()
 
     def begin(self, phase: PhaseRecord) -> None:

@@ -60,6 +60,14 @@ def make_parser() -> argparse.ArgumentParser:
     rate = add(Scenario.OPEN, "a fixed rate; latency counts from the intended start")
     _number(rate, "--rate", 1000, "N", "connections started per second", least=0.1)
     _churning(rate, seconds=10)
+    rate.add_argument(
+        "--poisson",
+        action="store_true",
+        help="start at random moments, as independent clients do; the rate is the average",
+    )
+    rate.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the random moments (default 0)"
+    )
     rising = add(Scenario.RAMP, "an open loop whose rate changes in steps")
     _number(
         rising, "--from", 200, "N", "first rate, connections per second", least=0.1, dest="first"

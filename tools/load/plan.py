@@ -56,6 +56,8 @@ class Phase:
     counted: bool = True
     poisson: bool = False
     """Open: attempts begin at random moments, independently of each other, not evenly."""
+    seed: int = 0
+    """Of the random moments: the same seed gives the same ones."""
 
     def share(self, part: int, parts: int) -> Phase:
         """Return one worker's share of several."""
@@ -67,6 +69,7 @@ class Phase:
             is_open=self.is_open,
             counted=self.counted,
             poisson=self.poisson,
+            seed=self.seed,
         )
 
 

@@ -20,6 +20,8 @@ from aiohttp.test_utils import TestServer
 from deploy.local.places import ROOT
 from deploy.local.run_file import run_file
 from tests.support.stubs.gateway import Socket, stub_gateway
+from tools.load.plan import Phase
+from tools.load.workers.arrivals import arrivals
 from tools.support.processes.process_table import alive, descendants
 from tools.support.waiting import until
 
@@ -162,10 +164,16 @@ class TestOnAGivenStack:
     ) -> None:
         file = tmp_path / "r.json"
         words = ["--rate", "50", "--seconds", "1", "--warm-up", "0", "--devices", "4"]
+        words += ["--poisson", "--seed", "5"]
         result = await run_load("open", *words, *at(stack), "--json", str(file), env=tokens(stack))
         assert result.status == 0, result
-        report = json.loads(file.read_text())
-        assert report["phases"][0]["latencyMs"]["count"] == 50
+        (phase,) = json.loads(file.read_text())["phases"]
+        drawn = Phase("open", 1, 4096, rate=50, is_open=True, poisson=True, seed=5)
+        count = len(list(arrivals(drawn, index=0, worker=0, workers=1)))
+        assert count != 50
+        assert phase["latencyMs"]["count"] == count
+        assert 0 <= phase["startDelayMs"]["p50"] <= phase["startDelayMs"]["p99"]
+        assert "starts    late by p50" in result.text
         secrets = tokens(stack).values()
         assert not any(secret in file.read_text() + result.text for secret in secrets)
         assert (await call(stack, "GET", "/v1/devices"))["devices"] == []

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tools.bench.cpu import cpu_seconds, pin
+from tools.bench.cpu import pin
 from tools.bench.latchkey import ONE_FOR_MANY
 from tools.bench.measuring import paired
 from tools.bench.subjects import latchkey
 from tools.load.client.target import read_target
 from tools.load.server.pairing import new_identities
+from tools.load.server.processes import cpu_seconds
 from tools.support.processes.process_table import descendants
 from tools.support.processes.stack import Stack
 

@@ -37,6 +37,6 @@ def notes(plan: Plan, run: Run, workers: Sequence[WorkerReport]) -> list[str]:
         found.append(f"paced: at most {plan.pace:g} connections started per second")
     if not any(run.watch.samples.values()):
         found.append("the servers' processes are not visible from here: no CPU, no memory")
-    if run.watch.others_cores is None:
+    if run.watch.others is None:
         found.append("use of the machine by other programs cannot be determined here")
     return found

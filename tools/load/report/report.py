@@ -13,7 +13,7 @@ from tools.load.client.verdicts import Kind
 from tools.load.plan import Scenario
 from tools.load.report.findings import findings
 from tools.load.report.notes import notes
-from tools.load.server.machine import busy_text
+from tools.load.server.machine import OtherUse, busy_text
 from tools.load.server.servers import ServerPoint, ServerUse, server_points, server_uses
 
 if TYPE_CHECKING:
@@ -39,6 +39,14 @@ class Latency(msgspec.Struct, rename="camel"):
     hdr: str
 
 
+class Delay(msgspec.Struct, rename="camel"):
+    """How late the load itself was to start attempts of an open loop, in milliseconds."""
+
+    p50: float
+    p99: float
+    max: float
+
+
 class Row(msgspec.Struct, rename="camel"):
     """Number of attempts with the same result: kind, response and close frame (0: none)."""
 
@@ -60,6 +68,8 @@ class PhaseReport(msgspec.Struct, rename="camel"):
     latency_ms: Latency
     outcomes: list[Row]
     servers: list[ServerUse]
+    start_delay_ms: Delay | None
+    """Null unless the phase is an open loop."""
 
 
 class PointReport(msgspec.Struct, rename="camel"):
@@ -106,6 +116,8 @@ class Report(msgspec.Struct, rename="camel"):
     notes: list[str]
     others_cores: float | None
     """Cores used by other programs during the run; null if unknown."""
+    stolen_cores: float | None
+    """Cores withheld by the hypervisor; null if unknown."""
     machine_busy: str
     """Empty unless other programs used so much that the results are invalid."""
     phases: list[PhaseReport]
@@ -117,6 +129,13 @@ class Report(msgspec.Struct, rename="camel"):
     """What a soak left over, without what could not be seen."""
     percentiles: list[tuple[float, float]]
     """Of all counted phases: share of attempts (0 to 1), milliseconds."""
+
+    @property
+    def others(self) -> OtherUse | None:
+        """What others used of the machine during the run; None if unknown."""
+        if self.others_cores is None or self.stolen_cores is None:
+            return None
+        return OtherUse(self.others_cores, self.stolen_cores)
 
     def as_json(self) -> str:
         """Return the report as JSON."""
@@ -133,6 +152,7 @@ def make_report(plan: Plan, system: SystemUnderTest, run: Run) -> Report:
         WorkerReport(worker.busy(first, last), worker.late * 1e3) for worker in record.workers
     ]
     all_latencies = record.latencies()
+    others = run.watch.others
     return Report(
         scenario=plan.scenario.value,
         target=system.target.url if not system.is_ours else "a temporary stack",
@@ -141,8 +161,9 @@ def make_report(plan: Plan, system: SystemUnderTest, run: Run) -> Report:
         plan=_plan(plan),
         findings=findings(plan, run),
         notes=notes(plan, run, workers),
-        others_cores=run.watch.others_cores,
-        machine_busy=busy_text(run.watch.others_cores),
+        others_cores=None if others is None else others.programs,
+        stolen_cores=None if others is None else others.stolen,
+        machine_busy=busy_text(others),
         phases=[_phase(phase, plan, run, begin) for phase in record.phases if phase.end],
         points=[
             PointReport(
@@ -196,7 +217,13 @@ def _phase(phase: PhaseRecord, plan: Plan, run: Run, begin: float) -> PhaseRepor
             for outcome, count in tally.outcomes.most_common()
         ],
         servers=server_uses(run.watch, phase, held=held),
+        start_delay_ms=_delay(tally.delays) if tally.delays.count else None,
     )
+
+
+def _delay(histogram: Histogram) -> Delay:
+    p50, p99 = (histogram.percentile(percent) / 1e3 for percent in (50, 99))
+    return Delay(p50=p50, p99=p99, max=histogram.maximum / 1e3)
 
 
 def _latency(histogram: Histogram) -> Latency:

@@ -62,6 +62,10 @@ def _phase(phase: PhaseReport, *, grows: bool) -> list[str]:
     if latency.count:
         lines.append(f"  rate      {phase.per_second:.0f}/s, {latency.count} in all")
         lines.append(f"  latency   {_latency(latency)}")
+    if delay := phase.start_delay_ms:
+        lines.append(
+            f"  starts    late by p50 {delay.p50:.2f}, p99 {delay.p99:.2f}, max {delay.max:.1f} ms"
+        )
     lines += _outcomes(phase.outcomes)
     lines += [f"  {use.role:<9s} {server_text(use, grows=grows)}" for use in phase.servers]
     return lines

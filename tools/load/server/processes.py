@@ -13,6 +13,8 @@ from tools.support.processes.process_table import descendants
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from tools.load.server.machine import OtherUse
+
 PROC: Final = Path("/proc")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -49,15 +51,27 @@ def sample(pid: int, at: float) -> Sample | None:
         # The name, the second field, is in brackets and may contain anything.
         fields = (here / "stat").read_text(errors="replace").rpartition(")")[2].split()
         descriptors = len(os.listdir(here / "fd"))  # noqa: PTH208  ten thousand names, no paths
+        exact = cpu_seconds(pid)
     except OSError:
         return None
     return Sample(
         at=at,
-        cpu_seconds=(int(fields[11]) + int(fields[12])) / _TICKS,
+        cpu_seconds=exact or (int(fields[11]) + int(fields[12])) / _TICKS,
         rss_bytes=int(fields[21]) * _PAGE,
         descriptors=descriptors,
         threads=int(fields[17]),
     )
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds of a process's threads, to the nanosecond; 0 where unavailable."""
+    total = 0
+    for task in (PROC / str(pid) / "task").iterdir():
+        try:
+            total += int((task / "schedstat").read_text().split()[0])
+        except OSError:  # the thread has ended, or the kernel does not count so exactly
+            continue
+    return total / 1e9
 
 
 class Watch:
@@ -66,8 +80,8 @@ class Watch:
     def __init__(self, watched: Sequence[Watched]) -> None:
         self.watched = list(watched)
         self.samples: dict[int, list[Sample]] = {item.pid: [] for item in watched}
-        self.others_cores: float | None = None
-        """Cores used by other programs meanwhile; None if unknown."""
+        self.others: OtherUse | None = None
+        """What other programs used meanwhile; None if unknown."""
 
     def add(self, process: Watched) -> None:
         """Watch another process from now on."""

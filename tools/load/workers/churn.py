@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
-import random
 import time
 from bisect import bisect_left
 from itertools import cycle
@@ -14,11 +12,13 @@ from typing import TYPE_CHECKING, Final
 from tools.load.client.session import Session, give_up_overdue
 from tools.load.client.verdicts import Kind, Outcome
 from tools.load.client.wire import upgrade_request
+from tools.load.workers.alarm import Alarm
+from tools.load.workers.arrivals import arrivals
 from tools.load.workers.messages import Progress
 from tools.load.workers.tally import Delta
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tools.load.client.devices import LoadDevice
     from tools.load.client.dialer import Dialer
@@ -30,8 +30,6 @@ AFTER_FAILURE_SECONDS: Final = 0.05
 SWEEP_SECONDS: Final = 0.1
 STARTS_AT_ONCE: Final = 16
 """Attempts at a rate that are started before answers are read again."""
-ROUNDING: Final = 1e-6
-"""In seconds: a start due at the very end belongs to the next phase."""
 NOT_STARTED: Final = Outcome(Kind.FAILED, "not started in time: too many in flight")
 
 
@@ -51,8 +49,12 @@ class Churn:
         self._index = 0
         self._until = 0.0
         self._ends: list[float] = []
+        self._began = 0.0
         self._next = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._arrivals: Iterator[float] | None = None
+        self._arrival: float | None = None
+        self._has_room = True
+        self._alarm = Alarm(self._go_on)
         self._idle = asyncio.Event()
         self._stopped = asyncio.Event()
 
@@ -73,6 +75,7 @@ class Churn:
                 await self._idle.wait()
         finally:
             sweeping.cancel()
+            self._alarm.close()
 
     def order(self, order: Order) -> None:
         """Handle an order; during churn only Stop is possible."""
@@ -107,7 +110,10 @@ class Churn:
             if lasting < len(self._ends):
                 self._delta(lasting).verdicts += 1
         if self._phase is not None:
-            if session.decided:
+            if self._arrivals is not None:
+                if not self._has_room:
+                    self._go_on()
+            elif session.decided:
                 self._go_on()
             else:
                 self._loop.call_later(AFTER_FAILURE_SECONDS, self._go_on)
@@ -117,60 +123,80 @@ class Churn:
     # Internals.
 
     async def _until_time(self, at: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(at - time.monotonic()):
-                await self._stopped.wait()
+        """Wait until this time, or the order to stop. Timers of the loop may be 1 ms early."""
+        while not self._stopped.is_set() and (left := at - time.monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._stopped.wait()
 
     def _start(self, index: int, phase: Phase, at: float) -> None:
         if self._stopped.is_set():
             return
         self._index, self._phase = index, phase
         self._until = at + phase.seconds
-        # Workers take turns, so that together they keep an even pace.
-        offset = 0.0 if phase.rate is None else self._job.worker / self._job.workers / phase.rate
-        self._next = at + offset
+        self._began = at
+        self._arrivals = None
+        if phase.is_open:
+            self._arrivals = arrivals(
+                phase, index=index, worker=self._job.worker, workers=self._job.workers
+            )
+            self._arrival = next(self._arrivals, None)
+        elif phase.rate is not None:
+            self._next = at + self._job.worker / self._job.workers / phase.rate
         self._go_on()
 
     def _finish(self) -> None:
-        phase, self._phase = self._phase, None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if phase is not None and phase.is_open and phase.rate is not None:
-            missed = math.ceil((self._until - self._next - ROUNDING) * phase.rate)
-            if missed > 0:
+        if self._arrivals is not None:
+            self._go_on()  # for those that have arrived since the alarm was last handled
+            if self._arrival is not None:
+                missed = 1 + sum(1 for _ in self._arrivals)
                 self._delta(self._index).outcomes[NOT_STARTED] += missed
+        self._phase = None
+        self._arrivals = None
+        self._alarm.cancel()
 
     def _go_on(self) -> None:
         """Start what is due, and schedule the next start."""
         phase = self._phase
         if phase is None:
             return
-        now = time.monotonic()
-        due = STARTS_AT_ONCE
-        while len(self._live) < phase.in_flight:
-            if phase.rate is None:
-                self._begin(now)
-            elif self._next >= self._until - ROUNDING:
-                return
-            elif self._next <= now:
-                due -= 1
-                if due < 0:  # answers of the others come first
-                    if self._timer is None:
-                        self._timer = self._loop.call_later(0, self._due)
-                    return
-                self._late = max(self._late, now - self._next)
-                self._begin(self._next if phase.is_open else now)
-                gap = random.expovariate(phase.rate) if phase.poisson else 1 / phase.rate
-                self._next = (self._next if phase.is_open else now) + gap
-            else:
-                if self._timer is None:
-                    self._timer = self._loop.call_later(self._next - now, self._due)
-                return
+        if self._arrivals is not None:
+            self._start_arrivals(phase, self._arrivals)
+        elif phase.rate is None:
+            while len(self._live) < phase.in_flight:
+                self._begin(time.monotonic())
+        else:
+            self._start_paced(phase, phase.rate)
 
-    def _due(self) -> None:
-        self._timer = None
-        self._go_on()
+    def _start_arrivals(self, phase: Phase, later: Iterator[float]) -> None:
+        """Start all of an open loop that have arrived, whether or not earlier ones have ended."""
+        for _ in range(STARTS_AT_ONCE):
+            if self._arrival is None:
+                return
+            self._has_room = len(self._live) < phase.in_flight
+            if not self._has_room:
+                return
+            due = self._began + self._arrival
+            late = time.monotonic() - due
+            if late < 0:
+                self._alarm.set(due)
+                return
+            self._late = max(self._late, late)
+            self._delta(self._index).add_start(late)
+            self._begin(due)
+            self._arrival = next(later, None)
+        self._alarm.set(self._began)  # in the next iteration: answers of the others come first
+
+    def _start_paced(self, phase: Phase, rate: float) -> None:
+        """Start those of a closed loop, at most this many per second."""
+        while len(self._live) < phase.in_flight and self._next < self._until:
+            now = time.monotonic()
+            if self._next > now:
+                self._alarm.set(self._next)
+                return
+            self._late = max(self._late, now - self._next)
+            self._begin(now)
+            self._next = now + 1 / rate
 
     def _begin(self, at: float) -> None:
         session = Session(self, next(self._devices), at, phase=self._index)

@@ -21,13 +21,19 @@ class Delta:
     """What ended in one phase since the last report.
 
     `latencies`, in us from the intended start to the decision, are those of correct decisions;
-    `verdicts` counts correct decisions made during the phase, whenever their attempts began.
+    `delays`, in us, are those of the starts of an open loop; `verdicts` counts correct decisions
+    made during the phase, whenever their attempts began.
     """
 
     phase: int
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     latencies: array[int] = field(default_factory=lambda: array("Q"))
+    delays: array[int] = field(default_factory=lambda: array("Q"))
     verdicts: int = 0
+
+    def add_start(self, late: float) -> None:
+        """Record how many seconds after its intended time an attempt of an open loop started."""
+        self.delays.append(int(late * MICROSECONDS))
 
     def add(self, session: Session) -> bool:
         """Count a completed attempt; return whether the decision was correct."""
@@ -45,12 +51,15 @@ class Tally:
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     histogram: Histogram = field(default_factory=Histogram)
+    delays: Histogram = field(default_factory=Histogram)
+    """Of the starts of an open loop: how late the load itself was."""
     verdicts: int = 0
 
     def add(self, delta: Delta) -> None:
         """Add a worker's report."""
         self.outcomes.update(delta.outcomes)
         self.histogram.record(delta.latencies)
+        self.delays.record(delta.delays)
         self.verdicts += delta.verdicts
 
     def of(self, kind: Kind) -> int:

@@ -34,6 +34,18 @@ class TestNumbers:
             ("failed", STRANGE.what, 1),
         ]
 
+    def test_an_open_loop_says_how_late_its_own_starts_were(self) -> None:
+        run = churned(ADMITTED)
+        run.recording.phases[0].tally.delays.record([100] * 98 + [3000, 20_000])
+        report = make_report(Plan(scenario=Scenario.OPEN), SYSTEM, run)
+        delay = report.phases[0].start_delay_ms
+        assert delay is not None
+        assert (delay.p50, delay.max) == (0.1, 20)
+        assert delay.p99 == pytest.approx(3, rel=0.001)
+        assert "starts    late by p50 0.10, p99 3.00, max 20.0 ms" in as_text(report)
+        assert churn_report().phases[0].start_delay_ms is None
+        assert "starts    late" not in as_text(churn_report())
+
     def test_a_server_has_its_cpu_and_memory(self) -> None:
         (use,) = churn_report().phases[0].servers
         assert (use.role, use.busy, use.cpu_us_each) == ("gateway", 0.5, 250_000)

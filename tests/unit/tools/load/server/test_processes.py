@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+
+import pytest
 
 from tests.support.load_runs import watched
 from tools.load.recording import PhaseRecord
+from tools.load.server import processes
 from tools.load.server.processes import Watch, Watched, find_servers, sample
 from tools.load.server.servers import server_points, server_uses
 from tools.load.workers.tally import Tally
@@ -17,6 +21,22 @@ def test_a_process_has_memory_descriptors_and_threads() -> None:
     assert found.rss_bytes > 1 << 20
     assert found.descriptors > 3
     assert found.threads >= 1
+
+
+def test_cpu_is_counted_more_exactly_than_in_ticks() -> None:
+    """Ticks are 10 ms on most systems; a round may cost less than a hundred of them."""
+    found = sample(os.getpid(), 1.0)
+    assert found
+    assert found.cpu_seconds == pytest.approx(time.process_time(), abs=0.1)
+    ticks = found.cpu_seconds * os.sysconf("SC_CLK_TCK")
+    assert ticks != pytest.approx(round(ticks), rel=0, abs=1e-6)
+
+
+def test_without_exact_counts_cpu_is_read_in_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "cpu_seconds", lambda _pid: 0.0)
+    found = sample(os.getpid(), 1.0)
+    assert found
+    assert found.cpu_seconds == pytest.approx(time.process_time(), abs=0.1)
 
 
 def test_a_process_that_is_gone_is_left_out() -> None:

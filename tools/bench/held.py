@@ -1,17 +1,16 @@
-"""Additional measurements of `--more`: idle connections, their revocation, two gateways."""
+"""Measurements of connections that are held: their memory, and their revocation."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tools.bench.measuring import closed, measure, paired, reported
-from tools.bench.table import plain_table, ratio, spread
+from tools.bench.measuring import paired, reported
+from tools.bench.table import plain_table
 from tools.load.plan import Plan, Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tools.bench.measuring import Figures
     from tools.bench.subjects import Subject
 
 KILO: Final = 1024
@@ -49,21 +48,3 @@ def revoke(subject: Subject, connections: int, workers: int) -> str:
     )
     heads = ("connections", "first closed, ms", "last closed, ms", "close codes")
     return plain_table("Revoking the device of all connections", heads, [row])
-
-
-def gateways(
-    item: Subject, two: Subject, in_flight: int, *, rounds: int, seconds: float, workers: int
-) -> str:
-    """Compare the CPU per admission with one gateway and with two, on the same core."""
-    plan = closed(Scenario.CLOSED, seconds, in_flight, workers=max(2, workers))
-    found: dict[str, list[Figures]] = {"one gateway": [], "two gateways": []}
-    for _ in range(rounds):
-        for name, subject in zip(found, (item, two), strict=True):
-            found[name].append(measure(subject, plan))
-    rows = [
-        (name, spread([figures.cpu_us for figures in each], "{:,.0f}"))
-        for name, each in found.items()
-    ]
-    first, second = found.values()
-    rows.append(("ratio", ratio(first, second, lambda figures: figures.cpu_us)))
-    return plain_table(f"Two gateways, {in_flight} in flight", ("", "CPU µs each"), rows)
