@@ -31,13 +31,13 @@ class CloseCode(IntEnum):
     """The device was removed, or its token was rotated or revoked."""
 
 
-_SENDABLE: Final = (range(1000, 1004), range(1007, 1015), range(3000, 5000))
+_SENDABLE: Final = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
 """Codes allowed in a close frame (RFC 6455 §7.4 and its registry)."""
 
 
 def may_be_sent(code: int) -> bool:
     """Return whether a code is allowed in a close frame."""
-    return any(code in codes for codes in _SENDABLE)
+    return code in _SENDABLE
 
 
 def cut_reason(reason: str) -> str:

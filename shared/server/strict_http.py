@@ -6,10 +6,9 @@ message framing of HTTP/1.0, and unsupported targets and transfer codings (RFC 9
 
 from __future__ import annotations
 
-import asyncio
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import hdrs
 from aiohttp.http import HttpProcessingError, HttpRequestParser, HttpVersion10, HttpVersion11
@@ -32,6 +31,8 @@ LINE_LIMIT_BYTES: Final = 8190
 """The longest request line, and the longest header, that aiohttp accepts by default."""
 _BODY_BUFFER_BYTES: Final = 2**16
 """A parser's body buffer; unused, because an upgrade request has no body."""
+_UNUSED: Final[Any] = None
+"""A parser's protocol and loop, both for the body."""
 _NAMED_VERSION: Final = b" HTTP/"
 _OTHER_PROTOCOLS: Final = (b" RTSP/", b" ICE/")
 _REMEMBERED_HOSTS: Final = 256
@@ -64,8 +65,8 @@ def parse_upgrade(head: bytes) -> RawRequestMessage | None:
     Only the head is parsed, without what follows: aiohttp rejects an upgrade that has a body.
     """
     parser = HttpRequestParser(
-        cast("Any", None),
-        asyncio.get_running_loop(),
+        _UNUSED,
+        _UNUSED,
         _BODY_BUFFER_BYTES,
         max_line_size=LINE_LIMIT_BYTES,
         max_field_size=LINE_LIMIT_BYTES,

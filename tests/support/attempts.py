@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec import structs
 
 from services.gateway.handshake.handshake import Handshake, State
 from services.gateway.handshake.outcome import Accepted, AuthConfig, Effect, RequestInfo
@@ -48,7 +48,7 @@ RULES: Final = AuthConfig(Secrets([TOKEN, OLDER_TOKEN]), frozenset({PAGE}), DIGE
 REMOTE: Final = RequestInfo(
     "203.0.113.7", direct_loopback=False, host="gateway.example", origin=None
 )
-BROWSER: Final = replace(REMOTE, origin=PAGE)
+BROWSER: Final = structs.replace(REMOTE, origin=PAGE)
 LOCAL: Final = RequestInfo("127.0.0.1", direct_loopback=True, host="127.0.0.1:18789", origin=None)
 
 

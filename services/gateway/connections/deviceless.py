@@ -7,15 +7,12 @@ presents none, until it ends.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from shared.addresses.holders import holders
 
 if TYPE_CHECKING:
     from services.gateway.connections.connection import Connection
-
-_Key = TypeVar("_Key")
-_Member = TypeVar("_Member")
 
 
 class Deviceless:
@@ -60,11 +57,17 @@ class Deviceless:
     def remove(self, connection: Connection) -> None:
         """Remove a connection whose device was admitted, or that is being closed."""
         key = connection.limit_key
-        same = self._by_key.get(key, {})
-        if connection not in same:
+        same = self._by_key.get(key)
+        if same is None or connection not in same:
             return
-        _drop(self._by_key, key, connection)
-        _drop(self._admitted, key, connection)
+        del same[connection]
+        if not same:
+            del self._by_key[key]
+        admitted = self._admitted.get(key)
+        if admitted is not None:
+            admitted.pop(connection, None)
+            if not admitted:
+                del self._admitted[key]
         _decrease(self.counts, key)
         around = connection.holders
         self._change(around[0], -1)
@@ -102,7 +105,10 @@ class Deviceless:
         """Count one connection of a holder more or less."""
         held = self._held.get(holder, 0)
         if held:
-            _drop(self._holders, held, holder)
+            same = self._holders[held]
+            del same[holder]
+            if not same:
+                del self._holders[held]
         held += by
         if held:
             self._held[holder] = held
@@ -113,15 +119,6 @@ class Deviceless:
             self._most = held
         elif self._most not in self._holders:
             self._most = held  # it was the only one with the most, and has one less
-
-
-def _drop(members: dict[_Key, dict[_Member, None]], key: _Key, member: _Member) -> None:
-    """Remove a member from the group under a key, and the group with its last member."""
-    group = members.get(key)
-    if group is not None:
-        group.pop(member, None)
-        if not group:
-            del members[key]
 
 
 def _decrease(counts: dict[str, int], key: str) -> None:

@@ -115,7 +115,7 @@ class Hub:
         self, transport: asyncio.Transport, limit_key: str, *, trusted_local: bool = False
     ) -> Connection:
         """Register a socket that was just upgraded, and start its handshake deadline."""
-        if len(self._all) >= self.places.open_limit and self._closing:
+        if self._closing and len(self._all) >= self.places.open_limit:
             oldest = next(iter(self._closing))
             del self._closing[oldest]
             oldest.transport.abort()

@@ -155,7 +155,7 @@ class Places:
         limits = self.limits
         if self._deviceless.counts.get(limit_key, 0) >= limits.deviceless_per_address:
             return WITHOUT_DEVICE
-        if not is_exempt and self._is_at_limit(limit_key):
+        if not is_exempt and self._by_address.get(holders(limit_key)[0], 0) >= limits.per_address:
             return OF_ADDRESS
         return ALL if len(self._taken) + len(self._pipes) >= limits.total else None
 
@@ -173,7 +173,3 @@ class Places:
         if len(same) < self.limits.per_device:
             return None
         return next((connection for connection in same if not connection.stopped), None)
-
-    def _is_at_limit(self, limit_key: str) -> bool:
-        held = self._by_address.get(holders(limit_key)[0], 0)
-        return held >= self.limits.per_address

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from shared.settings.environment import Secrets
 
 
-@dataclass(frozen=True, slots=True)
-class RequestInfo:
+class RequestInfo(msgspec.Struct, frozen=True, gc=False):
     """What the upgrade request says about a client.
 
     `address` is the client's own address, as reported by trusted proxies. `host` and `origin` are

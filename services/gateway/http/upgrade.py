@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
@@ -98,11 +97,11 @@ class UpgradeProtocol(asyncio.Protocol):
         """Whether the transport is connected."""
         return self._transport is not None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Abort at once if the socket was already evicted from the pending sockets."""
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = transport
         if self._aborted:
-            self._transport.abort()
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Buffer bytes until the head is complete, then upgrade or serve plain HTTP."""
@@ -181,11 +180,11 @@ class UpgradeProtocol(asyncio.Protocol):
         self.reject(next(TRY_LATER))
 
     def _upgrade(self, transport: asyncio.Transport, head: bytes, end: int) -> None:
-        leave = partial(self._limiter.remove, self)
-        protocol = self._upgrader.upgrade(transport, self._peer, head[:end], leave)
+        protocol = self._upgrader.upgrade(transport, self._peer, head[:end])
         if protocol is None:
             self._serve_plain(transport, head)
             return
+        self._limiter.remove(self)
         self._head = b""
         self._transport = None
         transport.set_protocol(protocol)
@@ -200,10 +199,6 @@ class UpgradeProtocol(asyncio.Protocol):
         transport.set_protocol(handler)
         handler.connection_made(transport)
         handler.data_received(head)
-
-
-def _nothing() -> None:
-    """Do nothing: a socket that is not counted need not be removed."""
 
 
 def _may_become_head(head: bytes) -> bool:
@@ -245,17 +240,13 @@ class Upgrader:
         )
 
     def upgrade(
-        self,
-        transport: asyncio.Transport,
-        peer: str,
-        head: bytes | web.Request,
-        leave: Callable[[], object],
+        self, transport: asyncio.Transport, peer: str, head: bytes | web.Request
     ) -> asyncio.Protocol | None:
         """Upgrade a socket and return its protocol; None if the request must be rejected.
 
         That is when it is invalid or a limit is reached; `serve` sends the error response. `peer`
         is the IP address of the remote end of the socket, and `head` the head of its request, in
-        bytes or as aiohttp parsed it. A socket that is upgraded calls `leave`.
+        bytes or as aiohttp parsed it.
 
         A WebSocket is registered, and its challenge sent together with the 101 response.
         """
@@ -277,10 +268,7 @@ class Upgrader:
         if self._limit_reached(client, peer, displaces=not is_pipe) is not None:
             return None
         if self._door is not None and is_pipe:
-            pipe = self._door.open(transport, Upgrade(peer, target, headers, client))
-            if pipe is not None:
-                leave()
-            return pipe
+            return self._door.open(transport, Upgrade(peer, target, headers, client))
         info = RequestInfo(
             address=address.text,
             direct_loopback=client.direct_loopback,
@@ -292,7 +280,6 @@ class Upgrader:
             address.limit_key,
             trusted_local=context.auth.trusts_local and info.direct_loopback and not info.origin,
         )
-        leave()
         connection_id = f"{context.identity.boot_id}:{connection.number}"
         handshake = Handshake(connection_id, new_nonce(), info, context.auth)
         relay = self._relay
@@ -333,13 +320,12 @@ class Upgrader:
         if transport is None:
             return web.Response()
         tracked = handler if isinstance(handler, TrackedRequestHandler) else None
-        protocol = self.upgrade(
-            transport, request.remote or "", request, tracked.left if tracked else _nothing
-        )
+        protocol = self.upgrade(transport, request.remote or "", request)
         if protocol is None:
             return self._rejected(request)
         closed = asyncio.Event()
         if tracked is not None:
+            tracked.left()
             tracked.forward_flow_control(protocol)
         parser = SocketParser(protocol, on_end=closed.set)
         handler.keep_alive(False)

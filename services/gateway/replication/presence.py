@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS
 from shared.protocol.platforms import VERSIONED_CLIENTS
 from shared.rpc.reports import Seen
@@ -128,8 +130,7 @@ class Presence:
         self._builds_on = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(msgspec.Struct, frozen=True, gc=False):
     at: float
     address: str
     client: ClientInfo

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import structs
 
 from services.gateway.handshake.outcome import Session
 from services.gateway.methods.dispatcher import Dispatcher
@@ -72,7 +73,7 @@ class TestOrigin:
     @pytest.mark.parametrize("profile", [CONTROL_UI, CLI], ids=["page", "cli"])
     def test_a_foreign_origin_is_refused(self, origin: str, profile: Profile) -> None:
         """Approval is not asked; the client gets an error frame and close code 1008."""
-        refusal = refusal_of(connect(profile), replace(REMOTE, origin=origin))
+        refusal = refusal_of(connect(profile), structs.replace(REMOTE, origin=origin))
         assert detail_code(refusal) == "CONTROL_UI_ORIGIN_NOT_ALLOWED"
         assert refusal.close_code == 1008
 
@@ -86,8 +87,11 @@ class TestOrigin:
     )
     def test_loopback_pages_are_for_local_clients(self, origin: str, host: str) -> None:
         frame = connect(CONTROL_UI)
-        assert question_of(frame, replace(LOCAL, origin=origin, host=host)).address == "127.0.0.1"
-        refusal = refusal_of(frame, replace(REMOTE, origin=origin, host=host))
+        assert (
+            question_of(frame, structs.replace(LOCAL, origin=origin, host=host)).address
+            == "127.0.0.1"
+        )
+        refusal = refusal_of(frame, structs.replace(REMOTE, origin=origin, host=host))
         assert detail_code(refusal) == "CONTROL_UI_ORIGIN_NOT_ALLOWED"
 
     def test_without_an_origin_only_the_proof_counts(self) -> None:
@@ -95,7 +99,7 @@ class TestOrigin:
 
     @pytest.mark.parametrize("origin", ["https://ok.example", "https://OK.example:443"])
     def test_the_allowed_page_is_admitted(self, origin: str) -> None:
-        question = question_of(connect(CONTROL_UI), replace(REMOTE, origin=origin))
+        question = question_of(connect(CONTROL_UI), structs.replace(REMOTE, origin=origin))
         assert question.client.id == "openclaw-control-ui"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 from multidict import CIMultiDict
 
 from services.gateway.handshake.outcome import RequestInfo
@@ -46,7 +46,7 @@ class TestForgedHeaders:
     def test_headers_of_an_untrusted_peer_are_ignored(self, headers: dict[str, str]) -> None:
         peer, key = peer_of("203.0.113.7", CIMultiDict(headers))
         assert (peer.address, peer.direct_loopback, key) == ("203.0.113.7", False, "203.0.113.7")
-        local_page = replace(peer, origin="http://localhost:18789", host="localhost:18789")
+        local_page = structs.replace(peer, origin="http://localhost:18789", host="localhost:18789")
         refusal = refusal_of(connect(CONTROL_UI), local_page)
         assert detail_code(refusal) == "CONTROL_UI_ORIGIN_NOT_ALLOWED"
         assert question_of(connect(), peer).address == "203.0.113.7"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import structs
 from multidict import CIMultiDict
 
 from services.gateway.handshake.handshake import Handshake, State
@@ -32,8 +33,8 @@ TRUSTING = replace(RULES, trusts_local=True)
 WISHED = CLI.with_scopes("operator.pairing", "operator.admin")
 NOT_TRUSTED = [
     pytest.param(REMOTE, id="from elsewhere"),
-    pytest.param(replace(LOCAL, origin="http://127.0.0.1:18789"), id="with an Origin"),
-    pytest.param(replace(LOCAL, direct_loopback=False), id="behind a proxy"),
+    pytest.param(structs.replace(LOCAL, origin="http://127.0.0.1:18789"), id="with an Origin"),
+    pytest.param(structs.replace(LOCAL, direct_loopback=False), id="behind a proxy"),
 ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from services.gateway.handshake.handshake import State
 from services.gateway.handshake.outcome import Accepted, RequestInfo
@@ -126,7 +127,7 @@ class TestOrder:
             (connect(replace(CLI, min_protocol=5, role="x")), REMOTE, "PROTOCOL_MISMATCH"),
             (
                 connect(replace(CLI, role="x")),
-                replace(REMOTE, origin="null"),
+                structs.replace(REMOTE, origin="null"),
                 "invalid role",
             ),
             (connect(CONTROL_UI, key=None), REMOTE, "CONTROL_UI_ORIGIN_NOT_ALLOWED"),
@@ -206,7 +207,7 @@ class TestQuestion:
     @pytest.mark.parametrize("attempt", ATTEMPTS, ids=str)
     def test_recorded_clients_are_asked_about(self, attempt: Attempt) -> None:
         recorded = attempt.connect["params"]
-        peer = replace(REMOTE, origin=PAGE)
+        peer = structs.replace(REMOTE, origin=PAGE)
         handshake = new_handshake(peer, nonce=attempt.nonce)
         effect = handshake.on_frame(to_bytes(attempt.connect), now_ms=attempt.ts)
         if "auth" not in recorded:

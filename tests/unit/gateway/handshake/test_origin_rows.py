@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from shared.device.profile import CLI, CONTROL_UI, NODE_HOST
 from tests.support.attempts import BROWSER, REMOTE, client_view, connect, question_of, refusal_of
@@ -23,7 +24,7 @@ def origin_row(reason: str) -> tuple[dict[str, Any], int, str]:
 
 class TestOrigin:
     def test_another_origin_is_refused(self) -> None:
-        page = replace(REMOTE, origin="https://evil.example")
+        page = structs.replace(REMOTE, origin="https://evil.example")
         for profile in (CONTROL_UI, CLI, NODE_HOST):
             assert client_view(refusal_of(connect(profile), page)) == origin_row(
                 "origin not allowed"
@@ -38,7 +39,7 @@ class TestOrigin:
 
     @pytest.mark.parametrize("origin", ["null", "", "ok.example", "file://", "https://"])
     def test_an_unparsable_origin_is_refused(self, origin: str) -> None:
-        refusal = refusal_of(connect(CONTROL_UI), replace(REMOTE, origin=origin))
+        refusal = refusal_of(connect(CONTROL_UI), structs.replace(REMOTE, origin=origin))
         assert client_view(refusal) == origin_row("origin missing or invalid")
 
     def test_an_allowed_origin_is_accepted(self) -> None:

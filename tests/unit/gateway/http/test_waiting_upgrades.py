@@ -61,9 +61,8 @@ class Case:
         began = self.budget.begin(Lane.UPGRADES)
         self.budget.end(Lane.UPGRADES, began - 1.0)
 
-    def upgrade(self, _transport: object, _peer: str, head: bytes, leave: Any) -> Upgraded:
+    def upgrade(self, _transport: object, _peer: str, head: bytes) -> Upgraded:
         assert head == HEAD
-        leave()
         self.upgraded.append(Upgraded())
         return self.upgraded[-1]
 

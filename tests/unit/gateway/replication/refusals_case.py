@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from shared.protocol import refusals
 from shared.rpc.messages import (
@@ -40,7 +41,7 @@ def device(number: int) -> str:
 
 
 def at(address: str) -> RequestInfo:
-    return replace(REMOTE, address=address)
+    return structs.replace(REMOTE, address=address)
 
 
 def note(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec import structs
 
 from services.gateway.replication.recent_refusals import (
     DETAIL_LIMIT_CHARACTERS,
@@ -214,7 +215,7 @@ class TestReasons:
         [(ORIGIN, ORIGIN), ("null", "null"), ("https://user:secret@x", ""), ("<script>", "")],
     )
     def test_a_valid_origin_is_reported(self, origin: str, detail: str) -> None:
-        report = met(connect(CONTROL_UI), peer=replace(REMOTE, origin=origin))
+        report = met(connect(CONTROL_UI), peer=structs.replace(REMOTE, origin=origin))
         assert (report.reason, report.detail) == ("origin", detail)
 
     def test_a_report_contains_the_fact_that_helps(self) -> None:
@@ -238,7 +239,7 @@ class TestTheDoctor:
         ],
     )
     def test_checks_without_a_secret_are_not_recorded(self, frame: Frame) -> None:
-        peer = replace(REMOTE, origin=PAGE)
+        peer = structs.replace(REMOTE, origin=PAGE)
         handshake = new_handshake(peer)
         refusal = handshake.on_frame(to_bytes(frame), now_ms=NOW_MS)
         assert isinstance(refusal, Refusal)
