@@ -210,8 +210,8 @@ class BulkAcceptor:
         connecting, self._connecting = self._connecting, []
         for connect, connected in connecting:
             if connected.done():
-                with contextlib.suppress(StopIteration, OSError, RuntimeError):
-                    connect.send(None)  # RuntimeError: the protocol has closed its socket at once
+                with contextlib.suppress(Exception):  # StopIteration, or the client is gone
+                    connect.send(None)
             else:
                 self._connecting.append((connect, connected))
         if self._connecting:

@@ -15,7 +15,7 @@ from shared.server.sockets import open_sockets
 from tests.support.websocket.raw_socket import RawSocket, upgrade_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 HEALTH = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -40,9 +40,10 @@ class Server:
         self.port: int = listeners[0].getsockname()[1]
         self.room = 0
         self.turned_away = 0
+        self.make: Callable[[], asyncio.BaseProtocol] = Served
         self.acceptor = BulkAcceptor(
             listeners,
-            lambda _peer: Served(),
+            lambda _peer: self.make(),
             lambda: None,
             upgrades=lambda: (0, self.room),
             on_turned_away=self.count,
@@ -135,6 +136,21 @@ async def test_accepted_sockets_outlive_a_collection(server: Server) -> None:
             await raw.send_bytes(HEALTH)
             await raw.upgraded()
             assert raw.status == 200
+
+
+async def test_a_socket_may_be_aborted_as_soon_as_it_is_open(server: Server) -> None:
+    class Aborts(Served):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            cast("asyncio.Transport", transport).abort()
+
+    made = iter([Aborts, Served])
+    server.make = lambda: next(made)()
+    server.room = 2
+    async with AsyncExitStack() as stack:
+        first, second = await crowd(server, stack, 2)
+        assert not await first.read_to_end()
+        await second.upgraded()
+        assert second.status == 200
 
 
 async def test_a_socket_that_cannot_be_connected_is_closed_and_the_others_are_served(
