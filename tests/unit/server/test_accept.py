@@ -143,8 +143,7 @@ async def test_a_socket_may_be_aborted_as_soon_as_it_is_open(server: Server) -> 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             cast("asyncio.Transport", transport).abort()
 
-    made = iter([Aborts, Served])
-    server.make = lambda: next(made)()
+    server.make = iter([Aborts(), Served()]).__next__
     server.room = 2
     async with AsyncExitStack() as stack:
         first, second = await crowd(server, stack, 2)
