@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tools.load.report.report import Report
     from tools.load.server.machine import OtherUse
 
-WARM_UP_SECONDS: Final = 1.0
+WARM_UP_SECONDS: Final = 0.5
 MAX_IN_FLIGHT: Final = 4096
 ADMITTED: Final = Kind.ADMITTED.value
 REFUSED: Final = Kind.REFUSED.value
