@@ -3,7 +3,8 @@
 Rounds alternate in one run. Redis, approval and gateway share one core, which the baselines use
 alone in their turn; the load has the other cores. Values are medians over the rounds (minimum to
 maximum). Only the ratios, each within one round, are meaningful: machines differ, and so does their
-load over time. `load` is the busiest load process's share of its core.
+load over time. `servers` is the CPU of all servers together, `load` that of the busiest load process,
+as shares of a core.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _measure(given: argparse.Namespace) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="number of alternating rounds")
-    parser.add_argument("--seconds", type=float, default=2.0, help="duration of a measurement")
+    parser.add_argument("--seconds", type=float, default=3.0, help="duration of a measurement")
     parser.add_argument(
         "--only",
         nargs="+",

@@ -216,7 +216,8 @@ class Bench:
 
     @property
     def _how(self) -> str:
-        return f"{self._given.rounds} rounds of {self._given.seconds:g} s"
+        count = self._given.rounds
+        return f"{count} round{'s'[: count > 1]} of {self._given.seconds:g} s"
 
     def _compared(self, rounds: Mapping[str, Sequence[Figures]]) -> dict[str, table.Cell]:
         """Return the columns that compare each subject with the bare server."""

@@ -29,20 +29,22 @@ def figures_table(
 ) -> str:
     """Return a table with a row for each subject, and what limits its meaning below it."""
     rows = [
-        (name, *(cell(found) for cell in columns.values()), load(found))
+        (name, *(cell(found) for cell in columns.values()), servers(found), load(found))
         for name, found in rounds.items()
     ]
-    rows += [(name, "not installed", *[""] * len(columns)) for name in missing]
+    rows += [(name, "not installed", *[""] * (len(columns) + 1)) for name in missing]
     remarks = [
         f"{name}: {wrong}"
         for name, found in rounds.items()
         for wrong in dict.fromkeys(item.wrong for item in found if item.wrong)
     ]
     if any(load(found).startswith("saturated") for found in rounds.values()):
-        remarks.append("Where the load is saturated, read the columns of CPU, not the rate.")
+        remarks.append(
+            "Where the load is saturated and the servers are not, read the columns of CPU, not the rate."
+        )
     if busy := busy_rounds(rounds):
         remarks.append(f"**{busy}**")
-    return "\n\n".join([plain_table(title, ("", *columns, "load"), rows), *remarks])
+    return "\n\n".join([plain_table(title, ("", *columns, "servers", "load"), rows), *remarks])
 
 
 def plain_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -120,6 +122,11 @@ def ratio(
         if value(theirs)
     ]
     return spread(pairs, "{:.2f}") if pairs else ""
+
+
+def servers(found: Sequence[Figures]) -> str:
+    """Return a cell: the CPU of all servers together, as a share of a core."""
+    return f"{statistics.median(item.per_second * item.cpu_us for item in found) / 1e6:.0%}"
 
 
 def load(found: Sequence[Figures]) -> str:

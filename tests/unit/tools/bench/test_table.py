@@ -61,9 +61,9 @@ def test_each_subject_has_a_row_also_if_it_is_not_installed() -> None:
     text = figures_table(
         "x", {"bare": BARE, "ours": OURS}, {"CPU": table.costs}, missing=["nginx before it"]
     )
-    assert cells(text, "") == ["", "CPU", "load"]
-    assert cells(text, "ours") == ["ours", "300 (100 to 400)", "50%"]
-    assert cells(text, "nginx before it") == ["nginx before it", "not installed", ""]
+    assert cells(text, "") == ["", "CPU", "servers", "load"]
+    assert cells(text, "ours") == ["ours", "300 (100 to 400)", "30%", "50%"]
+    assert cells(text, "nginx before it") == ["nginx before it", "not installed", "", ""]
 
 
 def test_a_saturated_load_and_wrong_outcomes_are_below_the_table() -> None:
