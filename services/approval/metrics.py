@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from shared.observability.metrics import PlainHttpMetrics, unfinished_tasks
+from shared.observability.metrics import LoopCounter, PlainHttpMetrics, unfinished_tasks
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -14,11 +14,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.questions = Counter(
+        self.questions = LoopCounter(
             "latchkey_approval_questions",
             "Authorizations and reported secrets, by decision; `malformed`, `unreadable` and `late`"
             " (after their deadline: approval or Redis is slow) ones get no answer.",
-            ["verdict"],
+            "verdict",
             registry=self.registry,
         )
         self.heartbeats = Counter(
@@ -47,7 +47,7 @@ class Metrics:
         )
         for what in ("history", "key", "index"):
             self.repairs.labels(what)  # present from the start, so that the first one is a rise
-        self.questions.labels("unreadable")
+        self.questions.counts["unreadable"] = 0
         self.call_seconds = Histogram(
             "latchkey_approval_http_seconds",
             "Duration of HTTP API calls.",

@@ -98,7 +98,7 @@ class RequestDispatcher:
             elif one is None or isinstance(one, AuthorizeDevice):
                 continue
             elif 0 < one.not_after_ms < now_ms:
-                self._metrics.questions.labels("late").inc()
+                self._metrics.questions.counts["late"] += 1
             else:
                 kind, client = _share(one)
                 replies[place] = self._limiter.reply(
@@ -124,7 +124,7 @@ class RequestDispatcher:
         try:
             decoded: AnyQuestion = decode_question(question.body)
         except (msgspec.MsgspecError, RecursionError):
-            self._metrics.questions.labels("malformed").inc()
+            self._metrics.questions.counts["malformed"] += 1
             return None
         return decoded
 
@@ -148,7 +148,7 @@ class RequestDispatcher:
                 await self._note_refused(gateway, one.refused, answer.now_ms)
         except StoreUnavailable as missing:
             if isinstance(missing, TooLate):
-                self._metrics.questions.labels("late").inc()
+                self._metrics.questions.counts["late"] += 1
             else:
                 self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
             return None

@@ -60,7 +60,7 @@ class SecretChecks:
         if report.right and not locked_ms and (guessed or guard.holds(report.classes)):
             await lockouts.clear(address, report.classes, not_after_ms=report.not_after_ms)
         decision = "locked-out" if locked_ms else "right-secret" if report.right else "wrong-secret"
-        self._metrics.questions.labels(decision).inc()
+        self._metrics.questions.counts[decision] += 1
         self._log.info(
             log_events.QUESTION.name,
             connection=report.call_id,
@@ -78,7 +78,7 @@ class SecretChecks:
             held.record is None and await self._store.is_unreadable(device_id)
         )
         if unreadable:
-            self._metrics.questions.labels("unreadable").inc()
+            self._metrics.questions.counts["unreadable"] += 1
             self._log.error(
                 log_events.UNREADABLE.name, key=device_key(device_id), connection=check.call_id
             )
@@ -100,12 +100,12 @@ class SecretChecks:
                     address, guessed, right_beside=False, not_after_ms=check.not_after_ms
                 )
         if locked_ms:
-            self._metrics.questions.labels("locked-out").inc()
+            self._metrics.questions.counts["locked-out"] += 1
             return encode(LockedOut(head, locked_ms))
         if token is None:
-            self._metrics.questions.labels("wrong-secret").inc()
+            self._metrics.questions.counts["wrong-secret"] += 1
             return encode(Denied(head, "device-token-mismatch"))
         if guard.holds([DEVICE_TOKEN]):
             await lockouts.clear(address, [DEVICE_TOKEN], not_after_ms=check.not_after_ms)
-        self._metrics.questions.labels("right-secret").inc()
+        self._metrics.questions.counts["right-secret"] += 1
         return encode(TokenHolder(head, sorted(token.scopes)))

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 
 class NoMetrics:
     """Replaces a service's metrics, and each single one."""
 
     def __getattr__(self, _name: str) -> NoMetrics:
         return self
+
+    @property
+    def counts(self) -> defaultdict[str, int]:
+        """Return counts that nobody reads."""
+        return defaultdict(int)
 
     def labels(self, *_values: str) -> NoMetrics:
         """Do nothing."""
