@@ -22,6 +22,7 @@ from tools.load.server.machine import (
     OtherUse,
     Process,
     Used,
+    all_processes,
     belonging,
     machine_seconds,
     other_use,
@@ -101,24 +102,25 @@ def test_a_report_says_that_the_machine_was_too_busy(
     assert any("cannot be determined here" in note for note in report.notes) is (use is None)
 
 
-def test_our_own_children_do_not_count_as_others() -> None:
-    """A busy child counts as ours: it does not increase the usage of others."""
-    before = machine_seconds()
-    assert before is not None
-    counting, started = OtherPrograms(), time.monotonic()
+def test_our_own_children_do_not_count_as_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = os.getpid()
+    child, watched, stranger = Process(here, 5.0), Process(1, 20.0), Process(1, 7.0)
+    processes = {here: Process(1, 10.0), 2**22 + 1: child, 2**22 + 2: watched, 3: stranger}
+    monkeypatch.setattr(machine, "all_processes", lambda: processes)
+    first = OtherPrograms([2**22 + 2])._first
+    assert first is not None
+    assert (first.ours, first.others) == (10.0 + 5.0 + 20.0, 7.0)
+
+
+def test_a_child_is_found_with_the_cpu_it_has_used() -> None:
     with subprocess.Popen([sys.executable, "-c", SPIN]) as spinning:
         try:
-            wait_until(lambda: process_seconds(spinning.pid) > 0.5, "it has used half a second")
-            began = time.monotonic()
-            use = counting.use()
-            used = process_seconds(spinning.pid)
+            wait_until(lambda: process_seconds(spinning.pid) > 0.1, "it has used a tenth")
+            processes = all_processes()
         finally:
             spinning.kill()
-    assert use is not None
-    whole = machine_seconds()
-    assert whole is not None
-    # The machine's total without the child's usage, of which both are not quite exact.
-    assert use.programs * (began - started) <= whole[0] - before[0] - used + 0.25
+    assert spinning.pid in belonging(processes, os.getpid(), ())
+    assert processes[spinning.pid].seconds > 0.1
 
 
 def test_a_busy_unrelated_process_counts_as_other() -> None:
