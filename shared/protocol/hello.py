@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from shared.protocol.frames import Success, encode
+from shared.protocol.frames import encode
 from shared.protocol.limits import (
     BUFFERED_LIMIT_BYTES,
     FRAME_LIMIT_BYTES,
@@ -44,14 +43,14 @@ class Features(msgspec.Struct, frozen=True):
         return msgspec.Raw(encode(self))
 
 
-@cache
-def _policy(max_payload_bytes: int) -> msgspec.Raw:
-    policy = {
-        "maxPayload": max_payload_bytes,
-        "maxBufferedBytes": BUFFERED_LIMIT_BYTES,
-        "tickIntervalMs": TICK_INTERVAL_MS,
-    }
-    return msgspec.Raw(encode(policy))
+_HELLO_OK: Final = (
+    b'{"type":"res","id":%%b,"ok":true,"payload":{"type":"hello-ok","protocol":%%d,'
+    b'"server":{"version":%%b,"connId":%%b},"features":%%b,'
+    b'"snapshot":{"presence":[],"health":{},"stateVersion":{"presence":0,"health":0},'
+    b'"uptimeMs":%%d},'
+    b'"policy":{"maxPayload":%%d,"maxBufferedBytes":%d,"tickIntervalMs":%d}%%b}}'
+) % (BUFFERED_LIMIT_BYTES, TICK_INTERVAL_MS)
+"""Filling this in takes half as long as encoding it all."""
 
 
 def hello_ok(
@@ -66,23 +65,17 @@ def hello_ok(
     max_payload_bytes: int = FRAME_LIMIT_BYTES,
 ) -> bytes:
     """Encode hello-ok; `features` are already encoded."""
-    payload: dict[str, Any] = {
-        "type": "hello-ok",
-        "protocol": protocol,
-        "server": {"version": version, "connId": connection_id},
-        "features": features,
-        "snapshot": {
-            "presence": [],
-            "health": {},
-            "stateVersion": {"presence": 0, "health": 0},
-            "uptimeMs": uptime_ms,
-        },
-        "policy": _policy(max_payload_bytes),
-    }
     auth = _auth_v3(grant) if protocol == 3 else _auth_v4(grant)  # noqa: PLR2004 (a version)
-    if auth is not None:
-        payload["auth"] = auth
-    return encode(Success(frame_id, ok=True, payload=payload))
+    return _HELLO_OK % (
+        encode(frame_id),
+        protocol,
+        encode(version),
+        encode(connection_id),
+        features,
+        uptime_ms,
+        max_payload_bytes,
+        b"" if auth is None else b',"auth":%b' % encode(auth),
+    )
 
 
 def _auth_v4(grant: Grant) -> dict[str, Any]:

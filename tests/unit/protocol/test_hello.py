@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
 
+from shared.protocol.frames import success
 from shared.protocol.hello import Features, Grant, hello_ok
 
 FEATURES = Features(methods=["device.pair.list"], events=["tick"])
@@ -35,7 +38,7 @@ def hello(grant: Grant, protocol: int) -> dict[str, Any]:
     return decoded
 
 
-COMMON = {
+COMMON: dict[str, Any] = {
     "type": "hello-ok",
     "server": {"version": "0.1.0", "connId": "boot:7"},
     "features": {"methods": ["device.pair.list"], "events": ["tick"]},
@@ -106,3 +109,49 @@ class TestProtocol3:
 
     def test_without_a_device_there_is_no_auth(self) -> None:
         assert "auth" not in hello(DEVICELESS, 3)["payload"]
+
+
+TEXT = st.text()
+GRANT_FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "method": TEXT,
+    "role": TEXT,
+    "scopes": st.lists(TEXT, max_size=3),
+    "device_token": TEXT,
+    "token_scopes": st.lists(TEXT, max_size=3),
+    "issued_at_ms": st.integers(0, 2**53),
+}
+GRANTS = st.fixed_dictionaries(GRANT_FIELDS).map(lambda fields: Grant(**fields))
+FEATURE_LISTS = st.lists(TEXT, max_size=2).map(
+    lambda methods: Features(methods=methods, events=["%b", "%d"])
+)
+
+
+@given(
+    frame_id=TEXT,
+    protocol=st.sampled_from([3, 4]),
+    version=TEXT,
+    connection_id=TEXT,
+    features=FEATURE_LISTS,
+    grant=GRANTS,
+    uptime_ms=st.integers(0, 2**53),
+    max_payload_bytes=st.integers(1, 2**31),
+)
+def test_the_template_gives_what_the_encoder_would(
+    frame_id: str, features: Features, max_payload_bytes: int, **fields: Any
+) -> None:
+    text = hello_ok(
+        frame_id,
+        features=features.encoded(),
+        max_payload_bytes=max_payload_bytes,
+        **fields,
+    )
+    payload = {
+        "type": "hello-ok",
+        "protocol": fields["protocol"],
+        "server": {"version": fields["version"], "connId": fields["connection_id"]},
+        "features": features,
+        "snapshot": {**COMMON["snapshot"], "uptimeMs": fields["uptime_ms"]},
+        "policy": {**COMMON["policy"], "maxPayload": max_payload_bytes},
+    }
+    auth = msgspec.json.decode(text)["payload"].get("auth")
+    assert text == success(frame_id, payload if auth is None else {**payload, "auth": auth})
