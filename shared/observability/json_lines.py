@@ -6,7 +6,6 @@ A line is made in a single step, and the lines of one loop iteration are written
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import select
 import threading
@@ -61,17 +60,9 @@ def make_json_logger(service: str, boot_id: str, level: int) -> type[FilteringBo
         def _proxy_to_logger(
             self, method_name: str, event: str | None = None, **fields: Any
         ) -> None:
-            self._put(method_name, event, fields)
-
-        if level <= logging.INFO:  # structlog's own takes longer, and each admission logs a line
-
-            def info(self, event: str | None = None, **fields: Any) -> None:
-                self._put("info", event, fields)
-
-        def _put(self, level: str, event: str | None, fields: EventDict) -> None:
             line: EventDict = {
                 "timestamp": timestamp.of(time.time_ns()),
-                "level": level,
+                "level": method_name,
                 "event": event,
                 **self._context,
                 **fields,
@@ -79,7 +70,7 @@ def make_json_logger(service: str, boot_id: str, level: int) -> type[FilteringBo
                 "replica": boot_id,
             }
             if "exc_info" in line:
-                line = structlog.processors.format_exc_info(self._logger, level, line)
+                line = structlog.processors.format_exc_info(self._logger, method_name, line)
             self._logger.put(_encode_line(line))
 
     return JsonLogger

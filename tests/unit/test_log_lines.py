@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -55,25 +54,6 @@ def pipe() -> Iterator[Pipe]:
 
 
 class TestWhatStandsInIt:
-    def test_info_has_a_shortcut_that_makes_the_same_lines(
-        self, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(time, "time_ns", lambda: 1_795_328_509_349_000_000)
-        log = pipe.logger().bind(peer="\u202e1")
-        for write in (log.info, lambda *args, **fields: log.log(logging.INFO, *args, **fields)):
-            write("question", change=7, seen=["a"])
-            write("failed", exc_info=ValueError("why"))
-            write(None)
-        pipe.lines.flush()
-        lines = pipe.written().splitlines()
-        assert len(lines) == 6
-        assert lines[:3] == lines[3:]
-
-    def test_info_is_nothing_above_its_level(self, pipe: Pipe) -> None:
-        pipe.logger(logging.WARNING).info("question")
-        pipe.lines.flush()
-        assert not pipe.written()
-
     def test_fields_come_in_a_fixed_order(self, pipe: Pipe) -> None:
         pipe.logger().info("question", change=7, seen=["a"])
         (line,) = pipe.records()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from enum import Enum, auto
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from services.gateway.handshake.evaluation import Evaluation, common_version, is_worker
@@ -32,13 +31,9 @@ from shared.rpc.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from services.gateway.handshake.outcome import AuthConfig, RequestInfo
     from shared.protocol.connect import ConnectFrame
 
-_DRAWN_AT_ONCE: Final = 64
-"""How many nonces are drawn at once."""
 _QUESTIONS: Final = (AuthorizeDevice, ReportSecret)
 
 
@@ -50,18 +45,11 @@ class State(Enum):
     DONE = auto()
 
 
-def _nonces() -> Iterator[str]:
-    """Yield random UUIDs (RFC 9562, version 4), the nonces that OpenClaw clients expect."""
-    while True:
-        several = os.urandom(16 * _DRAWN_AT_ONCE).hex()  # one system call for all of them
-        for start in range(0, len(several), 32):
-            drawn = several[start : start + 32]
-            variant = "89ab"[int(drawn[16], 16) & 3]
-            yield f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{variant}{drawn[17:20]}-{drawn[20:]}"
-
-
-new_nonce: Final = partial(next, _nonces())
-"""Return a nonce that was never used."""
+def new_nonce() -> str:
+    """Return a random UUID (RFC 9562, version 4), the nonce format that OpenClaw clients expect."""
+    drawn = os.urandom(16).hex()
+    variant = "89ab"[int(drawn[16], 16) & 3]
+    return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{variant}{drawn[17:20]}-{drawn[20:]}"
 
 
 class Handshake:
