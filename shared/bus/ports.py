@@ -15,7 +15,7 @@ class Sent(Protocol):
     """A message on its way."""
 
     def give_up(self) -> None:
-        """Do not publish it if it still waits, and call nobody."""
+        """Cancel the message: it is not published if it still waits, and nobody is called."""
         ...
 
 

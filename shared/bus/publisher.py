@@ -1,8 +1,9 @@
-"""Publishes over one Redis connection, in rounds: all that waits is one write and one round trip.
+"""Publishes over one Redis connection, in rounds.
 
-Nothing here has a task, a future or a timer of its own. A turn of the event loop collects messages,
-the next one writes them, and the replies call back; what is published meanwhile waits for the next
-round. One timer watches over all rounds.
+A round sends all waiting messages with one write, and takes one round trip. A turn of the event
+loop collects messages, the next one writes them, and the replies call back; what is published
+meanwhile waits for the next round. No message and no round has a task, a future or a timer of its
+own.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class OutgoingMessage(msgspec.Struct, eq=False):
     """None once it is called, or the sender has given up."""
 
     def give_up(self) -> None:
-        """Do not publish it if it still waits, and call nobody."""
+        """Cancel the message: it is not published if it still waits, and `then` is not called."""
         self.then = None
 
 
@@ -98,7 +99,7 @@ class Publisher:
         self._round_at = 0.0
         """When they were written (loop time)."""
         self._watch: asyncio.TimerHandle | None = None
-        """Looks whether a round takes too long; set while rounds are written, not for each."""
+        """Drops the connection if a round takes too long. One timer serves successive rounds."""
         self._subscribed = False
         """Whether the subscription worked when the round was written."""
         self._closed = False
@@ -170,7 +171,7 @@ class Publisher:
         ):
             messages = self._take_all()
             self._become_idle()
-            self._fail(messages, self._monitor.trouble)  # who is told may publish again
+            self._fail(messages, self._monitor.trouble)  # a callback may publish again
             return
         if not self._waiting and self._connect_at is None:
             self._become_idle()
@@ -210,11 +211,11 @@ class Publisher:
 
     def _on_replies(self, call: Call, error: Exception | None) -> None:
         messages, self._round = self._round or [], None
+        # No permission, or no longer a master: another connection may work.
+        error = error or next((one for one in call.replies if isinstance(one, Exception)), None)
         for message, reply in zip(messages, call.replies, strict=False):
             if isinstance(reply, Exception):
                 self._fail([message], describe(reply))
-                # No permission, or no longer a master: another connection may work.
-                error = error or reply
             else:
                 self._tell(message, reply)
         if error is not None:
@@ -303,7 +304,9 @@ class Publisher:
             then(result)
         except Exception as error:  # noqa: BLE001  the event loop logs it
             loop = self._loop or asyncio.get_running_loop()
-            loop.call_exception_handler({"message": "publishing called back", "exception": error})
+            loop.call_exception_handler(
+                {"message": "a callback of publishing failed", "exception": error}
+            )
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -53,7 +53,7 @@ class ReadCounter(Collector):
 class LoopCounter(Collector):
     """A counter with one label that is incremented only in the event loop, so it needs no lock.
 
-    One of prometheus_client takes several times as long, which counts where each admission does.
+    prometheus_client's Counter takes several times as long, which matters on the admission path.
     """
 
     def __init__(

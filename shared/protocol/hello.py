@@ -50,7 +50,7 @@ _HELLO_OK: Final = (
     b'"uptimeMs":%%d},'
     b'"policy":{"maxPayload":%%d,"maxBufferedBytes":%d,"tickIntervalMs":%d}%%b}}'
 ) % (BUFFERED_LIMIT_BYTES, TICK_INTERVAL_MS)
-"""Filling this in takes half as long as encoding it all."""
+"""Filling in this template takes half as long as encoding the whole message."""
 
 
 def hello_ok(

@@ -90,7 +90,7 @@ class Get:
             self._then(self._reply if error is None else error)
         except Exception as failure:  # noqa: BLE001  the event loop logs it
             asyncio.get_running_loop().call_exception_handler(
-                {"message": "what was done with a reply failed", "exception": failure}
+                {"message": "a callback of a reply failed", "exception": failure}
             )
 
 
@@ -253,7 +253,12 @@ class Reads:
             self._get(connection, keys, then)
 
     async def close(self) -> None:
-        """Close the connection; reads in progress fail."""
+        """Close the connection, also one that is being opened; reads in progress fail."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
@@ -270,7 +275,7 @@ class Reads:
             self._watch_until(asyncio.get_running_loop().time() + self._timeout_seconds)
 
     async def _connect(self) -> Connection:
-        await self.close()
+        await self._disconnect()
         self._connection = await make_connection(self._pool)
         return self._connection
 

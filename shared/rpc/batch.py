@@ -1,4 +1,4 @@
-"""Questions that travel together, and where they stand."""
+"""A batch of questions and its state."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Batch(msgspec.Struct, eq=False):
     in `busy` never again. `attempt` increases with each step and identifies results of earlier
     attempts. `hopeful`: a responder that was asked may still answer. `reason`: why there is no
     answer so far; None as long as only Redis has failed. `deadline` is in seconds of the
-    requester's clock, `due_at` that at which the attempt ends (event loop's time; None: no attempt
-    is under way), `left` the number of questions that are still open.
+    requester's clock. `due_at` is when the attempt or the pause ends, in seconds of the event loop;
+    None if neither is under way. `left` is the number of questions that are still open.
     """
 
     questions: list[OpenQuestion]

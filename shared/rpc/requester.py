@@ -304,9 +304,17 @@ class Requester:
                 loop.call_exception_handler(context)
 
     def _given_up(self, asked: OpenQuestion, future: asyncio.Future[msgspec.Raw]) -> None:
-        """Forget a question whose asker has left."""
-        if future.cancelled() and asked.id in self._open:
-            self._close(asked)
+        """Forget a question whose asker has left.
+
+        Nobody watches over the attempt of a batch without questions, so that the confirmation of
+        its message is not awaited either.
+        """
+        if not future.cancelled() or asked.id not in self._open:
+            return
+        batch = asked.batch
+        if batch is not None and batch.left == 1 and batch.sent is not None:
+            self._give_up_sending(batch, batch.sent)
+        self._close(asked)
 
     def _drop(self, number: int, question: OpenQuestion | None) -> None:
         if question is not None:

@@ -67,7 +67,7 @@ Replies = Sequence["Reply | asyncio.Future[Reply]"]
 A future stands for a reply that takes longer; available replies do not wait for it.
 """
 Handle = Callable[[list[Question], Callable[[Replies | Exception], object]], object]
-"""Answers the questions of one message: calls the function it gets with the replies, or an error.
+"""Answers the questions of one message: calls its second argument once, with replies or an error.
 
 It may do so before it returns.
 """
@@ -76,12 +76,14 @@ It may do so before it returns.
 class _Message:
     """A message in progress: its questions, and the replies that still have to be done."""
 
-    __slots__ = ("due_at", "items", "open", "sender")
+    __slots__ = ("due_at", "is_answered", "items", "open", "sender")
 
     def __init__(self, sender: str, items: list[Item], due_at: float) -> None:
         self.sender = sender
         self.items = items
         self.due_at = due_at
+        self.is_answered = False
+        """Whether the handler has called back."""
         self.open: set[asyncio.Future[Reply]] = set()
 
     def cancel(self) -> None:
@@ -159,7 +161,10 @@ class Responder:
         try:
             self._handle(questions, partial(self._on_replies, received))
         except Exception as error:  # noqa: BLE001  logged; no answer is the only safe one
-            self._on_replies(received, error)
+            if received.is_answered:
+                self._failed(sender, len(items), error)
+            else:
+                self._on_replies(received, error)
 
     async def stop(self, grace_seconds: float = STOP_SECONDS) -> None:
         """Answer new questions with busy, finish those in progress, publish and stop.
@@ -188,10 +193,11 @@ class Responder:
 
     def _on_replies(self, message: _Message, replies: Replies | Exception) -> None:
         """Publish the replies that are available, and wait for the others."""
-        if message not in self._open or message.open:  # ended because it was late, or told twice
+        if message.is_answered or message not in self._open:  # answered twice, or too late
             if not isinstance(replies, Exception):
                 _cancel(replies)
             return
+        message.is_answered = True
         if isinstance(replies, Exception):
             self._failed(message.sender, len(message.items), replies)
         else:

@@ -123,7 +123,7 @@ class RetryPolicy:
         self._wake_by(due_at)
 
     def forget(self, batch: Batch) -> None:
-        """Watch a batch no longer. The timer stays: setting it for each batch would cost more."""
+        """Stop watching a batch; the timer stays, because resetting it each time costs more."""
         self._watched.pop(batch, None)
 
     def _on_timer(self) -> None:
@@ -131,15 +131,17 @@ class RetryPolicy:
         self._timer = None
         loop = self._loop or asyncio.get_running_loop()
         now = loop.time()
-        for batch in list(self._watched):
-            if batch.due_at is None:
-                self.forget(batch)
-            elif batch.due_at <= now:
-                self.forget(batch)
-                self._timed_out(batch)
-        due = [batch.due_at for batch in self._watched if batch.due_at is not None]
-        if due:
-            self._wake_by(min(due))
+        try:
+            for batch in list(self._watched):
+                if batch.due_at is None:
+                    self.forget(batch)
+                elif batch.due_at <= now:
+                    self.forget(batch)
+                    self._timed_out(batch)
+        finally:
+            due = [batch.due_at for batch in self._watched if batch.due_at is not None]
+            if due:
+                self._wake_by(min(due))
 
     def _wake_by(self, when: float) -> None:
         """Set the timer to this time at the latest."""
@@ -151,7 +153,7 @@ class RetryPolicy:
         self._timer, self._timer_at = loop.call_at(when, self._on_timer), when
 
     def _tell(self, question: OpenQuestion, unavailable: Unavailable) -> None:
-        """Call back in the next turn of the loop: who is told may ask again at once."""
+        """Call back in the next turn of the loop: a callback may ask again immediately."""
         loop = self._loop or asyncio.get_running_loop()
         loop.call_soon(question.then, unavailable)
 

@@ -193,14 +193,14 @@ class BulkAcceptor:
         """Connect a socket to its protocol.
 
         The coroutine waits once, until the next iteration of the loop, so that driving it from here
-        saves a task for each socket. It has to be driven to its end: otherwise it closes the socket
-        when it is collected.
+        saves a task for each socket. It must run to completion; if it were garbage-collected
+        earlier, it would close the socket.
         """
         connect = self._loop.connect_accepted_socket([protocol].pop, sock)
         try:
             connected = connect.send(None)
-        except OSError:
-            sock.close()  # the client may already be gone
+        except Exception:  # noqa: BLE001 (usually the client is gone; the other sockets go on)
+            sock.close()
             return
         if not self._connecting:
             self._loop.call_soon(self._finish_connecting)

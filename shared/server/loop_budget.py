@@ -42,7 +42,7 @@ RENEWAL_SECONDS: Final = 0.050
 SESSIONS_LOW_SECONDS: Final = 0.015
 """With less than this left, the time for sessions is renewed in the next iteration of the loop.
 
-A frame that waits costs half as much again, so only iterations that are full have frames wait.
+Queuing a frame adds about half to its cost, so frames wait only when an iteration is full.
 """
 HANDSHAKE_WAIT_SECONDS: Final = 2.0
 """How long handshakes may wait; after that, clients have hardly any time left for the rest."""

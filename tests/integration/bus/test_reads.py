@@ -165,3 +165,14 @@ async def test_reads_that_wait_for_a_connection_fail_with_it(redis_server: Redis
             await result_of(reads.read, "latchkey:a")
         assert [type(one) for one in found] == [LostError, LostError]
         assert await result_of(reads.read, "latchkey:a") == [b"1"]
+
+
+async def test_closing_closes_a_connection_that_is_being_opened(redis_server: RedisServer) -> None:
+    async with reading(redis_server) as reads:
+        waiting = asyncio.ensure_future(result_of(reads.read, "latchkey:a"))
+        await asyncio.sleep(0)
+        await reads.close()
+        with pytest.raises(LostError):
+            await waiting
+        assert reads._connection is None, "none was opened afterwards"
+        assert await result_of(reads.read, "latchkey:a") == [b"1"], "the next read connects"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from redis.exceptions import ResponseError
 
 from shared.bus import publisher as module
 from shared.bus.errors import Unavailable
@@ -182,6 +183,18 @@ class TestFailures:
                 await futures[0]
             assert await futures[1] == 1
             assert "no permission" in case.monitor.trouble
+
+        run_virtual(scenario)
+
+    def test_an_error_instead_of_the_first_reply_is_no_connection(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            case.publisher.start()
+            await turns()
+            case.connection.reply([ResponseError("BUSY")])
+            await turns()
+            assert case.connected == 0
+            assert "BUSY" in case.monitor.trouble
 
         run_virtual(scenario)
 

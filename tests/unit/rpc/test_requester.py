@@ -186,6 +186,21 @@ class TestCancelledCallers:
 
         run_virtual(scenario)
 
+    def test_what_redis_has_not_confirmed_is_awaited_no_longer(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock)
+            gateway.board.redis_hangs = True
+            asking = asyncio.create_task(gateway.ask(1))
+            await turns()
+            asking.cancel()
+            await turns()
+            gateway.board.redis_hangs = False
+            began = clock.monotonic()
+            assert await gateway.ask(2) == [2, "approval-0"]
+            assert clock.monotonic() == began
+
+        run_virtual(scenario)
+
 
 class TestStop:
     def test_everything_open_fails_at_once_and_nothing_new_is_taken(self) -> None:

@@ -238,6 +238,25 @@ class TestLateReplies:
 
         run_virtual(scenario)
 
+    def test_a_handler_that_fails_after_calling_back_is_logged_and_its_replies_count(self) -> None:
+        async def scenario(_: FakeClock) -> None:
+            approval = Approval()
+
+            def handle(questions: list[Question], then: Any) -> None:
+                then([question.body for question in questions])
+                then([b"\xc0"] * len(questions))
+                raise RuntimeError("broken")
+
+            approval.responder._handle = handle
+            with capture_logs() as logs:
+                approval.ask(1)
+                await turns()
+            assert approval.answers() == [[(0, "ok", 1)]], "once"
+            assert [log["event"] for log in logs] == ["bus_handler_failed"]
+            assert approval.responder.in_flight == 0
+
+        run_virtual(scenario)
+
     def test_a_handler_that_fails_before_it_returns_is_no_harm(self) -> None:
         async def scenario(_: FakeClock) -> None:
             approval = Approval()
