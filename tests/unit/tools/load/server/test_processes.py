@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import socket
-import time
+import subprocess
+import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +14,9 @@ from tools.load.server import processes
 from tools.load.server.processes import Watch, Watched, find_servers, sample
 from tools.load.server.servers import server_points, server_uses
 from tools.load.workers.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def test_a_process_has_memory_descriptors_and_threads() -> None:
@@ -23,20 +28,37 @@ def test_a_process_has_memory_descriptors_and_threads() -> None:
     assert found.threads >= 1
 
 
-def test_cpu_is_counted_more_exactly_than_in_ticks() -> None:
+@pytest.fixture
+def busy() -> Iterator[tuple[int, float]]:
+    """Yield the id of a process that has worked, and the CPU seconds that it counted itself."""
+    work = "import sys, time; sum(range(3_000_000)); print(time.process_time()); sys.stdin.read()"
+    command = [sys.executable, "-c", work]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield process.pid, float(process.stdout.readline())
+        process.kill()
+
+
+def test_cpu_is_counted_more_exactly_than_in_ticks(busy: tuple[int, float]) -> None:
     """Ticks are 10 ms on most systems; a round may cost less than a hundred of them."""
-    found = sample(os.getpid(), 1.0)
+    pid, seconds = busy
+    found = sample(pid, 1.0)
     assert found
-    assert found.cpu_seconds == pytest.approx(time.process_time(), abs=0.1)
+    assert found.cpu_seconds == pytest.approx(seconds, abs=0.1)
     ticks = found.cpu_seconds * os.sysconf("SC_CLK_TCK")
     assert ticks != pytest.approx(round(ticks), rel=0, abs=1e-6)
 
 
-def test_without_exact_counts_cpu_is_read_in_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_exact_counts_cpu_is_read_in_ticks(
+    busy: tuple[int, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid, seconds = busy
     monkeypatch.setattr(processes, "cpu_seconds", lambda _pid: 0.0)
-    found = sample(os.getpid(), 1.0)
+    found = sample(pid, 1.0)
     assert found
-    assert found.cpu_seconds == pytest.approx(time.process_time(), abs=0.1)
+    assert found.cpu_seconds == pytest.approx(seconds, abs=0.1)
 
 
 def test_a_process_that_is_gone_is_left_out() -> None:
