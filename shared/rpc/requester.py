@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from shared.rpc.batch import Then
     from shared.rpc.responder_pool import ResponderPool
 
+
+_Result = TypeVar("_Result")
 
 TRY_SECONDS: Final = 0.5
 """How long to wait for one responder before asking another."""
@@ -127,7 +129,7 @@ class Requester:
         `urgent` questions are exempt from the limit on open questions.
         """
         future: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
-        asked = self.request(question, partial(_finish, future), urgent=urgent)
+        asked = self.request(question, partial(settle, future), urgent=urgent)
         asked.asker = future
         future.add_done_callback(partial(self._given_up, asked))
         return future
@@ -333,7 +335,8 @@ class Requester:
                 self._tries.forget(batch)
 
 
-def _finish(future: asyncio.Future[msgspec.Raw], result: msgspec.Raw | Unavailable) -> None:
+def settle(future: asyncio.Future[_Result], result: _Result | Unavailable) -> None:
+    """Make this the result of a future, or its exception, unless it is done already."""
     if future.done():
         return
     if isinstance(result, Unavailable):
