@@ -198,6 +198,40 @@ class TestFailures:
 
         run_virtual(scenario)
 
+    def test_a_later_round_without_replies_ends_in_time_too(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            await case.start()
+            await asyncio.sleep(PUBLISH_SECONDS / 2)
+            hanging = case.publish("c", b"")
+            began = clock.monotonic()
+            with pytest.raises(Unavailable, match="in time"):
+                await hanging
+            assert clock.monotonic() - began == pytest.approx(PUBLISH_SECONDS)
+
+        run_virtual(scenario)
+
+    def test_a_callback_that_fails_harms_neither_others_nor_the_connection(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            await case.start()
+            errors: list[object] = []
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _loop, context: errors.append(context["exception"]))
+
+            def fail(_result: object) -> None:
+                raise LookupError
+
+            case.publisher.send("c", b"first", fail)
+            other = case.publish("c", b"second")
+            await turns()
+            case.connection.reply([1, 2])
+            assert await other == 2
+            assert [type(error) for error in errors] == [LookupError]
+            assert (len(case.opened), case.monitor.trouble) == (1, "")
+
+        run_virtual(scenario)
+
     def test_a_connection_lost_while_idle_is_replaced_for_the_next_message(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = Case(clock)

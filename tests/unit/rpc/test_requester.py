@@ -264,6 +264,26 @@ class TestLate:
 
 
 class TestErrors:
+    def test_a_callback_that_fails_does_not_stop_other_answers(self) -> None:
+        async def scenario(clock: FakeClock) -> tuple[list[object], list[object]]:
+            gateway = Gateway(clock)
+            errors: list[object] = []
+            answers: list[object] = []
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _loop, context: errors.append(context["exception"]))
+
+            def fail(_answer: object) -> None:
+                raise LookupError
+
+            gateway.requester.request(encode(1), fail)
+            gateway.requester.request(encode(2), answers.append)
+            await turns()
+            return errors, answers
+
+        errors, answers = run_virtual(scenario)
+        assert [type(error) for error in errors] == [LookupError]
+        assert len(answers) == 1
+
     def test_an_error_after_a_failed_try_stops_no_later_question(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
