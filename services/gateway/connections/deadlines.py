@@ -6,13 +6,15 @@ from itertools import takewhile
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
+from services.gateway.replication.replica import CLOSING_SECONDS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from services.gateway.connections.connection import Connection
 
-SWEEP_SECONDS: Final = 0.25
-"""The interval between sweeps."""
+SWEEP_SECONDS: Final = CLOSING_SECONDS
+"""The interval between sweeps: one of them closes everything between service and lease ending."""
 
 
 def due(queue: Iterable[Connection], now: float) -> list[Connection]:

@@ -10,6 +10,7 @@ import structlog
 from services.gateway import log_events
 from services.gateway.connections.deadlines import SWEEP_SECONDS
 from services.gateway.connections.hub import LEASE_LOST_REASON
+from services.gateway.replication.replica import CLOSING_SECONDS
 from shared.protocol.closing import CloseCode
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Sweeper:
 
     def _close_before_lease_ends(self) -> None:
         """Close admitted connections before the lease ends, since revocations may be missed."""
-        if self._replica.lease_left > SWEEP_SECONDS:
+        if self._replica.lease_left > CLOSING_SECONDS:
             return
         if self._relay is not None:
             self._relay.close_pipes()

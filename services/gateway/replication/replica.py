@@ -22,6 +22,8 @@ REMEMBERED_CHANGES: Final = 4096
 """How many changes are remembered; an answer older than all of them must be asked for again."""
 UNANSWERED_HEARTBEATS_LIMIT: Final = 64
 """How many unanswered heartbeats are remembered; answers to older ones are ignored."""
+CLOSING_SECONDS: Final = 0.25
+"""How long before the lease ends service stops, so that all connections are closed by its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Replica:
     def __init__(self, clock: Clock, *, lease_seconds: float) -> None:
         self._clock = clock
         self._lease_seconds = lease_seconds
+        self._served_seconds = lease_seconds - CLOSING_SECONDS
         self.applied = Position()
         self.booted = False
         """Whether any answer has set the initial position."""
@@ -135,12 +138,16 @@ class Replica:
 
     @property
     def leased(self) -> bool:
-        """Whether clients may be admitted and served now."""
+        """Whether clients may be admitted and served now.
+
+        Not in the last CLOSING_SECONDS of the lease: whoever was admitted then would be closed by
+        the next sweep.
+        """
         return self.is_leased()
 
     def is_leased(self) -> bool:
         """Return `leased`, for callers that check every frame: it saves a call."""
-        return self._leased_from + self._lease_seconds > self._clock.monotonic()
+        return self._leased_from + self._served_seconds > self._clock.monotonic()
 
     def next_heartbeat(self) -> int:
         """Register a heartbeat sent now and return its id; its lease starts at this time (R1)."""

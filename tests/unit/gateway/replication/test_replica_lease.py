@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.gateway.replication.replica import (
+    CLOSING_SECONDS,
     PROGRESSED,
     SYNC_NOW,
     UNANSWERED_HEARTBEATS_LIMIT,
@@ -90,11 +91,20 @@ class TestR1:
         assert case.answer(ids[0], 5) == [PROGRESSED]
 
     def test_the_lease_ends_without_an_answer(self, case: Case) -> None:
-        case.clock.advance(LEASE - 0.001)
+        case.clock.advance(LEASE - CLOSING_SECONDS - 0.001)
         case.beat.next_heartbeat()
         assert case.beat.leased
         case.clock.advance(0.001)
         assert not case.beat.leased
+
+    def test_nobody_is_admitted_for_the_next_sweep_to_close(self, case: Case) -> None:
+        """Approval may answer again when the lease has almost ended."""
+        case.clock.advance(LEASE - CLOSING_SECONDS)
+        heartbeat_id = case.beat.next_heartbeat()
+        assert case.beat.lease_left == CLOSING_SECONDS
+        assert case.standing(5) is Freshness.NO_LEASE
+        case.answer(heartbeat_id, 5)
+        assert case.standing(5) is Freshness.CURRENT
 
 
 class TestR4:
