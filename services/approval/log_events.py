@@ -65,7 +65,8 @@ KEY_MISMATCH: Final = LogEvent(
 )
 CALL: Final = LogEvent(
     "operator.call",
-    "An HTTP API call that changes something: operation, status, ids, address and duration.",
+    "An HTTP API call that changes something: operation, operator, status, ids, address and"
+    " duration.",
 )
 CALL_FAILED: Final = LogEvent(
     "operator.call-failed",

@@ -70,7 +70,7 @@ async def test_from_refused_to_online_to_revoked(browser: Browser, stack: Stack)
         await view.sees(device, "As operator (revoked)")
         await view.sees(device, "Offline, last seen")
         named = f"{client_device.device_id[:8]} “Hall computer”"
-        for text in ("was revoked by an operator", "was renamed", "was approved"):
+        for text in ("was revoked by operator admin", "was renamed", "was approved"):
             await view.sees(view.page.locator("#audit"), f"{named} {text}")
 
         again = await client_device.request_pairing(gateway)
@@ -180,7 +180,7 @@ async def test_a_paired_device_wants_more(browser: Browser, stack: Stack) -> Non
             await view.sees(view.page.get_by_role("dialog"), "invalid at once")
             await view.confirm("Issue a new token")
             assert (await client.closed(within=10)).code == 4001
-            await view.sees(view.page.locator("#audit"), "was issued a new token by an operator")
+            await view.sees(view.page.locator("#audit"), "was issued a new token by operator admin")
         assert (await wants.expect_refusal(stack.gateways[0], with_gateway_token=False)).code
         await wants.connect_once(stack.gateways[0])
 

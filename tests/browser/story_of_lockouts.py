@@ -62,7 +62,7 @@ async def test_a_lock_out_is_shown_and_lifted(
         await view.confirm("Lift lock-out")
         await expect(section).to_be_hidden(timeout=SEE_MS)
         await view.sees(
-            view.page.locator("#audit li").first, "A lock-out was lifted by an operator"
+            view.page.locator("#audit li").first, "A lock-out was lifted by operator admin"
         )
         for number in range(len(stack.gateways)):
             assert isinstance(await comes(stack, number, stack.gateway_token), Admitted)

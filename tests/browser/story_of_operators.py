@@ -136,7 +136,7 @@ async def test_a_hostile_name_is_shown_as_text(browser: Browser, stack: Stack) -
 async def test_no_device_chooses_what_history_calls_it(browser: Browser, stack: Stack) -> None:
     """Entries are keyed by device id; the name that a device chose is only shown beside it."""
     device = SimulatedDevice(stack, replace(CLI, display_name="The old name"))
-    feigned = f"{'0' * 8} was approved by an operator"
+    feigned = f"{'0' * 8} was approved by operator admin"
     async with screen(browser, stack) as view:
         await view.come_in()
         await device.request_pairing(stack.gateways[0])

@@ -18,13 +18,16 @@ from aiohttp import web
 
 from services.approval.access import sessions
 from services.approval.access.csrf import check
+from services.approval.domain.authorization import ADMIN_OPERATOR, operator_caller
 from services.approval.domain.lockout import ADMIN_TOKEN, NOTHING_HELD
+from services.approval.domain.permissions import Permission
 from services.approval.problems import CROSS_SITE, LOCKED_OUT, UNAUTHORIZED, ProblemError
 from shared.addresses.client import ClientAddress, over_https
 from shared.secret_digests import SecretDigests
 
 if TYPE_CHECKING:
     from services.approval.access.sessions import Session
+    from services.approval.domain.authorization import Caller
     from services.approval.settings import Settings
     from services.approval.storage.store import Store
     from shared.server.clients import Clients
@@ -35,10 +38,17 @@ _WHERE: Final = web.RequestKey("where", ClientAddress)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """How a caller was authenticated: by an admin token or by a session."""
+    """An authenticated operator; `token` is the bearer token that was sent, if one was."""
 
-    admin_token: str = ""
+    operator: str
+    permission: Permission
+    token: str = ""
     session: Session | None = None
+
+    @property
+    def caller(self) -> Caller:
+        """The operator as a caller of the registry."""
+        return operator_caller(self.operator, self.permission)
 
 
 class Authenticator:
@@ -62,7 +72,7 @@ class Authenticator:
             raise _unauthorized()
         if given:
             await self._require_token(request, given[0])
-            return Identity(admin_token=given[0])
+            return Identity(ADMIN_OPERATOR, Permission.MANAGE, token=given[0])
         if by_session and (session := self._session(request)) is not None:
             why = check(
                 request.method, request.headers, self._public_url, https=self.over_https(request)
@@ -70,7 +80,7 @@ class Authenticator:
             if why:
                 raise ProblemError(CROSS_SITE, why)
             if await self._store.sessions.is_open(session.id):
-                return Identity(session=session)
+                return Identity(ADMIN_OPERATOR, Permission.MANAGE, session=session)
         raise _unauthorized()
 
     async def is_still_valid(self, opened: Identity) -> bool:

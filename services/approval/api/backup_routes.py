@@ -11,7 +11,6 @@ from aiohttp import web
 
 from services.approval import log_events
 from services.approval.backup.format import MEDIA_TYPE
-from services.approval.domain.authorization import OPERATOR
 from services.approval.domain.errors import RegistryError
 from services.approval.problems import BACKUPS, RETRY_AFTER_SECONDS, ProblemError
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from services.approval.backup.service import BackupService
+    from services.approval.domain.authorization import Caller
 
 BACKUPS_LIMIT: Final = 2
 """Max. concurrent backups per replica, which also has to admit devices."""
@@ -37,7 +37,7 @@ class BackupViews:
         self._backups = backups
         self._serving = 0
 
-    async def serve(self, request: web.Request) -> web.StreamResponse:
+    async def serve(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """Send a backup, or abort: a backup without its last line is invalid."""
         if self._serving >= BACKUPS_LIMIT:
             raise ProblemError(
@@ -47,7 +47,7 @@ class BackupViews:
             )
         self._serving += 1
         try:
-            async with contextlib.aclosing(self._backups.backup(OPERATOR)) as lines:
+            async with contextlib.aclosing(self._backups.backup(caller)) as lines:
                 first = await anext(lines)  # if this fails, no response has been started
                 response = web.StreamResponse(headers=HEADERS)
                 await response.prepare(request)

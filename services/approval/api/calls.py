@@ -18,7 +18,6 @@ from services.approval import log_events
 from services.approval.access.authenticator import Identity
 from services.approval.api.parameters import PARAMETERS
 from services.approval.backup.service import Part
-from services.approval.domain.authorization import OPERATOR
 from services.approval.domain.errors import StoreUnavailable
 from services.approval.domain.listing import PART_LIMIT, Wanted, WantedRequests, read_position
 from services.approval.problems import (
@@ -26,6 +25,8 @@ from services.approval.problems import (
     LOCKED_OUT,
     MALFORMED,
     MEDIA,
+    NOT_ALLOWED,
+    NOT_FOUND,
     TOO_LARGE,
     Ids,
     ProblemError,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         RestorePart,
     )
     from services.approval.backup.service import BackupService
+    from services.approval.domain.authorization import Caller
     from services.approval.metrics import Metrics
     from services.approval.registry.registry import Registry
 
@@ -83,6 +85,7 @@ _encode: Final = msgspec.json.Encoder().encode
 class Call:
     """A validated call; `query` and `body` have the types that its operation declares."""
 
+    caller: Caller
     ids: Ids
     query: Any
     body: Any
@@ -112,17 +115,19 @@ def serve_calls(
         name = operation.id if operation else public.get(path, "other")
         began = time.perf_counter()
         response: web.StreamResponse
+        identity: Identity | None = None
         try:
             if path not in public and request.match_info.http_exception is None:
                 by_session = operation is None or not operation.token_only
                 try:
-                    request[IDENTITY] = await authenticator.authenticate(
+                    identity = request[IDENTITY] = await authenticator.authenticate(
                         request, by_session=by_session
                     )
                     note_operator(request)
                 except StoreUnavailable:  # the caller is unauthenticated: read nothing but the ids
                     _read_ids(request)
                     raise
+                _require_permission(identity, operation)
             response = await handler(request)
         except Exception as error:  # noqa: BLE001 (last resort; a bug is logged)
             response = problem_response(request, error)
@@ -140,6 +145,7 @@ def serve_calls(
                 status=response.status,
                 address=authenticator.where(request).address.text,
                 milliseconds=round(took * 1000, 1),
+                **({"operator": identity.operator} if identity else {}),
                 **{key: value for key, value in msgspec.structs.asdict(ids).items() if value},
             )
         return response
@@ -165,12 +171,27 @@ def call_handler(
     return handle
 
 
+def _require_permission(identity: Identity, operation: Operation | None) -> None:
+    """Require the permission that an operation declares; raises ProblemError.
+
+    A route that is not in the table of operations declares nothing, so nobody may use it.
+    """
+    if operation is None:
+        raise ProblemError(NOT_FOUND, "GET /openapi.json lists all paths.")
+    if identity.permission < operation.permission:
+        raise ProblemError(
+            NOT_ALLOWED,
+            f"This needs the permission `{operation.permission.label}`; "
+            f"operator {identity.operator} has `{identity.permission.label}`.",
+        )
+
+
 async def read_call(request: web.Request, operation: Operation) -> Call:
     """Read and validate a call; raises ProblemError."""
     _read_ids(request)
     query = _query(request, operation)
     body = await _body(request, operation) if operation.changes else None
-    return Call(request[IDS], query, body)
+    return Call(request[IDENTITY].caller, request[IDS], query, body)
 
 
 def _read_ids(request: web.Request) -> None:
@@ -268,104 +289,104 @@ class Operations:
             0 if query.per_address is UNSET else query.per_address,
             frozenset(query.keep.split(",")),
         )
-        found = devices.waiting_part_object(await self._registry.pending_part(OPERATOR, wanted))
-        return replace(found, pending=await self._with_refusals(found.pending))
+        found = devices.waiting_part_object(await self._registry.pending_part(call.caller, wanted))
+        return replace(found, pending=await self._with_refusals(call.caller, found.pending))
 
     async def _reject_many(self, call: Call) -> devices.RejectedMany:
         body: RejectMany = call.body
         return devices.rejections_object(
-            await self._registry.reject_all(OPERATOR, body.request_ids)
+            await self._registry.reject_all(call.caller, body.request_ids)
         )
 
     async def _approve(self, call: Call) -> devices.Approved:
         body: Approve = call.body
         paired = await self._registry.approve(
-            OPERATOR, call.ids.request_id, allow_admin=body.allow_admin
+            call.caller, call.ids.request_id, allow_admin=body.allow_admin
         )
         return devices.Approved(call.ids.request_id, devices.paired_object(paired))
 
     async def _reject(self, call: Call) -> devices.Rejected:
-        device_id = await self._registry.reject(OPERATOR, call.ids.request_id)
+        device_id = await self._registry.reject(call.caller, call.ids.request_id)
         return devices.Rejected(call.ids.request_id, device_id)
 
     async def _list_devices(self, call: Call) -> devices.PairedDevices:
-        found = devices.paired_part_object(await self._part(call.query))
-        return replace(found, devices=await self._with_refusals(found.devices))
+        found = devices.paired_part_object(await self._part(call.caller, call.query))
+        return replace(found, devices=await self._with_refusals(call.caller, found.devices))
 
-    async def _part(self, query: DevicesQuery) -> PairedPart:
+    async def _part(self, caller: Caller, query: DevicesQuery) -> PairedPart:
         if query.ids:
             named = list(dict.fromkeys(query.ids.split(",")))
-            return await self._registry.devices_named(OPERATOR, named)
+            return await self._registry.devices_named(caller, named)
         if query.limit is UNSET and query.after is UNSET and not query.q:
-            return await self._registry.devices_all(OPERATOR)
+            return await self._registry.devices_all(caller)
         wanted = Wanted(
             _limit(query),
             None if query.after is UNSET else read_position(query.after),
             query.q,
         )
-        return await self._registry.devices_part(OPERATOR, wanted)
+        return await self._registry.devices_part(caller, wanted)
 
     async def _device(self, call: Call) -> devices.PairedDevice:
-        paired = await self._registry.device(OPERATOR, call.ids.device_id)
-        (found,) = await self._with_refusals([devices.paired_object(paired)])
+        paired = await self._registry.device(call.caller, call.ids.device_id)
+        (found,) = await self._with_refusals(call.caller, [devices.paired_object(paired)])
         return found
 
     async def _rename(self, call: Call) -> devices.Renamed:
         ids = call.ids
-        label = await self._registry.rename(OPERATOR, ids.device_id, call.body.label)
+        label = await self._registry.rename(call.caller, ids.device_id, call.body.label)
         return devices.Renamed(ids.device_id, label)
 
     async def _remove(self, call: Call) -> devices.Removed:
-        await self._registry.remove(OPERATOR, call.ids.device_id)
+        await self._registry.remove(call.caller, call.ids.device_id)
         return devices.Removed(call.ids.device_id)
 
     async def _rotate(self, call: Call) -> devices.Rotated:
         ids = call.ids
         scopes = None if call.body.scopes is UNSET else call.body.scopes
-        token = await self._registry.rotate(OPERATOR, ids.device_id, ids.role, scopes)
+        token = await self._registry.rotate(call.caller, ids.device_id, ids.role, scopes)
         return devices.rotated_object(ids.device_id, ids.role, token)
 
     async def _revoke(self, call: Call) -> devices.Revoked:
         ids = call.ids
-        token = await self._registry.revoke(OPERATOR, ids.device_id, ids.role)
+        token = await self._registry.revoke(call.caller, ids.device_id, ids.role)
         return devices.revoked_object(ids.device_id, ids.role, token)
 
-    async def _replicas(self, _call: Call) -> LiveReplicas:
-        return replicas_object(await self._registry.replicas(OPERATOR))
+    async def _replicas(self, call: Call) -> LiveReplicas:
+        return replicas_object(await self._registry.replicas(call.caller))
 
     async def _refusals(self, call: Call) -> RecentRefusals:
         query: RefusalsQuery = call.query
         device_id = "" if query.device_id is UNSET else query.device_id
         wanted = WantedRefusals(query.limit, device_id, only_unknown=query.of == "unknown")
-        found = await self._registry.refusals(OPERATOR, wanted)
+        found = await self._registry.refusals(call.caller, wanted)
         return RecentRefusals(
             [refusal_object(one.entry, one.seen.at if one.seen else 0) for one in found]
         )
 
-    async def _with_refusals(self, found: list[OfDevice]) -> list[OfDevice]:
+    async def _with_refusals(self, caller: Caller, found: list[OfDevice]) -> list[OfDevice]:
         """Return these devices or requests with their recent refusals."""
-        refused = await self._registry.refusals_of(OPERATOR, [one.device_id for one in found])
+        refused = await self._registry.refusals_of(caller, [one.device_id for one in found])
         return [with_refusals(one, refused[one.device_id]) for one in found]
 
     async def _audit(self, call: Call) -> AuditPage:
         query: AuditQuery = call.query
         after = None if query.after is UNSET else query.after
-        entries = await self._registry.audit(OPERATOR, after, query.limit)
+        entries = await self._registry.audit(call.caller, after, query.limit)
         return AuditPage(entries, entries[-1].id if entries else after or 0)
 
-    async def _list_lockouts(self, _call: Call) -> lockouts.Lockouts:
-        running = await self._registry.lockouts.running(OPERATOR)
+    async def _list_lockouts(self, call: Call) -> lockouts.Lockouts:
+        running = await self._registry.lockouts.running(call.caller)
         return lockouts.lockouts_object(running)
 
     async def _lift_lockout(self, call: Call) -> lockouts.LiftedLockout:
         ids = call.ids
-        lifted = await self._registry.lockouts.lift(OPERATOR, ids.credential, ids.locked_address)
+        lifted = await self._registry.lockouts.lift(call.caller, ids.credential, ids.locked_address)
         return lockouts.LiftedLockout(lockouts.lockout_object(lifted))
 
     async def _restore(self, call: Call) -> RestoreProgress:
         body: RestorePart = call.body
         part = Part(body.backup_id, body.number, body.total, body.at, body.devices)
-        progress = await self._backups.restore(OPERATOR, part)
+        progress = await self._backups.restore(call.caller, part)
         return RestoreProgress(progress.done, progress.skipped)
 
 

@@ -20,6 +20,7 @@ from services.approval.api.parameters import (
     Rotate,
 )
 from services.approval.backup.format import Line
+from services.approval.domain.permissions import Permission
 from services.approval.domain.records import AuditEntry
 from services.approval.schemas import devices as objects
 from services.approval.schemas import lockouts
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     import msgspec
 
     from services.approval.problems import Kind
+
+VIEW: Final = Permission.VIEW
+DECIDE: Final = Permission.DECIDE
+MANAGE: Final = Permission.MANAGE
 
 _EVERY_CALL: Final = (
     problems.MALFORMED,
@@ -58,9 +63,10 @@ _OF_TOKEN: Final = (*_OF_DEVICE, problems.UNKNOWN_ROLE)
 class Operation:
     """An operation of the API: id, method, path, parameters, result and problems.
 
-    `specific`: problems beyond those of every call. `token_only`: a session cookie is not
-    sufficient. `streams`: the response is an endless stream of server-sent events whose data is the
-    result. `lines`: the response has one result object per line.
+    `specific`: problems beyond those of every call. `permission`: what the operator must hold.
+    `token_only`: a session cookie is not sufficient. `streams`: the response is an endless stream
+    of server-sent events whose data is the result. `lines`: the response has one result object per
+    line.
     """
 
     id: str
@@ -69,6 +75,7 @@ class Operation:
     summary: str
     result: type[msgspec.Struct]
     specific: tuple[Kind, ...] = ()
+    permission: Permission = field(kw_only=True)
     token_only: bool = False
     body: type[msgspec.Struct] = Nothing
     query: type[msgspec.Struct] = Nothing
@@ -84,8 +91,10 @@ class Operation:
     def problems(self) -> tuple[Kind, ...]:
         """All problems the operation can respond with."""
         brings = (problems.TOO_LARGE, problems.MEDIA) if self.changes else ()
+        limited = (problems.NOT_ALLOWED,) if self.permission > VIEW else ()
         return (
             *_EVERY_CALL,
+            *limited,
             *self.specific,
             *brings,
             problems.UNREADABLE,
@@ -101,6 +110,7 @@ OPERATIONS: Final = (
         "List pending requests, newest first",
         objects.PendingRequests,
         query=RequestsQuery,
+        permission=VIEW,
     ),
     Operation(
         "approveRequest",
@@ -110,6 +120,7 @@ OPERATIONS: Final = (
         objects.Approved,
         (*_OF_REQUEST, problems.INVALID_SCOPE, problems.GRANTS_ADMIN),
         body=Approve,
+        permission=DECIDE,
     ),
     Operation(
         "rejectRequest",
@@ -118,6 +129,7 @@ OPERATIONS: Final = (
         "Reject a request (idempotent)",
         objects.Rejected,
         _OF_REQUEST,
+        permission=DECIDE,
     ),
     Operation(
         "rejectRequests",
@@ -126,6 +138,7 @@ OPERATIONS: Final = (
         "Reject several requests atomically (idempotent)",
         objects.RejectedMany,
         body=RejectMany,
+        permission=DECIDE,
     ),
     Operation(
         "listDevices",
@@ -134,6 +147,7 @@ OPERATIONS: Final = (
         "List paired devices, most recently approved first",
         objects.PairedDevices,
         query=DevicesQuery,
+        permission=VIEW,
     ),
     Operation(
         "getDevice",
@@ -142,6 +156,7 @@ OPERATIONS: Final = (
         "Show a paired device",
         objects.PairedDevice,
         _OF_DEVICE,
+        permission=VIEW,
     ),
     Operation(
         "renameDevice",
@@ -151,6 +166,7 @@ OPERATIONS: Final = (
         objects.Renamed,
         _OF_DEVICE,
         body=Rename,
+        permission=DECIDE,
     ),
     Operation(
         "removeDevice",
@@ -159,6 +175,7 @@ OPERATIONS: Final = (
         "Remove a paired device and close its connections",
         objects.Removed,
         _OF_DEVICE,
+        permission=DECIDE,
     ),
     Operation(
         "rotateToken",
@@ -168,6 +185,7 @@ OPERATIONS: Final = (
         objects.Rotated,
         (*_OF_TOKEN, problems.INVALID_SCOPE),
         body=Rotate,
+        permission=DECIDE,
     ),
     Operation(
         "revokeToken",
@@ -176,6 +194,7 @@ OPERATIONS: Final = (
         "Revoke a role's token and close the role's connections (idempotent)",
         objects.Revoked,
         _OF_TOKEN,
+        permission=DECIDE,
     ),
     Operation(
         "listRefusals",
@@ -184,6 +203,7 @@ OPERATIONS: Final = (
         "List refusals of the last day with reasons and remedies, newest first",
         RecentRefusals,
         query=RefusalsQuery,
+        permission=VIEW,
     ),
     Operation(
         "readAudit",
@@ -192,6 +212,7 @@ OPERATIONS: Final = (
         "Read the audit log",
         AuditPage,
         query=AuditQuery,
+        permission=VIEW,
     ),
     Operation(
         "followEvents",
@@ -202,6 +223,7 @@ OPERATIONS: Final = (
         (problems.LISTENERS,),
         query=EventsQuery,
         streams=True,
+        permission=VIEW,
     ),
     Operation(
         "listReplicas",
@@ -209,6 +231,7 @@ OPERATIONS: Final = (
         "/v1/replicas",
         "List live gateways and approval replicas",
         LiveReplicas,
+        permission=VIEW,
     ),
     Operation(
         "listLockouts",
@@ -216,6 +239,7 @@ OPERATIONS: Final = (
         "/v1/lockouts",
         "List addresses that are locked out after too many wrong secrets",
         lockouts.Lockouts,
+        permission=VIEW,
     ),
     Operation(
         "liftLockout",
@@ -224,6 +248,7 @@ OPERATIONS: Final = (
         "Lift a lock-out at every replica",
         lockouts.LiftedLockout,
         (problems.UNKNOWN_LOCKOUT, problems.NOT_FOUND),
+        permission=DECIDE,
     ),
     Operation(
         "readBackup",
@@ -234,6 +259,7 @@ OPERATIONS: Final = (
         (problems.BACKUPS,),
         token_only=True,
         lines=True,
+        permission=MANAGE,
     ),
     Operation(
         "restorePart",
@@ -244,6 +270,7 @@ OPERATIONS: Final = (
         (problems.NOT_EMPTY, problems.OTHER_RESTORE, problems.UNSOUND),
         token_only=True,
         body=RestorePart,
+        permission=MANAGE,
     ),
     Operation(
         "openSession",
@@ -252,6 +279,7 @@ OPERATIONS: Final = (
         "Sign in to the operators' page: exchange the admin token for a session cookie",
         OpenSession,
         token_only=True,
+        permission=VIEW,
     ),
     Operation(
         "readSession",
@@ -259,6 +287,7 @@ OPERATIONS: Final = (
         "/v1/session",
         "Return whether the caller is signed in, and until when",
         OpenSession,
+        permission=VIEW,
     ),
     Operation(
         "endSession",
@@ -266,5 +295,6 @@ OPERATIONS: Final = (
         "/v1/session",
         "Sign out: end the cookie's session at every replica",
         EndedSession,
+        permission=VIEW,
     ),
 )

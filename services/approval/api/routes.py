@@ -103,8 +103,8 @@ def add_routes(
 
 def _of_lines(views: BackupViews, operation: Operation) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        await read_call(request, operation)
-        return await views.serve(request)
+        call = await read_call(request, operation)
+        return await views.serve(request, call.caller)
 
     return handle
 
@@ -122,7 +122,7 @@ def _streaming(events: Events, authenticator: Authenticator, operation: Operatio
         after = resumed_from(request, call.query)
         leave_schedule(request)
         return await events.serve(
-            request, after, partial(authenticator.is_still_valid, request[IDENTITY])
+            request, call.caller, after, partial(authenticator.is_still_valid, request[IDENTITY])
         )
 
     return handle

@@ -39,8 +39,8 @@ class SessionViews:
         self, request: web.Request, operation: Operation, opened: Identity
     ) -> web.Response:
         await read_call(request, operation)
-        session, cookie = await self._authenticator.open_session(opened.admin_token)
-        response = self._response(session)
+        session, cookie = await self._authenticator.open_session(opened.token)
+        response = self._response(opened, session)
         response.set_cookie(
             sessions.COOKIE,
             cookie,
@@ -56,7 +56,7 @@ class SessionViews:
         self, request: web.Request, operation: Operation, opened: Identity
     ) -> web.Response:
         await read_call(request, operation)
-        return self._response(opened.session)
+        return self._response(opened, opened.session)
 
     async def _end(
         self, request: web.Request, operation: Operation, opened: Identity
@@ -74,9 +74,11 @@ class SessionViews:
         )
         return response
 
-    def _response(self, session: sessions.Session | None) -> web.Response:
+    def _response(self, opened: Identity, session: sessions.Session | None) -> web.Response:
         return _json(
             OpenSession(
+                operator=opened.operator,
+                permission=opened.permission.label,
                 expires_at_ms=session.expires_at_ms if session else UNSET,
                 gateway_url=self._gateway_url,
             )

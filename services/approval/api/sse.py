@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 from aiohttp import web
 from msgspec import UNSET
 
 from services.approval.domain import records
-from services.approval.domain.authorization import OPERATOR
 from services.approval.domain.errors import StoreUnavailable
 from services.approval.problems import LISTENERS, MALFORMED, RETRY_AFTER_SECONDS, ProblemError
 from services.approval.storage.changes.changelog import Followed
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from services.approval.api.parameters import EventsQuery
+    from services.approval.domain.authorization import Caller
     from services.approval.domain.records import AuditEntry
     from services.approval.metrics import Metrics
     from services.approval.registry.registry import Registry
@@ -50,6 +50,13 @@ LAST_EVENT_ID: Final = "Last-Event-ID"
 HEADERS: Final = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 HEARTBEAT: Final = b":\n\n"
 _encode: Final = msgspec.json.Encoder().encode
+
+
+class _Listener(NamedTuple):
+    """Who reads a stream, and whether that is still allowed."""
+
+    caller: Caller
+    may_listen: Callable[[], Awaitable[bool]]
 
 
 class _Wakeup:
@@ -96,7 +103,11 @@ class Events:
         self._wakeup.ring()
 
     async def serve(
-        self, request: web.Request, after: int | None, may_listen: Callable[[], Awaitable[bool]]
+        self,
+        request: web.Request,
+        caller: Caller,
+        after: int | None,
+        may_listen: Callable[[], Awaitable[bool]],
     ) -> web.StreamResponse:
         """Stream the audit entries after a change number, or from now on.
 
@@ -111,13 +122,13 @@ class Events:
             )
         self._count(1)
         try:
-            place = await self._registry.present(OPERATOR) if after is None else Position(after)
-            first = await self._registry.follow(OPERATOR, place, ENTRIES_PER_READ)
+            place = await self._registry.present(caller) if after is None else Position(after)
+            first = await self._registry.follow(caller, place, ENTRIES_PER_READ)
             response = web.StreamResponse(headers=HEADERS)
             await response.prepare(request)
             if request.method != "HEAD":
                 with contextlib.suppress(ConnectionError):
-                    await self._stream(request, response, place, first, may_listen)
+                    await self._stream(request, response, first, _Listener(caller, may_listen))
         finally:
             self._count(-1)
         return response
@@ -126,13 +137,12 @@ class Events:
         self,
         request: web.Request,
         response: web.StreamResponse,
-        place: Position,
         read: Followed,
-        may_listen: Callable[[], Awaitable[bool]],
+        listener: _Listener,
     ) -> None:
         """Send what was read and continue, until the listener or the service ends the stream."""
         now = asyncio.get_running_loop().time
-        data = b"retry: %d\nid: %d\n\n" % (RECONNECT_MS, place.number)
+        data = b"retry: %d\nid: %d\n\n" % (RECONNECT_MS, read.at.number)
         written_at = now()
         woken = asyncio.Event()
         woken.set()  # read at once what happened since the first read
@@ -152,19 +162,17 @@ class Events:
             if self._closing or request.transport is None or request.transport.is_closing():
                 return
             woken = self._wakeup.next
-            further = await self._read(place, may_listen)
+            further = await self._read(place, listener)
             if further is None:
                 return
             read = further
 
-    async def _read(
-        self, place: Position, may_listen: Callable[[], Awaitable[bool]]
-    ) -> Followed | None:
+    async def _read(self, place: Position, listener: _Listener) -> Followed | None:
         """Read further entries, or return None if not allowed; no entries while Redis is away."""
         try:
-            if not await may_listen():
+            if not await listener.may_listen():
                 return None
-            return await self._registry.follow(OPERATOR, place, ENTRIES_PER_READ)
+            return await self._registry.follow(listener.caller, place, ENTRIES_PER_READ)
         except StoreUnavailable:
             return Followed([], place)
 

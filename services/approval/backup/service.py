@@ -24,6 +24,7 @@ from services.approval.domain.errors import (
     UnreadableRecord,
     UnsoundDevice,
 )
+from services.approval.domain.permissions import Permission
 from services.approval.domain.records import EXPIRED
 from services.approval.storage.changes.transaction import Transaction
 from services.approval.storage.heartbeats.presence import encode_last_seen
@@ -99,6 +100,7 @@ class BackupService:
     async def backup(self, caller: Caller) -> AsyncGenerator[bytes, None]:
         """Yield the lines of a backup in batches; for operators only."""
         authorization.require_admin(caller)
+        authorization.require_permission(caller, Permission.MANAGE)
         writer = backups.Writer()
         place, _held = await self._store.load([])
         yield writer.head(self._store.now_ms())
@@ -124,6 +126,7 @@ class BackupService:
         Devices that have been paired meanwhile are not changed.
         """
         authorization.require_admin(caller)
+        authorization.require_permission(caller, Permission.MANAGE)
         if part.at + len(part.devices) > part.total:
             raise OtherRestore
         for device in part.devices:

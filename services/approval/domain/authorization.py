@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from services.approval.domain.errors import MissingScope, NotAllowed
 from services.approval.domain.pairing import scopes_to_hold
+from services.approval.domain.permissions import Permission
 from shared.protocol.scopes import ADMIN, PAIRING, READ, covers, first_uncovered
 
 if TYPE_CHECKING:
@@ -21,10 +22,10 @@ Kind = Literal["operator", "gateway", "shared-secret", "device-token"]
 class Caller:
     """The caller of a registry method.
 
-    `kind` is `operator` (holder of the admin token), `gateway` (a gateway on its own behalf), or
+    `kind` is `operator` (a caller of the HTTP API), `gateway` (a gateway on its own behalf), or
     how a socket authenticated: `shared-secret` or `device-token`. `device_id` and `scopes` are the
     socket's own, `name` appears in the audit log. A call from a socket has a `call_id` and expires
-    at `not_after_ms` (store's clock).
+    at `not_after_ms` (store's clock). `permission` is an operator's; it means nothing for others.
     """
 
     kind: Kind
@@ -36,6 +37,7 @@ class Caller:
     not_after_ms: int = 0
     version: str = ""
     """Version of the caller's own record that `scopes` was checked against."""
+    permission: Permission = Permission.VIEW
     has_record: bool = field(init=False)
     """Whether the caller's rights depend on a device record of its own."""
     is_admin: bool = field(init=False)
@@ -51,7 +53,16 @@ class Caller:
         object.__setattr__(self, "confined", of_device and not self.is_admin)
 
 
-OPERATOR: Final = Caller("operator", "operator", (ADMIN,))
+ADMIN_OPERATOR: Final = "admin"
+"""Name of the operator whose token is APPROVAL_ADMIN_TOKEN."""
+
+
+def operator_caller(name: str, permission: Permission) -> Caller:
+    """Return the caller for an operator of the HTTP API; the audit log says `operator:<name>`."""
+    return Caller("operator", f"operator:{name}", (ADMIN,), permission=permission)
+
+
+OPERATOR: Final = operator_caller(ADMIN_OPERATOR, Permission.MANAGE)
 """A holder of APPROVAL_ADMIN_TOKEN."""
 
 
@@ -69,8 +80,14 @@ def restrict(caller: Caller, version: str, record: Record | None) -> Caller:
     return replace(caller, scopes=scopes, version=version)
 
 
+def require_permission(caller: Caller, permission: Permission) -> None:
+    """Require a permission if the caller is an operator; others are limited by their scopes."""
+    if caller.kind == "operator" and caller.permission < permission:
+        raise NotAllowed
+
+
 def require_admin(caller: Caller) -> None:
-    """Require operator.admin, as all holders of the admin token have."""
+    """Require operator.admin, as all operators have."""
     if not caller.is_admin:
         raise NotAllowed
 

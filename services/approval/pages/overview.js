@@ -180,5 +180,7 @@ export class Audit {
 const quoted = (text) => `“${printable(text)}”`;
 
 function actorWords(actor) {
-  return actor === "operator" ? "an operator" : printable(actor.replace(/[0-9a-f]{64}/, shortId));
+  if (actor === "operator") return "an operator"; // entries of releases without named operators
+  if (actor.startsWith("operator:")) return `operator ${printable(actor.slice("operator:".length))}`;
+  return printable(actor.replace(/[0-9a-f]{64}/, shortId));
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from services.approval.domain import authorization
 from services.approval.domain.errors import StoreUnavailable, UnknownLockout
 from services.approval.domain.lockout import REMEMBERED_MS, index_member
+from services.approval.domain.permissions import Permission
 from services.approval.domain.records import AuditEntry
 from services.approval.storage.changes.transaction import Transaction
 from services.approval.storage.keys import LOCKOUTS, guard_key, wrong_values_key
@@ -46,6 +47,7 @@ class LockoutRegistry:
         values stay remembered, so the clients that caused the lock-out do not cause it again.
         """
         authorization.require_admin(caller)
+        authorization.require_permission(caller, Permission.DECIDE)
         parsed = parse_address(address)
         limit_key = parsed.limit_key if parsed else address
         for _ in range(TRIES_LIMIT):

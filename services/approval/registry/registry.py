@@ -28,6 +28,7 @@ from services.approval.domain.errors import (
     UnknownRole,
     UnreadableRecord,
 )
+from services.approval.domain.permissions import Permission
 from services.approval.domain.records import (
     APPROVED,
     PENDING,
@@ -363,6 +364,7 @@ class Registry(Queries):
             for _ in range(CONFLICTS_LIMIT):
                 narrowed = await self._narrowed(caller) if caller.has_record else caller
                 authorization.require_pairing(narrowed)
+                authorization.require_permission(narrowed, Permission.DECIDE)
                 result = await once(narrowed)
                 if result is not None:
                     return result

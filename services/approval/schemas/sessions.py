@@ -7,15 +7,18 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from services.approval.domain.permissions import PermissionName  # noqa: TC001 (msgspec reads it)
 from services.approval.domain.records import Milliseconds  # noqa: TC001 (msgspec reads it)
 
 
 class OpenSession(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """The caller is authenticated as an operator, by the admin token or a session of the page.
+    """The caller is authenticated as an operator, by a token or a session of the page.
 
     `gatewayUrl`: where devices connect (GATEWAY_PUBLIC_URL).
     """
 
+    operator: str
+    permission: PermissionName
     expires_at_ms: (
         Annotated[Milliseconds, Meta(description="End of the session; absent without one.")]
         | UnsetType

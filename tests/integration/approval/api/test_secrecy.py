@@ -95,6 +95,7 @@ class TestLogs:
         for line in logged:
             assert line.pop("milliseconds") >= 0
             assert line.pop("address") == "127.0.0.1"
+            assert line.pop("operator") == "admin"
             line.pop("event")
             line.pop("log_level")
         assert logged == [

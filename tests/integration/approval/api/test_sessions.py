@@ -63,7 +63,11 @@ class TestSigningIn:
     ) -> None:
         entry = Browser(operator)
         reply = await entry.sign_in()
-        assert reply.ok() == {"expiresAtMs": here.store.now_ms() + LIFE_MS}
+        assert reply.ok() == {
+            "operator": "admin",
+            "permission": "manage",
+            "expiresAtMs": here.store.now_ms() + LIFE_MS,
+        }
         wanted = {"HttpOnly", "SameSite=Strict", f"Max-Age={LIFE_MS // 1000}"}
         assert attributes(reply) == wanted
         (await entry.call("GET", "/v1/requests")).ok()
@@ -99,7 +103,11 @@ class TestSigningIn:
             replica(url, GATEWAY_PUBLIC_URL="wss://gw.example/") as server,
             Operator(server) as operator,
         ):
-            assert (await operator.get("/v1/session")).ok() == {"gatewayUrl": "wss://gw.example"}
+            assert (await operator.get("/v1/session")).ok() == {
+                "operator": "admin",
+                "permission": "manage",
+                "gatewayUrl": "wss://gw.example",
+            }
 
     async def test_guesses_are_counted_with_all_others(
         self, operator: Operator, elsewhere: Operator

@@ -114,7 +114,7 @@ class TestLift:
         (await operator.call("DELETE", path())).ok()
         (entry,) = await operator.audit()
         assert entry["action"] == "lockout-lifted"
-        assert (entry["actor"], entry["deviceId"]) == ("operator", "")
+        assert (entry["actor"], entry["deviceId"]) == ("operator:admin", "")
         assert (entry["credential"], entry["address"]) == (SHARED_SECRET, ADDRESS)
 
     async def test_counting_restarts_and_known_values_do_not_count(

@@ -53,7 +53,7 @@ async def test_exactly_the_named_ones_are_rejected_and_newer_ones_wait_on(
     assert await operator.pending_ids() == [newer]
     entries = [entry for entry in await operator.audit() if entry["action"] == "rejected"]
     assert [entry["requestId"] for entry in entries] == [request_id for _, request_id in shown]
-    assert {entry["actor"] for entry in entries} == {"operator"}
+    assert {entry["actor"] for entry in entries} == {"operator:admin"}
     received = [item for item in here.published if item.kind == "rejected"]
     assert [item.request_id for item in received] == [request_id for _, request_id in shown]
 

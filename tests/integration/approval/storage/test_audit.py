@@ -49,7 +49,7 @@ class TestReading:
             {
                 "id": 2,
                 "action": "approved",
-                "actor": "operator",
+                "actor": "operator:admin",
                 "atMs": clock.wall_ms(),
                 **common,
             },
