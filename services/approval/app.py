@@ -25,6 +25,7 @@ from services.approval.domain.tokens import (
     draw_token_id,
 )
 from services.approval.metrics import Metrics
+from services.approval.operators.operators import OperatorService
 from services.approval.problems import busy_response
 from services.approval.registry.expiry import Expiry
 from services.approval.registry.integrity import Integrity
@@ -194,11 +195,12 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         app,
         registry=registry,
         backups=BackupService(store, ledger),
+        operators=OperatorService(store, ledger),
         events=events,
         settings=settings,
         ops=ops,
         metrics=metrics,
-        authenticator=Authenticator(store, settings, clients),
+        authenticator=Authenticator(store, settings, clients, metrics),
     )
     plain_requests = PlainRequests(
         clock,

@@ -61,6 +61,16 @@ class Metrics:
             " client.",
             registry=self.registry,
         )
+        self.proxy_sign_ins = Counter(
+            "latchkey_approval_proxy_sign_ins",
+            "Calls with the header of `OPERATOR_PROXY_USER_HEADER` and no other credential, by"
+            " outcome: `accepted`, `untrusted` (ignored: the peer is not in `TRUSTED_PROXIES`),"
+            " `unmapped` (no permission), `ambiguous` (a header occurs twice) or `invalid`.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in ("accepted", "untrusted", "unmapped", "ambiguous", "invalid"):
+            self.proxy_sign_ins.labels(outcome)
         self.turned_away = Counter(
             "latchkey_approval_turned_away",
             "Sockets rejected with 503, by limit: `address` (too many from one) or `all`; or closed"

@@ -31,7 +31,7 @@ class Kind(NamedTuple):
 
 
 MALFORMED: Final = Kind("malformed", 400, "The request is malformed")
-UNAUTHORIZED: Final = Kind("unauthorized", 401, "The admin token is missing or wrong")
+UNAUTHORIZED: Final = Kind("unauthorized", 401, "The operator's token is missing or wrong")
 CROSS_SITE: Final = Kind("cross-site", 403, "The request does not come from the operators' page")
 NOT_ALLOWED: Final = Kind("not-allowed", 403, "The caller may not do this")
 INVALID_SCOPE: Final = Kind("invalid-scope", 403, "A scope cannot be granted here")
@@ -39,6 +39,7 @@ NOT_FOUND: Final = Kind("not-found", 404, "Nothing exists at this path")
 UNKNOWN_REQUEST: Final = Kind("unknown-request", 404, "No such request")
 UNKNOWN_DEVICE: Final = Kind("unknown-device", 404, "No such device is paired")
 UNKNOWN_ROLE: Final = Kind("unknown-role", 404, "The device holds no token for this role")
+UNKNOWN_OPERATOR: Final = Kind("unknown-operator", 404, "No such operator")
 UNKNOWN_LOCKOUT: Final = Kind("unknown-lockout", 404, "No such lock-out is active")
 METHOD: Final = Kind("method-not-allowed", 405, "The method is not served at this path")
 APPROVED: Final = Kind("request-approved", 409, "The request was already approved")
@@ -49,10 +50,14 @@ GRANTS_ADMIN: Final = Kind("grants-admin", 409, "Approval would grant the device
 NOT_EMPTY: Final = Kind("not-empty", 409, "Devices are already paired here")
 OTHER_RESTORE: Final = Kind("other-restore", 409, "This does not continue the restore in progress")
 UNSOUND: Final = Kind("unsound-device", 409, "A device in the backup is inconsistent")
+OPERATOR_EXISTS: Final = Kind("operator-exists", 409, "An operator has this name already")
+BUILT_IN: Final = Kind("built-in-operator", 409, "This operator is set by APPROVAL_ADMIN_TOKEN")
+EXPIRES_IN_PAST: Final = Kind("expires-in-past", 409, "The time of expiry has passed already")
+TOO_MANY_OPERATORS: Final = Kind("too-many-operators", 409, "No further operator can be created")
 EXPIRED: Final = Kind("request-expired", 410, "The request has expired")
 TOO_LARGE: Final = Kind("too-large", 413, "The body is too large")
 MEDIA: Final = Kind("media-type", 415, "The body is not application/json")
-LOCKED_OUT: Final = Kind("locked-out", 429, "Too many wrong admin tokens from this address")
+LOCKED_OUT: Final = Kind("locked-out", 429, "Too many wrong operator tokens from this address")
 INTERNAL: Final = Kind("internal", 500, "Internal error")
 LISTENERS: Final = Kind("too-many-listeners", 503, "This replica has too many event listeners")
 BUSY: Final = Kind("busy", 503, "Too many requests are in progress")
@@ -85,6 +90,11 @@ _WRONG: Final[Mapping[type[errors.RegistryError], tuple[Kind, str]]] = {
     errors.UnknownDevice: (UNKNOWN_DEVICE, "It was never paired, or it was removed."),
     errors.UnknownRole: (UNKNOWN_ROLE, "It never had one, or it was revoked."),
     errors.UnknownLockout: (UNKNOWN_LOCKOUT, "It has expired, or it was lifted."),
+    errors.UnknownOperator: (UNKNOWN_OPERATOR, "It was never created, or it was revoked."),
+    errors.InvalidName: (MALFORMED, "name: 1 to 32 of a-z, 0-9 and -, beginning with a letter."),
+    errors.OperatorExists: (OPERATOR_EXISTS, "Choose another name, or revoke that operator first."),
+    errors.TooManyOperators: (TOO_MANY_OPERATORS, "Revoke one that is no longer needed."),
+    errors.InvalidExpiry: (EXPIRES_IN_PAST, "Choose a time in the future."),
     errors.InvalidLabel: (MALFORMED, "label: 1 to 64 characters, not all blank."),
     errors.GrantsAdmin: (
         GRANTS_ADMIN,
@@ -99,7 +109,7 @@ _WRONG: Final[Mapping[type[errors.RegistryError], tuple[Kind, str]]] = {
     errors.UnsoundDevice: (UNSOUND, "Its id, key and roles do not match."),
     errors.UnreadableRecord: (
         UNREADABLE,
-        "The device is not admitted. Remove it, and let it connect again.",
+        "If it is a device's, the device is not admitted: remove it, and let it connect again.",
     ),
     errors.TooLate: (UNAVAILABLE, "The deadline has passed, so nothing was done."),
     errors.StoreUnavailable: (
@@ -152,6 +162,7 @@ class Ids(msgspec.Struct, rename="camel", frozen=True):
     role: str = ""
     credential: str = ""
     locked_address: str = ""
+    operator_name: str = ""
 
 
 IDS: Final = web.RequestKey("ids", Ids)

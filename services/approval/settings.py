@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from services.approval.access.proxy_settings import PROXY_SETTINGS, read_proxy_sign_in
 from shared.settings.declarations import AnySetting, Number, Secret
 from shared.settings.environment import (
     COMMON,
@@ -18,6 +19,8 @@ from shared.settings.environment import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from services.approval.access.proxy_identity import ProxySignIn
 
 PORT: Final = port_setting(18790)
 APPROVAL_ADMIN_TOKEN: Final = Secret(
@@ -56,6 +59,7 @@ OWN: Final[tuple[AnySetting, ...]] = (
     PENDING_TTL_SECONDS,
     PENDING_LIMIT,
     PENDING_LIMIT_PER_ADDRESS,
+    *PROXY_SETTINGS,
 )
 ALL: Final = (*COMMON, *OWN)
 
@@ -71,6 +75,7 @@ class Settings:
     pending_ttl_seconds: float
     pending_limit: int
     pending_limit_per_address: int
+    proxy_sign_in: ProxySignIn
     warnings: tuple[str, ...]
 
     @property
@@ -91,6 +96,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         pending_ttl_seconds=reader.seconds(PENDING_TTL_SECONDS),
         pending_limit=reader.integer(PENDING_LIMIT),
         pending_limit_per_address=reader.integer(PENDING_LIMIT_PER_ADDRESS),
+        proxy_sign_in=read_proxy_sign_in(reader, common),
         warnings=tuple(reader.warnings),
     )
     reader.finish()

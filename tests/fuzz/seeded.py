@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from schemathesis import Case, HookContext
 
 SEEDS: Final = urlsplit(os.environ["SEEDS_URL"])
-"""The server that creates subjects for calls: `POST /requestId`, `/deviceId`, `/lockedAddress`."""
+"""The server that creates subjects for calls: `POST /<name of the path parameter>`."""
 UNKNOWN_EVERY: Final = 4
 """One in this many calls keeps its generated ids."""
 
@@ -37,7 +37,7 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
         return
     if meta.phase.name is TestPhase.STATEFUL or next(_numbers) % UNKNOWN_EVERY == 0:
         return
-    for name in ("requestId", "deviceId", "lockedAddress"):
+    for name in ("requestId", "deviceId", "lockedAddress", "operatorName"):
         if name in case.path_parameters:
             case.path_parameters[name] = _seed(name)
 

@@ -25,7 +25,9 @@ from structlog.testing import capture_logs
 
 from services.approval.api.operations import OPERATIONS
 from services.approval.api.public import METRICS, PAGES
+from services.approval.domain.authorization import OPERATOR
 from services.approval.domain.lockout import FAILURES_LIMIT
+from services.approval.domain.permissions import Permission
 from services.approval.schemas.lockouts import Credential
 from shared.clock import SystemClock
 from tests.integration.approval.operator import BEARER
@@ -71,7 +73,15 @@ def seeds(here: Replica) -> web.Application:
             await here.store.lockouts.count(address, wrong)
         return web.Response(text=address)
 
+    operators = itertools.count(1)
+
+    async def operator_name(_request: web.Request) -> web.Response:
+        name = f"seed-{next(operators)}"
+        await here.operators.create(OPERATOR, name, Permission.VIEW)
+        return web.Response(text=name)
+
     app = web.Application()
+    app.router.add_post("/operatorName", operator_name)
     app.router.add_post("/lockedAddress", locked_address)
     app.router.add_post("/requestId", request_id)
     app.router.add_post("/deviceId", device_id)

@@ -26,8 +26,9 @@ Json = dict[str, Any]
 
 _ABOUT: Final = (
     "Latchkey's approval service decides which devices are admitted. Every operation with "
-    "`security` requires the admin token or a session cookie obtained with it. With the cookie, "
-    "changes also require the headers Origin and X-Latchkey-Page, as sent by the operators' page. "
+    "`security` requires the admin token or an operator's token, or a session cookie obtained with "
+    "it, and the permission in `x-permission`. With the cookie, changes also require the headers "
+    "Origin and X-Latchkey-Page, as sent by the operators' page. "
     "Every error is a problem (RFC 9457), identified by its `type`."
 )
 _REF: Final = "#/components/schemas/{name}"
@@ -76,7 +77,7 @@ def describe(operations: Sequence[Operation], pages: Sequence[Page]) -> Json:
                 "adminToken": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "A value of APPROVAL_ADMIN_TOKEN.",
+                    "description": "A value of APPROVAL_ADMIN_TOKEN, or the token of an operator.",
                 },
                 "session": {
                     "type": "apiKey",
@@ -110,6 +111,7 @@ def _operation(operation: Operation) -> Json:
     described: Json = {
         "operationId": operation.id,
         "summary": operation.summary,
+        "x-permission": operation.permission.label,
         "parameters": [*_path_parameters(operation.path), *_query_parameters(operation.query)],
         "responses": {
             "200": _answer(operation),

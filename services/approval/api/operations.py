@@ -23,7 +23,7 @@ from services.approval.backup.format import Line
 from services.approval.domain.permissions import Permission
 from services.approval.domain.records import AuditEntry
 from services.approval.schemas import devices as objects
-from services.approval.schemas import lockouts
+from services.approval.schemas import lockouts, operators
 from services.approval.schemas.history import AuditPage, RestoreProgress
 from services.approval.schemas.refusals import RecentRefusals
 from services.approval.schemas.replicas import LiveReplicas
@@ -251,6 +251,38 @@ OPERATIONS: Final = (
         permission=DECIDE,
     ),
     Operation(
+        "listOperators",
+        "GET",
+        "/v1/operators",
+        "List operators, with permission and last use",
+        operators.OperatorList,
+        permission=MANAGE,
+    ),
+    Operation(
+        "createOperator",
+        "POST",
+        "/v1/operators",
+        "Create an operator; the response has the token, which is shown only once",
+        operators.CreatedOperator,
+        (
+            problems.OPERATOR_EXISTS,
+            problems.BUILT_IN,
+            problems.TOO_MANY_OPERATORS,
+            problems.EXPIRES_IN_PAST,
+        ),
+        body=operators.NewOperator,
+        permission=MANAGE,
+    ),
+    Operation(
+        "revokeOperator",
+        "DELETE",
+        "/v1/operators/{operatorName}",
+        "Revoke an operator's token, and end its sessions and event streams",
+        operators.RevokedOperator,
+        (problems.UNKNOWN_OPERATOR, problems.BUILT_IN, problems.NOT_FOUND),
+        permission=MANAGE,
+    ),
+    Operation(
         "readBackup",
         "GET",
         "/v1/backup",
@@ -276,7 +308,7 @@ OPERATIONS: Final = (
         "openSession",
         "POST",
         "/v1/session",
-        "Sign in to the operators' page: exchange the admin token for a session cookie",
+        "Sign in to the operators' page: exchange a token for a session cookie",
         OpenSession,
         token_only=True,
         permission=VIEW,

@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from services.approval.backup.format import Sha256  # noqa: TC001 (msgspec reads it)
 from services.approval.backup.records import BackupDevice  # noqa: TC001 (msgspec reads it)
 from services.approval.domain import listing, records
+from services.approval.domain.operators import OperatorName
 from services.approval.schemas import lockouts
 from shared.protocol.connect import Role
 from shared.protocol.limits import (
@@ -24,6 +25,7 @@ PARAMETERS: Final = {
     "role": Role,
     "credential": lockouts.Credential,
     "lockedAddress": lockouts.LockedAddress,
+    "operatorName": OperatorName,
 }
 """Types of path parameters, by name."""
 

@@ -19,6 +19,7 @@ from services.approval.api.calls import (
 )
 from services.approval.api.openapi import describe
 from services.approval.api.operations import OPERATIONS
+from services.approval.api.operator_routes import OperatorRoutes
 from services.approval.api.public import METRICS, PAGES
 from services.approval.api.session_routes import SessionViews
 from services.approval.api.sse import resumed_from
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from services.approval.api.sse import Events
     from services.approval.backup.service import BackupService
     from services.approval.metrics import Metrics
+    from services.approval.operators.operators import OperatorService
     from services.approval.registry.registry import Registry
     from services.approval.settings import Settings
     from shared.observability.ops import OpsViews
@@ -44,7 +46,7 @@ _ABOUT: Final = (
     "This is Latchkey's approval service: it decides which devices are admitted.\n"
     "Operators manage devices at /setup.\n"
     "Its API is described at /openapi.json and requires `Authorization: Bearer` with the value\n"
-    "of APPROVAL_ADMIN_TOKEN.\n"
+    "of APPROVAL_ADMIN_TOKEN or an operator's token.\n"
 )
 
 
@@ -53,6 +55,7 @@ def add_routes(
     *,
     registry: Registry,
     backups: BackupService,
+    operators: OperatorService,
     events: Events,
     settings: Settings,
     ops: OpsViews,
@@ -70,7 +73,10 @@ def add_routes(
     }
     public_views = [(page.path, page.id, views[page.id]) for page in pages]
     public_views += [(file.path, "page", page_view(file)) for file in page_files()]
-    calls = Operations(registry, backups).by_id
+    calls = {
+        **Operations(registry, backups).by_id,
+        **OperatorRoutes(operators, authenticator.now_ms).by_id,
+    }
     others: dict[str, Callable[[Operation], Handler]] = {
         "followEvents": partial(_streaming, events, authenticator),
         "readBackup": partial(_of_lines, BackupViews(backups)),

@@ -39,7 +39,7 @@ class SessionViews:
         self, request: web.Request, operation: Operation, opened: Identity
     ) -> web.Response:
         await read_call(request, operation)
-        session, cookie = await self._authenticator.open_session(opened.token)
+        session, cookie = await self._authenticator.open_session(opened)
         response = self._response(opened, session)
         response.set_cookie(
             sessions.COOKIE,
@@ -79,6 +79,7 @@ class SessionViews:
             OpenSession(
                 operator=opened.operator,
                 permission=opened.permission.label,
+                signed_in_by="session" if session else opened.signed_in_by,
                 expires_at_ms=session.expires_at_ms if session else UNSET,
                 gateway_url=self._gateway_url,
             )

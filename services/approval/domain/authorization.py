@@ -86,6 +86,12 @@ def require_permission(caller: Caller, permission: Permission) -> None:
         raise NotAllowed
 
 
+def require_operator(caller: Caller, permission: Permission) -> None:
+    """Require an operator of the HTTP API with this permission; no scope of a socket suffices."""
+    if caller.kind != "operator" or caller.permission < permission:
+        raise NotAllowed
+
+
 def require_admin(caller: Caller) -> None:
     """Require operator.admin, as all operators have."""
     if not caller.is_admin:

@@ -9,6 +9,11 @@ RegistryError
 ├── UnknownLockout        no active lock-out of that credential class for that address
 ├── UnknownDevice         no paired device with that id
 ├── UnknownRole           the device holds no token for that role
+├── UnknownOperator       no operator with that name
+├── InvalidName           the name has a character that names may not have
+├── OperatorExists        an operator has that name already
+├── TooManyOperators      the maximum number of operators exists
+├── InvalidExpiry         the time of expiry has passed
 ├── InvalidLabel          the label is blank or too long
 ├── NotEmpty              devices are already paired, and a restore does not overwrite them
 ├── OtherRestore          a different restore is in progress, or this part is out of order
@@ -65,6 +70,26 @@ class UnknownDevice(RegistryError):
 
 class UnknownRole(RegistryError):
     """The device holds no token for that role, or it was revoked."""
+
+
+class UnknownOperator(RegistryError):
+    """No operator has that name."""
+
+
+class InvalidName(RegistryError):
+    """The name has a character that names may not have."""
+
+
+class OperatorExists(RegistryError):
+    """An operator has that name already."""
+
+
+class TooManyOperators(RegistryError):
+    """The maximum number of operators exists."""
+
+
+class InvalidExpiry(RegistryError):
+    """The time of expiry has passed already."""
 
 
 class InvalidLabel(RegistryError):

@@ -232,3 +232,5 @@ class AuditEntry(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True
     address: str = ""
     credential: str = ""
     id: int = 0
+    permission: str = ""
+    """That an operator was given."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from services.approval.domain.permissions import PermissionName  # noqa: TC001 (msgspec reads it)
 from services.approval.domain.records import Milliseconds  # noqa: TC001 (msgspec reads it)
+
+SignedInBy = Literal["token", "session", "proxy"]
 
 
 class OpenSession(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
@@ -19,6 +21,10 @@ class OpenSession(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tru
 
     operator: str
     permission: PermissionName
+    signed_in_by: Annotated[
+        SignedInBy,
+        Meta(description="`proxy`: by the headers of an identity-aware proxy, for each call."),
+    ]
     expires_at_ms: (
         Annotated[Milliseconds, Meta(description="End of the session; absent without one.")]
         | UnsetType

@@ -34,6 +34,8 @@ CONFIRMED: Final = "latchkey:confirmed"
 """Always empty; written so that WAIT confirms all earlier writes on the connection."""
 ADDRESSES: Final = "latchkey:addresses"
 """Sorted set: addresses that devices were admitted or approved from, by when (ms)."""
+OPERATORS: Final = "latchkey:operators"
+"""All named operators: a version, then permission, token's hash and times by name."""
 LOCKOUTS: Final = "latchkey:lockouts"
 """Sorted set: `<credential class> <address>` of each lock-out, by its end."""
 
@@ -63,6 +65,8 @@ wrong_values_key: Final = "latchkey:wrong:{}".format
 """Return the key of the wrong values sent from an address, as keyed digests, by limit key."""
 call_key: Final = "latchkey:call:{}".format
 """Return the key of the answer to a call, by call id."""
+operator_used_key: Final = "latchkey:operator:used:{}".format
+"""Return the key of when an operator was last active, by the operator's id."""
 seen_key: Final = "latchkey:seen:{}".format
 """Return the key of a paired device's last admission, deleted with its record; by device id."""
 

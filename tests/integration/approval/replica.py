@@ -24,6 +24,7 @@ from services.approval.domain.tokens import (
     draw_token_id,
 )
 from services.approval.metrics import Metrics
+from services.approval.operators.operators import OperatorService
 from services.approval.registry.expiry import Expiry
 from services.approval.registry.registry import Registry
 from services.approval.requests.admission import Admissions
@@ -142,6 +143,7 @@ class Replica:
             limiter=self.limiter,
         )
         self.backups: Final = BackupService(self.store, self.ledger)
+        self.operators: Final = OperatorService(self.store, self.ledger)
         self.events: Final = Events(self.registry, self.metrics, **(events or {}))
         ops = OpsViews(
             readiness=Readiness("replica", {"store": lambda: self.health}),
@@ -155,6 +157,7 @@ class Replica:
             self.app,
             registry=self.registry,
             backups=self.backups,
+            operators=self.operators,
             events=self.events,
             settings=settings,
             ops=ops,
@@ -167,6 +170,7 @@ class Replica:
                     service="approval",
                     on_unreadable=self.metrics.unreadable_proxies.inc,
                 ),
+                self.metrics,
             ),
         )
 

@@ -41,6 +41,9 @@ DECIDE = {
     "liftLockout",
 }
 MANAGE = {
+    "listOperators",
+    "createOperator",
+    "revokeOperator",
     "readBackup",
     "restorePart",
 }

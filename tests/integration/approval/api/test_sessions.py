@@ -66,6 +66,7 @@ class TestSigningIn:
         assert reply.ok() == {
             "operator": "admin",
             "permission": "manage",
+            "signedInBy": "session",
             "expiresAtMs": here.store.now_ms() + LIFE_MS,
         }
         wanted = {"HttpOnly", "SameSite=Strict", f"Max-Age={LIFE_MS // 1000}"}
@@ -106,6 +107,7 @@ class TestSigningIn:
             assert (await operator.get("/v1/session")).ok() == {
                 "operator": "admin",
                 "permission": "manage",
+                "signedInBy": "token",
                 "gatewayUrl": "wss://gw.example",
             }
 
@@ -261,6 +263,7 @@ class TestCrossSiteRequests:
                     role="node",
                     credential="shared-secret",
                     lockedAddress="203.0.113.9",
+                    operatorName="somebody",
                 )
                 reply = await browser.call(operation.method, path, but={PAGE_HEADER: None})
                 reply.problem(403, "cross-site")

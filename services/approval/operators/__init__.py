@@ -1,0 +1,1 @@
+"""Named operators: created, listed and revoked."""
