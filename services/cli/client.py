@@ -81,27 +81,27 @@ class ApprovalClient:
 
     async def pending(self) -> list[objects.WaitingRequest]:
         """Return the pending requests, newest first."""
-        return (await self._call("GET", "/v1/requests", objects.PendingRequests)).pending
+        return (await self.call("GET", "/v1/requests", objects.PendingRequests)).pending
 
     async def approve(self, request_id: str, *, allow_admin: bool = True) -> objects.Approved:
         """Approve a request; `allow_admin` False refuses one that would grant operator.admin."""
         path = f"/v1/requests/{request_id}/approve"
         body = None if allow_admin else {"allowAdmin": False}
-        return await self._call("POST", path, objects.Approved, body)
+        return await self.call("POST", path, objects.Approved, body)
 
     async def reject(self, request_id: str) -> objects.Rejected:
         """Reject a request."""
-        return await self._call("POST", f"/v1/requests/{request_id}/reject", objects.Rejected)
+        return await self.call("POST", f"/v1/requests/{request_id}/reject", objects.Rejected)
 
     async def pending_from(self, address: str) -> objects.PendingRequests:
         """Return the newest requests from an address, up to the limit of one `reject_all` call."""
         query = {"address": address, "limit": str(REJECT_LIMIT_REQUESTS)}
-        return await self._call("GET", "/v1/requests", objects.PendingRequests, query=query)
+        return await self.call("GET", "/v1/requests", objects.PendingRequests, query=query)
 
     async def reject_all(self, request_ids: list[str]) -> objects.RejectedMany:
         """Reject these requests in one call."""
         body = {"requestIds": request_ids}
-        return await self._call("POST", "/v1/requests/reject", objects.RejectedMany, body)
+        return await self.call("POST", "/v1/requests/reject", objects.RejectedMany, body)
 
     async def devices(self, search: str = "") -> list[objects.PairedDevice]:
         """Return the paired devices, or those that match `search`."""
@@ -116,7 +116,7 @@ class ApprovalClient:
         devices: list[objects.PairedDevice] = []
         unreadable: dict[str, objects.UnreadableDevice] = {}
         while True:
-            part = await self._call("GET", "/v1/devices", objects.PairedDevices, query=query)
+            part = await self.call("GET", "/v1/devices", objects.PairedDevices, query=query)
             devices += part.devices
             unreadable.update((item.device_id, item) for item in part.unreadable)
             if part.next is UNSET:
@@ -126,7 +126,7 @@ class ApprovalClient:
     async def device(self, device_id: str) -> objects.PairedDevice | None:
         """Return a paired device, or None if the id is unknown."""
         try:
-            return await self._call("GET", f"/v1/devices/{device_id}", objects.PairedDevice)
+            return await self.call("GET", f"/v1/devices/{device_id}", objects.PairedDevice)
         except ApiError as refused:
             if refused.name == "unknown-device":
                 return None
@@ -135,46 +135,46 @@ class ApprovalClient:
     async def rename(self, device_id: str, label: str) -> objects.Renamed:
         """Set a device's label."""
         body = {"label": label}
-        return await self._call("PATCH", f"/v1/devices/{device_id}", objects.Renamed, body)
+        return await self.call("PATCH", f"/v1/devices/{device_id}", objects.Renamed, body)
 
     async def remove(self, device_id: str) -> objects.Removed:
         """Remove a paired device."""
-        return await self._call("DELETE", f"/v1/devices/{device_id}", objects.Removed)
+        return await self.call("DELETE", f"/v1/devices/{device_id}", objects.Removed)
 
     async def rotate(self, device_id: str, role: str, scopes: list[str] | None) -> objects.Rotated:
         """Issue a new token for a role; `scopes` None keeps the current scopes."""
         path = f"/v1/devices/{device_id}/tokens/{role}/rotate"
         body = {} if scopes is None else {"scopes": scopes}
-        return await self._call("POST", path, objects.Rotated, body)
+        return await self.call("POST", path, objects.Rotated, body)
 
     async def revoke(self, device_id: str, role: str) -> objects.Revoked:
         """Revoke a role's token."""
         path = f"/v1/devices/{device_id}/tokens/{role}/revoke"
-        return await self._call("POST", path, objects.Revoked)
+        return await self.call("POST", path, objects.Revoked)
 
     async def lockouts(self) -> list[LockoutObject]:
         """Return the active lock-outs, latest end first."""
-        return (await self._call("GET", "/v1/lockouts", Lockouts)).lockouts
+        return (await self.call("GET", "/v1/lockouts", Lockouts)).lockouts
 
     async def lift_lockout(self, credential: str, address: str) -> LockoutObject:
         """Lift a lock-out."""
         path = f"/v1/lockouts/{credential}/{address}"
-        return (await self._call("DELETE", path, LiftedLockout)).lifted
+        return (await self.call("DELETE", path, LiftedLockout)).lifted
 
     async def replicas(self) -> LiveReplicas:
         """Return the live replicas."""
-        return await self._call("GET", "/v1/replicas", LiveReplicas)
+        return await self.call("GET", "/v1/replicas", LiveReplicas)
 
     async def refusals(self, device_id: str = "", *, limit: int) -> list[Refusal]:
         """Return recent refusals, newest first, optionally of one device."""
         query = {"limit": str(limit), **({"deviceId": device_id} if device_id else {})}
-        found = await self._call("GET", "/v1/refusals", RecentRefusals, query=query)
+        found = await self.call("GET", "/v1/refusals", RecentRefusals, query=query)
         return found.refusals
 
     async def audit(self, after: int | None, limit: int) -> AuditPage:
         """Return the first entries after `after`, or the newest if None; oldest first."""
         query = {**({} if after is None else {"after": str(after)}), "limit": str(limit)}
-        return await self._call("GET", "/v1/audit", AuditPage, query=query)
+        return await self.call("GET", "/v1/audit", AuditPage, query=query)
 
     async def backup(self) -> AsyncIterator[bytes]:
         """Stream a backup."""
@@ -184,7 +184,7 @@ class ApprovalClient:
 
     async def restore(self, part: RestorePart) -> RestoreProgress:
         """Restore one part of a backup."""
-        return await self._call("POST", "/v1/restore", RestoreProgress, part)
+        return await self.call("POST", "/v1/restore", RestoreProgress, part)
 
     async def ready(self) -> Ready:
         """Return `/readyz`, which requires no token."""
@@ -227,7 +227,7 @@ class ApprovalClient:
                     raise self._refused(response.status, response, await response.read())
                 yield response.content
 
-    async def _call(
+    async def call(
         self,
         method: str,
         path: str,
@@ -236,6 +236,7 @@ class ApprovalClient:
         *,
         query: Mapping[str, str] | None = None,
     ) -> T:
+        """Make a call whose result is one JSON object; the path is sent as it is."""
         with self._reaching():
             async with self._session.request(
                 method,
@@ -269,8 +270,9 @@ class ApprovalClient:
         if name == "unauthorized":
             return NotAuthorised(
                 name,
-                f"approval at {self.url} rejects this admin token",
-                "Use the value of APPROVAL_ADMIN_TOKEN that the approval service runs with.",
+                f"approval at {self.url} rejects this token",
+                "Use the value of APPROVAL_ADMIN_TOKEN that the approval service runs with, or an",
+                "operator's token that is neither revoked nor expired (APPROVAL_OPERATOR_TOKEN).",
             )
         if name == "locked-out":
             wait = response.headers.get("Retry-After", "300")

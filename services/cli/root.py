@@ -10,6 +10,7 @@ from services.cli.commands.completion import completion
 from services.cli.commands.devices import devices
 from services.cli.commands.lockouts import lockouts
 from services.cli.commands.make_secrets import secrets
+from services.cli.commands.operators import operators
 from services.cli.commands.replicas import replicas
 from services.cli.commands.upstream import upstream
 from services.cli.doctor.command import doctor
@@ -25,8 +26,8 @@ _HELP = """Approve and manage devices, and diagnose connections.
   latchkey devices why                  list recent refusals, with reasons and remedies
   latchkey doctor wss://my-gateway      find out why a device cannot connect
 
-Uses the approval service at APPROVAL_URL with APPROVAL_ADMIN_TOKEN, both from the environment.
-The token that `make run` stores in .data/secrets.env is used too.
+Uses the approval service at APPROVAL_URL with APPROVAL_OPERATOR_TOKEN or APPROVAL_ADMIN_TOKEN, from
+the environment. The token that `make run` stores in .data/secrets.env is used too.
 """
 _EPILOG = "\b\nExit codes:\n" + "\n".join(
     f"  {code:<4} {code.meaning.replace('`', '')}" for code in Exit
@@ -49,6 +50,7 @@ for _command in (
     lockouts,
     replicas,
     audit,
+    operators,
     backup,
     restore,
     secrets,
