@@ -24,6 +24,7 @@ from services.approval.domain.tokens import (
     draw_token_generation,
     draw_token_id,
 )
+from services.approval.imports.service import ImportService
 from services.approval.metrics import Metrics
 from services.approval.operators.operators import OperatorService
 from services.approval.problems import busy_response
@@ -196,6 +197,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         registry=registry,
         backups=BackupService(store, ledger),
         operators=OperatorService(store, ledger),
+        imports=ImportService(store, ledger, TokenKeys(settings.token_secrets), _DRAWS),
         events=events,
         settings=settings,
         ops=ops,

@@ -11,6 +11,7 @@ from services.approval.api.parameters import (
     AuditQuery,
     DevicesQuery,
     EventsQuery,
+    ImportPart,
     Nothing,
     RefusalsQuery,
     RejectMany,
@@ -22,6 +23,7 @@ from services.approval.api.parameters import (
 from services.approval.backup.format import Line
 from services.approval.domain.permissions import Permission
 from services.approval.domain.records import AuditEntry
+from services.approval.imports.service import ImportedPart
 from services.approval.schemas import devices as objects
 from services.approval.schemas import lockouts, operators
 from services.approval.schemas.history import AuditPage, RestoreProgress
@@ -302,6 +304,16 @@ OPERATIONS: Final = (
         (problems.NOT_EMPTY, problems.OTHER_RESTORE, problems.UNSOUND),
         token_only=True,
         body=RestorePart,
+        permission=MANAGE,
+    ),
+    Operation(
+        "importPart",
+        "POST",
+        "/v1/import",
+        "Import devices that another system has paired; paired devices stay as they are",
+        ImportedPart,
+        token_only=True,
+        body=ImportPart,
         permission=MANAGE,
     ),
     Operation(

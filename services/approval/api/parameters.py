@@ -11,6 +11,7 @@ from services.approval.backup.format import Sha256  # noqa: TC001 (msgspec reads
 from services.approval.backup.records import BackupDevice  # noqa: TC001 (msgspec reads it)
 from services.approval.domain import listing, records
 from services.approval.domain.operators import OperatorName
+from services.approval.imports.records import ImportDevice  # noqa: TC001 (msgspec reads it)
 from services.approval.schemas import lockouts
 from shared.protocol.connect import Role
 from shared.protocol.limits import (
@@ -31,7 +32,7 @@ PARAMETERS: Final = {
 
 RESTORE_LIMIT_DEVICES: Final = 99_999_999
 PART_LIMIT_DEVICES: Final = 200
-"""Max. devices restored by one call."""
+"""Max. devices restored or imported by one call."""
 
 REJECT_LIMIT_REQUESTS: Final = 200
 """Max. requests rejected by one call."""
@@ -89,6 +90,22 @@ class RestorePart(msgspec.Struct, rename="camel", forbid_unknown_fields=True, fr
     total: Annotated[int, Meta(ge=0, le=RESTORE_LIMIT_DEVICES)]
     at: Annotated[int, Meta(ge=0, le=RESTORE_LIMIT_DEVICES)]
     devices: Annotated[list[BackupDevice], Meta(max_length=PART_LIMIT_DEVICES)]
+
+
+class ImportPart(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
+    """Some devices of an import. All parts of one import have the same id."""
+
+    import_id: Annotated[
+        str,
+        Meta(
+            pattern=r"^[0-9a-f]{16}$",
+            description="Random; the audit log names it with each device.",
+        ),
+    ]
+    devices: Annotated[list[ImportDevice], Meta(max_length=PART_LIMIT_DEVICES)]
+    dry_run: Annotated[
+        bool, Meta(description="If true, change nothing, and answer what would happen.")
+    ] = False
 
 
 Search = Annotated[

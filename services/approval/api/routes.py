@@ -17,6 +17,7 @@ from services.approval.api.calls import (
     read_call,
     serve_calls,
 )
+from services.approval.api.import_routes import ImportOperations
 from services.approval.api.openapi import describe
 from services.approval.api.operations import OPERATIONS
 from services.approval.api.operator_routes import OperatorRoutes
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from services.approval.api.session_routes import View
     from services.approval.api.sse import Events
     from services.approval.backup.service import BackupService
+    from services.approval.imports.service import ImportService
     from services.approval.metrics import Metrics
     from services.approval.operators.operators import OperatorService
     from services.approval.registry.registry import Registry
@@ -56,6 +58,7 @@ def add_routes(
     registry: Registry,
     backups: BackupService,
     operators: OperatorService,
+    imports: ImportService,
     events: Events,
     settings: Settings,
     ops: OpsViews,
@@ -76,6 +79,7 @@ def add_routes(
     calls = {
         **Operations(registry, backups).by_id,
         **OperatorRoutes(operators, authenticator.now_ms).by_id,
+        **ImportOperations(imports).by_id,
     }
     others: dict[str, Callable[[Operation], Handler]] = {
         "followEvents": partial(_streaming, events, authenticator),

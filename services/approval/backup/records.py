@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +20,12 @@ from services.approval.domain.records import (
 from shared.protocol.connect import Role
 from shared.protocol.limits import LIST_LIMIT_ITEMS, TEXT_LIMIT_CHARACTERS
 from shared.protocol.signing import decode_public_key, device_id_of, encode_base64
+
+_NOT_IN_BACKUPS: Final = {"imported", "imported_until_ms"}
+"""An imported token is accepted once. After a restore, a used one would be accepted again."""
+_TOKEN_FIELDS: Final = tuple(
+    name for name in Token.__struct_fields__ if name not in _NOT_IN_BACKUPS
+)
 
 Moment = Annotated[int, Meta(ge=0, le=2**53 - 1, description="Milliseconds since 1970.")]
 Text = Annotated[str, Meta(max_length=TEXT_LIMIT_CHARACTERS)]
@@ -113,7 +119,7 @@ def to_backup(record: Record, pairing: Pairing, seen: LastSeen | None) -> Backup
     """Return the backup's object for a paired device."""
     used = seen.used if seen else {}
     tokens = [
-        {"role": role, "last_used_at_ms": used.get(role, 0), **msgspec.structs.asdict(token)}
+        {"role": role, "last_used_at_ms": used.get(role, 0), **_stored(token)}
         for role, token in sorted(pairing.tokens.items())
     ]
     fields = msgspec.structs.asdict(pairing) | {
@@ -169,4 +175,9 @@ def unsound(device: BackupDevice) -> str:
 
 def _token(token: BackupToken) -> Token:
     fields = msgspec.structs.asdict(token)
-    return Token(**{name: fields[name] for name in Token.__struct_fields__})
+    return Token(**{name: fields[name] for name in _TOKEN_FIELDS})
+
+
+def _stored(token: Token) -> dict[str, Any]:
+    fields = msgspec.structs.asdict(token)
+    return {name: fields[name] for name in _TOKEN_FIELDS}

@@ -137,11 +137,20 @@ def rotated(
         scopes=token.scopes if scopes is None else tuple(normalised(scopes)),
         rotated_at_ms=now_ms,
         token_generation=draws.token_generation(),
+        imported="",
+        imported_until_ms=0,
     )
     return replace(pairing, tokens={**pairing.tokens, role: token})
 
 
 def revoked(pairing: Pairing, role: str, *, now_ms: int) -> Pairing:
     """Return the pairing with a role's token revoked and its id dropped for good."""
-    token = replace(pairing.tokens[role], token_id="", revoked_at_ms=now_ms, token_generation="")
+    token = replace(
+        pairing.tokens[role],
+        token_id="",
+        revoked_at_ms=now_ms,
+        token_generation="",
+        imported="",
+        imported_until_ms=0,
+    )
     return replace(pairing, tokens={**pairing.tokens, role: token})

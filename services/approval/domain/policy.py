@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 REFRESH_MIN_MS: Final = 10_000
 """Min. time between refreshes of a pending request, so that a retry storm writes nothing."""
 
+TOKEN_ISSUED: Final = "token-issued"  # noqa: S105 (an action in the audit log)
+TOKEN_EXCHANGED: Final = "token-exchanged"  # noqa: S105 (an action in the audit log)
 _DEVICE_TOKEN_METHOD: Final = "device-token"  # noqa: S105 (the name of a method)
 _APPROVED_AS_LOCAL: Final = frozenset({"not-paired", "role-upgrade", "scope-upgrade"})
 _NATIVE_APPS: Final = frozenset(
@@ -89,7 +91,7 @@ def authorize(
         return Deny("key-mismatch")
     pairing = record.pairing if record else None
     if question.method == _DEVICE_TOKEN_METHOD:
-        why = _token_problem(pairing, question, keys)
+        why = _token_problem(pairing, question, keys, now_ms)
         if why is not None:
             return Deny(why)
     reason = _pairing_problem(pairing, question)
@@ -104,7 +106,11 @@ def authorize(
         raise AssertionError(message)
     token = pairing.tokens[question.role]
     held = covers_all(token.scopes, question.scopes, question.role)
-    return Admit(token, None, "") if held else _admit(record, pairing, question, now_ms, draws)
+    return (
+        Admit(token, None, "")
+        if held and not token.imported
+        else _admit(record, pairing, question, now_ms, draws)
+    )
 
 
 def _approve_locally(
@@ -136,8 +142,23 @@ def valid_token(
     return token if covers_all(pairing.scopes, token.scopes, role) else None
 
 
+def _imported_token(
+    pairing: Pairing | None, question: AuthorizeDevice, keys: TokenKeys, now_ms: int
+) -> Token | None:
+    """Return the token of a role if the candidate is the one that it was imported with."""
+    token = pairing.tokens.get(question.role) if pairing else None
+    if pairing is None or token is None or not token.active or not token.imported:
+        return None
+    if now_ms >= token.imported_until_ms:
+        return None
+    candidate, device_id = question.token_candidate, question.device_id
+    if not keys.verify_imported(candidate, device_id, question.role, token.imported):
+        return None
+    return token if covers_all(pairing.scopes, token.scopes, question.role) else None
+
+
 def _token_problem(
-    pairing: Pairing | None, question: AuthorizeDevice, keys: TokenKeys
+    pairing: Pairing | None, question: AuthorizeDevice, keys: TokenKeys, now_ms: int
 ) -> str | None:
     token = valid_token(
         pairing,
@@ -145,7 +166,7 @@ def _token_problem(
         candidate=question.token_candidate,
         device_id=question.device_id,
         keys=keys,
-    )
+    ) or _imported_token(pairing, question, keys, now_ms)
     if token is None:
         return "device-token-mismatch"
     if not covers_all(token.scopes, question.scopes, question.role):
@@ -179,8 +200,15 @@ def _is_same_device(pairing: Pairing, question: AuthorizeDevice) -> bool:
 def _admit(
     record: Record, pairing: Pairing, question: AuthorizeDevice, now_ms: int, draws: IdFactory
 ) -> Admit:
+    """Return the admission, with the changes that it makes to the role's token.
+
+    Every admission in a role ends the acceptance of its imported token, because it hands out ours.
+    """
     token = pairing.tokens[question.role]
     kind = ""
+    if token.imported:
+        token = replace(token, imported="", imported_until_ms=0)
+        kind = TOKEN_EXCHANGED
     if not covers_all(token.scopes, question.scopes, question.role):
         token = replace(
             token,
@@ -188,8 +216,9 @@ def _admit(
             scopes=tuple(normalised(question.scopes)),
             rotated_at_ms=now_ms,
         )
+        kind = TOKEN_ISSUED
+    if kind:
         pairing = replace(pairing, tokens={**pairing.tokens, question.role: token})
-        kind = "token-issued"
     return Admit(token, replace(record, pairing=pairing) if kind else None, kind)
 
 

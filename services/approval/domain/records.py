@@ -38,6 +38,9 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     rotated_at_ms: int = 0
     revoked_at_ms: int = 0
     token_generation: str = msgspec.field(default="", name="epoch")
+    imported: str = ""
+    """Keyed digest of the token that the device had before it was imported, accepted once."""
+    imported_until_ms: int = 0
 
     @property
     def active(self) -> bool:

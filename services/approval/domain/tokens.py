@@ -48,6 +48,18 @@ class TokenKeys:
         """Return the token: 43 characters of base64url."""
         return _derived(self._keys[0], device_id, role, token_id)
 
+    def imported_digest(self, token: str, device_id: str, role: str) -> str:
+        """Return the digest to store of a token that another system issued to a device."""
+        return _imported_digest(self._keys[0], token, device_id, role)
+
+    def verify_imported(self, candidate: str, device_id: str, role: str, digest: str) -> bool:
+        """Return whether the candidate is the token with this digest under any of the secrets."""
+        found = False
+        for key in self._keys:
+            expected = _imported_digest(key, candidate, device_id, role)
+            found |= hmac.compare_digest(expected.encode(), digest.encode())
+        return found
+
     def verify(self, candidate: str, device_id: str, role: str, token_id: str) -> bool:
         """Return whether the candidate is that token under any of the secrets."""
         given = candidate.encode()
@@ -62,4 +74,11 @@ class TokenKeys:
 def _derived(key: hmac.HMAC, device_id: str, role: str, token_id: str) -> str:
     keyed = key.copy()
     keyed.update(f"latchkey device token 1|{device_id}|{role}|{token_id}".encode())
+    return encode_base64(keyed.digest())
+
+
+def _imported_digest(key: hmac.HMAC, token: str, device_id: str, role: str) -> str:
+    keyed = key.copy()
+    keyed.update(f"latchkey imported token 1|{device_id}|{role}|".encode())
+    keyed.update(token.encode(errors="surrogatepass"))
     return encode_base64(keyed.digest())

@@ -179,6 +179,9 @@ export class Devices {
       "div",
       { class: "token" },
       el("p", {}, `Token as ${role}: ${state}.`),
+      token.importedUntilMs
+        ? el("p", {}, `Imported: may return once with its earlier token until ${clock(token.importedUntilMs)}.`)
+        : null,
       token.revokedAtMs
         ? null
         : el(

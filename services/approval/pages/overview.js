@@ -88,6 +88,8 @@ const DONE = {
   expired: "did not connect again: its request expired",
   displaced: "was displaced by newer requests",
   "token-issued": "got a token with more of its approved rights",
+  "token-exchanged": "exchanged the token it was imported with",
+  imported: "was imported",
   "name-changed": "changed its name",
   "restore-begun": "are being restored from a backup",
   restored: "were restored from a backup",

@@ -117,7 +117,9 @@ def device_list(pending: list[PendingDevice], paired: list[Paired], protocol: in
 
 def device(paired: Paired, protocol: int) -> PairedDevice:
     """Return a paired device with the fields of a protocol version."""
-    known = replace(paired_object(paired), replicas=UNSET, identities=UNSET)
+    found = paired_object(paired)
+    tokens = [replace(one, imported_until_ms=UNSET) for one in found.tokens or ()]
+    known = replace(found, replicas=UNSET, identities=UNSET, tokens=tuple(tokens) or UNSET)
     if protocol != PROTOCOL_3:
         return known
     return replace(

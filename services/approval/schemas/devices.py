@@ -95,6 +95,13 @@ class DeviceToken(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tru
     rotated_at_ms: Milliseconds | UnsetType = UNSET
     revoked_at_ms: Milliseconds | UnsetType = UNSET
     last_used_at_ms: Milliseconds | UnsetType = UNSET
+    imported_until_ms: (
+        Annotated[
+            Milliseconds,
+            Meta(description="Until when the token it was imported with is accepted, once."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class PairedDevice(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
@@ -349,6 +356,7 @@ def _token(role: str, token: Token, used_at_ms: int) -> DeviceToken:
         rotated_at_ms=token.rotated_at_ms or UNSET,
         revoked_at_ms=token.revoked_at_ms or UNSET,
         last_used_at_ms=used_at_ms or UNSET,
+        imported_until_ms=token.imported_until_ms or UNSET,
     )
 
 

@@ -105,9 +105,16 @@ def device_row(device: PairedDevice, now_ms: int) -> list[str]:
 
 
 def standing(device: PairedDevice, now_ms: int) -> str:
-    """Return where a device is connected or when it was last seen, and its revoked roles."""
+    """Return where a device is connected or when it was last seen, and the state of its tokens."""
     revoked = [token.role for token in device.tokens or () if token.revoked_at_ms is not UNSET]
-    return "\n".join([_presence(device, now_ms), *(f"revoked: {role}" for role in revoked)])
+    imported = [
+        f"earlier token as {token.role} accepted until {words.moment(token.imported_until_ms)}"
+        for token in device.tokens or ()
+        if isinstance(token.imported_until_ms, int) and token.imported_until_ms > now_ms
+    ]
+    return "\n".join(
+        [_presence(device, now_ms), *(f"revoked: {role}" for role in revoked), *imported]
+    )
 
 
 def _presence(device: PairedDevice, now_ms: int) -> str:

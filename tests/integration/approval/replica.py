@@ -23,6 +23,7 @@ from services.approval.domain.tokens import (
     draw_token_generation,
     draw_token_id,
 )
+from services.approval.imports.service import ImportService
 from services.approval.metrics import Metrics
 from services.approval.operators.operators import OperatorService
 from services.approval.registry.expiry import Expiry
@@ -158,6 +159,7 @@ class Replica:
             registry=self.registry,
             backups=self.backups,
             operators=self.operators,
+            imports=ImportService(self.store, self.ledger, self.keys, draws),
             events=self.events,
             settings=settings,
             ops=ops,

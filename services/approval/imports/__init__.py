@@ -1,0 +1,1 @@
+"""Import of devices that another system has paired."""
