@@ -21,7 +21,7 @@ from shared.protocol.connect import Role
 from shared.protocol.limits import LIST_LIMIT_ITEMS, TEXT_LIMIT_CHARACTERS
 from shared.protocol.signing import decode_public_key, device_id_of, encode_base64
 
-_NOT_IN_BACKUPS: Final = {"imported", "imported_until_ms"}
+_NOT_IN_BACKUPS: Final = {"imported", "imported_until_ms", "exchanged_by"}
 """An imported token is accepted once. After a restore, a used one would be accepted again."""
 _TOKEN_FIELDS: Final = tuple(
     name for name in Token.__struct_fields__ if name not in _NOT_IN_BACKUPS

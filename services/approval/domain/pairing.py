@@ -139,6 +139,7 @@ def rotated(
         token_generation=draws.token_generation(),
         imported="",
         imported_until_ms=0,
+        exchanged_by="",
     )
     return replace(pairing, tokens={**pairing.tokens, role: token})
 
@@ -152,5 +153,6 @@ def revoked(pairing: Pairing, role: str, *, now_ms: int) -> Pairing:
         token_generation="",
         imported="",
         imported_until_ms=0,
+        exchanged_by="",
     )
     return replace(pairing, tokens={**pairing.tokens, role: token})

@@ -147,8 +147,13 @@ def _imported_token(
 ) -> Token | None:
     """Return the token of a role if the candidate is the one that it was imported with."""
     token = pairing.tokens.get(question.role) if pairing else None
-    if pairing is None or token is None or not token.active or not token.imported:
+    if pairing is None or token is None or not token.active:
         return None
+    if not token.imported:
+        # The answer to the connect that exchanged the token may have been lost: this is the same
+        # connect, asked again by its gateway.
+        retried = token.exchanged_by and token.exchanged_by == question.call_id
+        return token if retried else None
     if now_ms >= token.imported_until_ms:
         return None
     candidate, device_id = question.token_candidate, question.device_id
@@ -207,7 +212,13 @@ def _admit(
     token = pairing.tokens[question.role]
     kind = ""
     if token.imported:
-        token = replace(token, imported="", imported_until_ms=0)
+        by_token = question.method == _DEVICE_TOKEN_METHOD
+        token = replace(
+            token,
+            imported="",
+            imported_until_ms=0,
+            exchanged_by=question.call_id if by_token else "",
+        )
         kind = TOKEN_EXCHANGED
     if not covers_all(token.scopes, question.scopes, question.role):
         token = replace(

@@ -41,6 +41,8 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     imported: str = ""
     """Keyed digest of the token that the device had before it was imported, accepted once."""
     imported_until_ms: int = 0
+    exchanged_by: str = ""
+    """Call id of the connect that presented that token: a retry of it is admitted, too."""
 
     @property
     def active(self) -> bool:

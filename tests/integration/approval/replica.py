@@ -144,6 +144,7 @@ class Replica:
             limiter=self.limiter,
         )
         self.backups: Final = BackupService(self.store, self.ledger)
+        self.imports: Final = ImportService(self.store, self.ledger, self.keys, draws)
         self.operators: Final = OperatorService(self.store, self.ledger)
         self.events: Final = Events(self.registry, self.metrics, **(events or {}))
         ops = OpsViews(
@@ -159,7 +160,7 @@ class Replica:
             registry=self.registry,
             backups=self.backups,
             operators=self.operators,
-            imports=ImportService(self.store, self.ledger, self.keys, draws),
+            imports=self.imports,
             events=self.events,
             settings=settings,
             ops=ops,

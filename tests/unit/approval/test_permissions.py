@@ -45,6 +45,7 @@ MANAGE = {
     "createOperator",
     "revokeOperator",
     "readBackup",
+    "importPart",
     "restorePart",
 }
 

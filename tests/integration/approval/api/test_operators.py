@@ -45,6 +45,7 @@ BODIES: dict[str, Any] = {
     "rejectRequests": {"requestIds": ["r"]},
     "renameDevice": {"label": "x"},
     "createOperator": {"name": "another", "permission": "view"},
+    "importPart": {"importId": "0" * 16, "devices": [], "dryRun": True},
     "restorePart": {"backupId": "0" * 64, "number": 0, "total": 0, "at": 0, "devices": []},
 }
 
