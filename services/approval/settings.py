@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from services.approval.access.proxy_settings import PROXY_SETTINGS, read_proxy_sign_in
+from services.approval.notifications.settings import WEBHOOK_SETTINGS, read_webhooks
 from shared.settings.declarations import AnySetting, Number, Secret
 from shared.settings.environment import (
     COMMON,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from services.approval.access.proxy_identity import ProxySignIn
+    from services.approval.notifications.settings import WebhookSettings
 
 PORT: Final = port_setting(18790)
 APPROVAL_ADMIN_TOKEN: Final = Secret(
@@ -60,6 +62,7 @@ OWN: Final[tuple[AnySetting, ...]] = (
     PENDING_LIMIT,
     PENDING_LIMIT_PER_ADDRESS,
     *PROXY_SETTINGS,
+    *WEBHOOK_SETTINGS,
 )
 ALL: Final = (*COMMON, *OWN)
 
@@ -76,6 +79,7 @@ class Settings:
     pending_limit: int
     pending_limit_per_address: int
     proxy_sign_in: ProxySignIn
+    webhooks: WebhookSettings
     warnings: tuple[str, ...]
 
     @property
@@ -97,6 +101,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         pending_limit=reader.integer(PENDING_LIMIT),
         pending_limit_per_address=reader.integer(PENDING_LIMIT_PER_ADDRESS),
         proxy_sign_in=read_proxy_sign_in(reader, common),
+        webhooks=read_webhooks(reader),
         warnings=tuple(reader.warnings),
     )
     reader.finish()

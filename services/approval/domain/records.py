@@ -239,3 +239,5 @@ class AuditEntry(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True
     id: int = 0
     permission: str = ""
     """That an operator was given."""
+    name: str = ""
+    """What the device was called at that time."""

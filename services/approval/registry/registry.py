@@ -181,6 +181,7 @@ class Registry(Queries):
                 device_id,
                 closes=[EVERY_ROLE],
                 scopes=pairing.scopes,
+                name=pairing.operator_label or pairing.metadata.display_name,
                 source=_source(caller, device_id),
             )
             return await self._ledger.commit_call(entry, caller, result=True)

@@ -15,6 +15,7 @@ from services.approval.domain.records import (
     RequestNote,
     encode,
 )
+from services.approval.domain.text import one_line
 from services.approval.storage.keys import (
     COMMIT_KEYS,
     LEFT_OUT,
@@ -295,6 +296,7 @@ class Transaction:
         scopes: tuple[str, ...] = (),
         label: str = "",
         request: bytes = b"",
+        name: str = "",
         source: Source | None = None,
     ) -> None:
         """Add a change of a device, to log and publish.
@@ -328,6 +330,7 @@ class Transaction:
                 scopes=pending.scopes if pending else scopes,
                 label=label,
                 address=pending.metadata.address if pending else "",
+                name=one_line(pending.metadata.display_name if pending else name),
             ),
             source,
         )

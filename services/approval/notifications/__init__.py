@@ -1,0 +1,1 @@
+"""Notifications: signed webhooks about waiting devices, decisions, lock-outs and lost history."""
