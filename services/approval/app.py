@@ -38,6 +38,8 @@ from services.approval.requests.liveness import LivenessPublisher
 from services.approval.requests.methods import Methods
 from services.approval.requests.secrets import SecretChecks
 from services.approval.requests.write_limiter import SLOTS_TOTAL, WriteLimiter
+from services.approval.rules.rulebook import RuleBook
+from services.approval.rules.rules import RULE_CHANGES, RuleService
 from services.approval.storage.changes.transaction_log import TransactionLog
 from services.approval.storage.store import Store
 from shared.bus.channels import EVENTS, ask_channel
@@ -101,8 +103,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     def on_event(message: Opened) -> None:
         if message.sender == boot_id:
             liveness.on_own_event()
-        if _is_change(message.body):
-            events.wake()
+        _wake(_kind_of_change(message.body), events, rulebook)
 
     def on_questions(message: Opened) -> None:
         if liveness.fresh:
@@ -132,7 +133,8 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     ledger = TransactionLog(store, tell)
     registry = Registry(store, ledger, _DRAWS, ttl_ms=settings.pending_ttl_ms)
     events = Events(registry, metrics)
-    questions = _questions(settings, store, ledger, registry, metrics)
+    rulebook = RuleBook(store)
+    questions = _questions(settings, store, ledger, registry, rulebook, metrics=metrics)
     responder = Responder(bus.send, envelope, questions.dispatch, count=counts)
     liveness = LivenessPublisher(
         boot_id=boot_id, store=store, tell=tell, metrics=metrics, clock=clock
@@ -178,6 +180,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
                 liveness.run(),
                 liveness.watch(),
                 integrity.run(),
+                rulebook.run(),
                 open_connections(lease, LEASE_CONNECTIONS_LIMIT),
             )
         ]
@@ -198,6 +201,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         backups=BackupService(store, ledger),
         operators=OperatorService(store, ledger),
         imports=ImportService(store, ledger, TokenKeys(settings.token_secrets), _DRAWS),
+        rules=RuleService(store, ledger),
         events=events,
         settings=settings,
         ops=ops,
@@ -250,7 +254,13 @@ def _metrics() -> Metrics:
 
 
 def _questions(
-    settings: Settings, store: Store, ledger: TransactionLog, registry: Registry, metrics: Metrics
+    settings: Settings,
+    store: Store,
+    ledger: TransactionLog,
+    registry: Registry,
+    rules: RuleBook,
+    *,
+    metrics: Metrics,
 ) -> RequestDispatcher:
     """Assemble the dispatcher for requests from gateways."""
     keys = TokenKeys(settings.token_secrets)
@@ -269,6 +279,7 @@ def _questions(
         ),
         metrics=metrics,
         limiter=limiter,
+        rules=rules,
     )
     methods = Methods(registry, store, keys, metrics)
     return RequestDispatcher(
@@ -301,8 +312,18 @@ def _clients(redis_url: str, clock: Clock) -> tuple[Redis, Redis, Reads, Failove
     return client, lease, reads, renewal
 
 
-def _is_change(event: bytes) -> bool:
+def _wake(kind: str, events: Events, rulebook: RuleBook) -> None:
+    """Wake whoever waits for a change of this kind."""
+    if kind:
+        events.wake()
+    if kind in RULE_CHANGES:
+        rulebook.wake()
+
+
+def _kind_of_change(message: bytes) -> str:
+    """Return the kind of a change; empty for other events."""
     try:
-        return isinstance(decode_event(event), Changed)
+        event = decode_event(message)
     except (msgspec.MsgspecError, RecursionError):
-        return False
+        return ""
+    return event.kind if isinstance(event, Changed) else ""

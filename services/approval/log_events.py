@@ -63,6 +63,11 @@ KEY_MISMATCH: Final = LogEvent(
     "device.key-mismatch",
     "A device id came with a key other than the one on record and was refused. Investigate.",
 )
+RULES_UNREADABLE: Final = LogEvent(
+    "rules.unreadable",
+    "The approval rules in Redis could not be read, so those last read apply as far as they are"
+    " unchanged; with the traceback.",
+)
 CALL: Final = LogEvent(
     "operator.call",
     "An HTTP API call that changes something: operation, operator, status, ids, address and"
@@ -93,6 +98,7 @@ ALL: Final = (
     UNREADABLE,
     DEMOTED,
     KEY_MISMATCH,
+    RULES_UNREADABLE,
     CALL,
     CALL_FAILED,
     BACKUP_BROKEN_OFF,

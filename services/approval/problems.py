@@ -40,6 +40,7 @@ UNKNOWN_REQUEST: Final = Kind("unknown-request", 404, "No such request")
 UNKNOWN_DEVICE: Final = Kind("unknown-device", 404, "No such device is paired")
 UNKNOWN_ROLE: Final = Kind("unknown-role", 404, "The device holds no token for this role")
 UNKNOWN_OPERATOR: Final = Kind("unknown-operator", 404, "No such operator")
+UNKNOWN_RULE: Final = Kind("unknown-rule", 404, "No such approval rule")
 UNKNOWN_LOCKOUT: Final = Kind("unknown-lockout", 404, "No such lock-out is active")
 METHOD: Final = Kind("method-not-allowed", 405, "The method is not served at this path")
 APPROVED: Final = Kind("request-approved", 409, "The request was already approved")
@@ -54,6 +55,9 @@ OPERATOR_EXISTS: Final = Kind("operator-exists", 409, "An operator has this name
 BUILT_IN: Final = Kind("built-in-operator", 409, "This operator is set by APPROVAL_ADMIN_TOKEN")
 EXPIRES_IN_PAST: Final = Kind("expires-in-past", 409, "The time of expiry has passed already")
 TOO_MANY_OPERATORS: Final = Kind("too-many-operators", 409, "No further operator can be created")
+RULE_EXISTS: Final = Kind("rule-exists", 409, "An approval rule has this name already")
+TOO_MANY_RULES: Final = Kind("too-many-rules", 409, "No further approval rule can be added")
+INVALID_RULE: Final = Kind("invalid-rule", 409, "The approval rule contradicts itself")
 EXPIRED: Final = Kind("request-expired", 410, "The request has expired")
 TOO_LARGE: Final = Kind("too-large", 413, "The body is too large")
 MEDIA: Final = Kind("media-type", 415, "The body is not application/json")
@@ -95,6 +99,10 @@ _WRONG: Final[Mapping[type[errors.RegistryError], tuple[Kind, str]]] = {
     errors.OperatorExists: (OPERATOR_EXISTS, "Choose another name, or revoke that operator first."),
     errors.TooManyOperators: (TOO_MANY_OPERATORS, "Revoke one that is no longer needed."),
     errors.InvalidExpiry: (EXPIRES_IN_PAST, "Choose a time in the future."),
+    errors.UnknownRule: (UNKNOWN_RULE, "It was never added, or it was removed."),
+    errors.RuleExists: (RULE_EXISTS, "Choose another name, or remove that rule first."),
+    errors.TooManyRules: (TOO_MANY_RULES, "Remove one that has expired or is used up."),
+    errors.InvalidRule: (INVALID_RULE, "See the description of its fields."),
     errors.InvalidLabel: (MALFORMED, "label: 1 to 64 characters, not all blank."),
     errors.GrantsAdmin: (
         GRANTS_ADMIN,
@@ -163,6 +171,7 @@ class Ids(msgspec.Struct, rename="camel", frozen=True):
     credential: str = ""
     locked_address: str = ""
     operator_name: str = ""
+    rule_name: str = ""
 
 
 IDS: Final = web.RequestKey("ids", Ids)
@@ -188,6 +197,8 @@ def _by_registry(error: errors.RegistryError) -> ProblemError:
     if isinstance(error, errors.RequestOver):
         kind, detail = _ENDED.get(error.state, _BUG)
         return ProblemError(kind, detail, successor=error.successor)
+    if isinstance(error, errors.InvalidRule):
+        return ProblemError(INVALID_RULE, f"{error}.")
     headers: dict[str, str] = {}
     if isinstance(error, errors.StoreUnavailable):
         structlog.get_logger("approval").warning(

@@ -25,7 +25,7 @@ from services.approval.domain.permissions import Permission
 from services.approval.domain.records import AuditEntry
 from services.approval.imports.service import ImportedPart
 from services.approval.schemas import devices as objects
-from services.approval.schemas import lockouts, operators
+from services.approval.schemas import lockouts, operators, rules
 from services.approval.schemas.history import AuditPage, RestoreProgress
 from services.approval.schemas.refusals import RecentRefusals
 from services.approval.schemas.replicas import LiveReplicas
@@ -251,6 +251,43 @@ OPERATIONS: Final = (
         lockouts.LiftedLockout,
         (problems.UNKNOWN_LOCKOUT, problems.NOT_FOUND),
         permission=DECIDE,
+    ),
+    Operation(
+        "listRules",
+        "GET",
+        "/v1/rules",
+        "List approval rules, with their use",
+        rules.RuleList,
+        permission=VIEW,
+    ),
+    Operation(
+        "addRule",
+        "POST",
+        "/v1/rules",
+        "Add an approval rule",
+        rules.AddedRule,
+        (problems.RULE_EXISTS, problems.TOO_MANY_RULES, problems.INVALID_RULE),
+        body=rules.NewRule,
+        permission=MANAGE,
+    ),
+    Operation(
+        "removeRule",
+        "DELETE",
+        "/v1/rules/{ruleName}",
+        "Remove an approval rule; devices stay approved",
+        rules.RemovedRule,
+        (problems.UNKNOWN_RULE, problems.NOT_FOUND),
+        permission=MANAGE,
+    ),
+    Operation(
+        "tryRule",
+        "POST",
+        "/v1/rule-trials",
+        "Show what an approval rule would approve; changes nothing",
+        rules.RuleTrial,
+        (problems.INVALID_RULE,),
+        body=rules.NewRule,
+        permission=MANAGE,
     ),
     Operation(
         "listOperators",

@@ -11,6 +11,7 @@ from services.approval.backup.format import Sha256  # noqa: TC001 (msgspec reads
 from services.approval.backup.records import BackupDevice  # noqa: TC001 (msgspec reads it)
 from services.approval.domain import listing, records
 from services.approval.domain.operators import OperatorName
+from services.approval.domain.rules import RuleName
 from services.approval.imports.records import ImportDevice  # noqa: TC001 (msgspec reads it)
 from services.approval.schemas import lockouts
 from shared.protocol.connect import Role
@@ -27,6 +28,7 @@ PARAMETERS: Final = {
     "credential": lockouts.Credential,
     "lockedAddress": lockouts.LockedAddress,
     "operatorName": OperatorName,
+    "ruleName": RuleName,
 }
 """Types of path parameters, by name."""
 

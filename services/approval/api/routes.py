@@ -22,6 +22,7 @@ from services.approval.api.openapi import describe
 from services.approval.api.operations import OPERATIONS
 from services.approval.api.operator_routes import OperatorRoutes
 from services.approval.api.public import METRICS, PAGES
+from services.approval.api.rule_routes import RuleRoutes
 from services.approval.api.session_routes import SessionViews
 from services.approval.api.sse import resumed_from
 from services.approval.api.static import json_view, page_files, page_view
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from services.approval.metrics import Metrics
     from services.approval.operators.operators import OperatorService
     from services.approval.registry.registry import Registry
+    from services.approval.rules.rules import RuleService
     from services.approval.settings import Settings
     from shared.observability.ops import OpsViews
 
@@ -59,6 +61,7 @@ def add_routes(
     backups: BackupService,
     operators: OperatorService,
     imports: ImportService,
+    rules: RuleService,
     events: Events,
     settings: Settings,
     ops: OpsViews,
@@ -80,6 +83,7 @@ def add_routes(
         **Operations(registry, backups).by_id,
         **OperatorRoutes(operators, authenticator.now_ms).by_id,
         **ImportOperations(imports).by_id,
+        **RuleRoutes(rules, authenticator.now_ms).by_id,
     }
     others: dict[str, Callable[[Operation], Handler]] = {
         "followEvents": partial(_streaming, events, authenticator),

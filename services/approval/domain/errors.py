@@ -14,6 +14,10 @@ RegistryError
 ├── OperatorExists        an operator has that name already
 ├── TooManyOperators      the maximum number of operators exists
 ├── InvalidExpiry         the time of expiry has passed
+├── UnknownRule           no approval rule with that name
+├── RuleExists            an approval rule has that name already
+├── TooManyRules          the maximum number of approval rules exists
+├── InvalidRule           the approval rule contradicts itself: `problems` say how
 ├── InvalidLabel          the label is blank or too long
 ├── NotEmpty              devices are already paired, and a restore does not overwrite them
 ├── OtherRestore          a different restore is in progress, or this part is out of order
@@ -90,6 +94,26 @@ class TooManyOperators(RegistryError):
 
 class InvalidExpiry(RegistryError):
     """The time of expiry has passed already."""
+
+
+class UnknownRule(RegistryError):
+    """No approval rule has that name."""
+
+
+class RuleExists(RegistryError):
+    """An approval rule has that name already."""
+
+
+class TooManyRules(RegistryError):
+    """The maximum number of approval rules exists."""
+
+
+class InvalidRule(RegistryError):
+    """An approval rule contradicts itself or is not bounded."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class InvalidLabel(RegistryError):

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from services.approval.domain.identities import identities_of, is_approved, merged
 from services.approval.domain.records import PAIRED_BY_OWNER, Pairing, Pending, Record, Token
+from services.approval.domain.rules import Claim
 from shared.protocol.scopes import normalised, union
 
 if TYPE_CHECKING:
@@ -96,23 +97,52 @@ def approved(
 def _minted(
     before: Pairing | None, pending: Pending, role: str, now_ms: int, draws: IdFactory
 ) -> Token:
-    asked = [scope for scope in pending.scopes if scope.startswith(f"{role}.")]
     existing = before.tokens.get(role) if before else None
-    known = before.scopes if before else ()
-    if existing is not None:
-        newly = [scope for scope in asked if scope not in known]
-        scopes = normalised(union(existing.scopes, newly))
-    else:
-        inherited = [scope for scope in known if scope.startswith(f"{role}.")]
-        scopes = normalised(asked or inherited)
     return Token(
         token_id=draws.token_id(),
-        scopes=tuple(scopes),
+        scopes=tuple(token_scopes(before, pending, role)),
         created_at_ms=existing.created_at_ms if existing else now_ms,
         rotated_at_ms=now_ms if existing else 0,
         token_generation=existing.token_generation
         if existing and existing.active
         else draws.token_generation(),
+    )
+
+
+def token_scopes(before: Pairing | None, pending: Pending, role: str) -> list[str]:
+    """Return the scopes of a role's token after a request is approved."""
+    asked = [scope for scope in pending.scopes if scope.startswith(f"{role}.")]
+    existing = before.tokens.get(role) if before else None
+    known = before.scopes if before else ()
+    if existing is not None:
+        newly = [scope for scope in asked if scope not in known]
+        return normalised(union(existing.scopes, newly))
+    inherited = [scope for scope in known if scope.startswith(f"{role}.")]
+    return normalised(asked or inherited)
+
+
+def claim_of(
+    before: Pairing | None, pending: Pending, device_id: str, *, reason: str, address: str
+) -> Claim:
+    """Return what approving a request means, for approval rules.
+
+    Scopes outside the requested roles are included, so that no rule covers them.
+    """
+    tokens = before.tokens if before else {}
+    held = {
+        scope
+        for role in pending.roles
+        if (one := tokens.get(role)) and one.active
+        for scope in one.scopes
+    }
+    after = union(*(token_scopes(before, pending, role) for role in pending.roles), pending.scopes)
+    return Claim(
+        reason=reason,
+        device_id=device_id,
+        address=address,
+        roles=pending.roles,
+        enables=tuple(scope for scope in after if scope not in held),
+        revoked=any((one := tokens.get(role)) and not one.active for role in pending.roles),
     )
 
 

@@ -5,13 +5,13 @@ Times and random ids are passed as arguments.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from services.approval.domain import identities
-from services.approval.domain.pairing import approved
+from services.approval.domain.pairing import approved, claim_of
 from services.approval.domain.records import (
     PAIRED_SILENTLY,
     Metadata,
@@ -20,11 +20,15 @@ from services.approval.domain.records import (
     Record,
     Token,
 )
+from services.approval.domain.rules import NO_RULES, Rule, Rules
 from shared.addresses.client import is_loopback, limit_key
 from shared.protocol.limits import SCOPES_HELD_LIMIT_ITEMS, SCOPES_LIMIT_ITEMS
 from shared.protocol.scopes import covers_all, normalised, union
+from shared.protocol.signing import decode_public_key, device_id_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from services.approval.domain.pairing import IdFactory
     from services.approval.domain.records import Identity
     from services.approval.domain.tokens import TokenKeys
@@ -36,10 +40,20 @@ REFRESH_MIN_MS: Final = 10_000
 TOKEN_ISSUED: Final = "token-issued"  # noqa: S105 (an action in the audit log)
 TOKEN_EXCHANGED: Final = "token-exchanged"  # noqa: S105 (an action in the audit log)
 _DEVICE_TOKEN_METHOD: Final = "device-token"  # noqa: S105 (the name of a method)
+_METHODS_BY_RULE: Final = frozenset({"token", _DEVICE_TOKEN_METHOD})
+"""Methods of clients that a rule may approve: they proved the gateway token or a device token."""
 _APPROVED_AS_LOCAL: Final = frozenset({"not-paired", "role-upgrade", "scope-upgrade"})
 _NATIVE_APPS: Final = frozenset(
     {"openclaw-macos", "openclaw-linux", "openclaw-ios", "openclaw-android"}
 )
+
+
+class AppliedRule(NamedTuple):
+    """A rule that approved a request, and the version of the rules it was read from."""
+
+    name: str
+    rule: Rule
+    version: bytes | str
 
 
 class Admit(msgspec.Struct, frozen=True):
@@ -51,6 +65,8 @@ class Admit(msgspec.Struct, frozen=True):
     """The change's action in the audit log."""
     silent: Pending | None = None
     """The request that was approved automatically."""
+    rule: AppliedRule | None = None
+    """The rule that approved it; None for the rule for local clients."""
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -85,8 +101,14 @@ def authorize(
     ttl_ms: int,
     keys: TokenKeys,
     draws: IdFactory,
+    rules: Rules = NO_RULES,
+    without_rules: Collection[str] = (),
 ) -> Decision:
-    """Decide whether to admit a device whose key is proven."""
+    """Decide whether to admit a device whose key is proven.
+
+    `rules` may approve what else a person would have to, except those with an id in
+    `without_rules`.
+    """
     if record is not None and record.public_key != question.public_key:
         return Deny("key-mismatch")
     pairing = record.pairing if record else None
@@ -95,11 +117,12 @@ def authorize(
         if why is not None:
             return Deny(why)
     reason = _pairing_problem(pairing, question)
-    if reason is not None and _asks_too_much(record, question):
-        return Deny("scope-mismatch")
-    if reason is not None and _approved_as_local(reason, question):
-        return _approve_locally(record, question, reason, now_ms=now_ms, draws=draws)
     if reason is not None:
+        admit = _approve_unasked(
+            record, question, reason, now_ms, draws, rules=rules, without=without_rules
+        )
+        if admit is not None:
+            return admit
         return _ask(record, pairing, question, reason, now_ms=now_ms, ttl_ms=ttl_ms, draws=draws)
     if record is None or pairing is None:
         message = "admitted without a pairing"
@@ -113,18 +136,53 @@ def authorize(
     )
 
 
-def _approve_locally(
-    record: Record | None, question: AuthorizeDevice, reason: str, *, now_ms: int, draws: IdFactory
-) -> Admit:
-    """Approve exactly what a trusted client asks for, and admit it."""
+def _approve_unasked(
+    record: Record | None,
+    question: AuthorizeDevice,
+    reason: str,
+    now_ms: int,
+    draws: IdFactory,
+    *,
+    rules: Rules,
+    without: Collection[str],
+) -> Admit | Deny | None:
+    """Decide a request without a person if possible; else return None.
+
+    A trusted local client, or a device that a rule covers, gets exactly what it asks for. One that
+    asks for too much is refused.
+    """
+    if _asks_too_much(record, question):
+        return Deny("scope-mismatch")
+    if _approved_as_local(reason, question):
+        pending = _pending(question, identities.claimed(question), reason, now_ms, draws)
+        return _approved(record, question, pending, PAIRED_SILENTLY, draws)
+    if not rules or question.method not in _METHODS_BY_RULE or not _has_own_id(question):
+        return None
     pending = _pending(question, identities.claimed(question), reason, now_ms, draws)
-    pairing = approved(
-        record.pairing if record else None,
-        pending,
-        now_ms=now_ms,
-        draws=draws,
-        via=PAIRED_SILENTLY,
-    )
+    before = record.pairing if record else None
+    address = question.address
+    claim = claim_of(before, pending, question.device_id, reason=reason, address=address)
+    found = rules.covering(claim, now_ms, without)
+    if found is None:
+        return None
+    name, rule = found
+    admit = _approved(record, question, pending, f"rule:{name}", draws)
+    return replace(admit, rule=AppliedRule(name, rule, rules.version))
+
+
+def _has_own_id(question: AuthorizeDevice) -> bool:
+    """Return whether the device's id is the fingerprint of the key that the gateway verified."""
+    key = decode_public_key(question.public_key)
+    return key is not None and device_id_of(key) == question.device_id
+
+
+def _approved(
+    record: Record | None, question: AuthorizeDevice, pending: Pending, via: str, draws: IdFactory
+) -> Admit:
+    """Approve a request and admit its device; `via` says by whom."""
+    now_ms = pending.created_at_ms
+    before = record.pairing if record else None
+    pairing = approved(before, pending, now_ms=now_ms, draws=draws, via=via)
     after = Record(question.device_id, question.public_key, pairing)
     admit = _admit(after, pairing, question, now_ms, draws)
     return Admit(admit.token, admit.changed or after, "approved", pending)

@@ -113,6 +113,8 @@ class Registry(Queries):
             after = Record(record.device_id, record.public_key, pairing)
             entry.replace(held, after, note.device_id)
             entry.end_request(note.device_id, pending, APPROVED)
+            if _source(caller, note.device_id) is None:
+                entry.welcome(note.device_id)
             entry.change("approved", note.device_id, pending=pending)
             done = await self._ledger.commit_call(
                 entry, caller, Paired(record.device_id, record.public_key, pairing)
@@ -140,6 +142,8 @@ class Registry(Queries):
             entry.replace(held, grants.without_pending(record), note.device_id)
             entry.end_request(note.device_id, pending, REJECTED)
             source = _source(caller, note.device_id)
+            if source is None:
+                entry.turn_away(note.device_id)
             entry.change("rejected", note.device_id, pending=pending, source=source)
             return await self._ledger.commit_call(entry, caller, note.device_id)
 
@@ -176,6 +180,8 @@ class Registry(Queries):
             entry.replace(held, None, device_id)
             if record.pending is not None:
                 entry.end_request(device_id, record.pending, REJECTED)
+            if _source(caller, device_id) is None:
+                entry.turn_away(device_id)
             entry.change(
                 "removed",
                 device_id,
@@ -195,6 +201,7 @@ class Registry(Queries):
         entry = self._entry(caller)
         entry.replace(held, None, device_id)
         entry.forget_request(device_id)
+        entry.turn_away(device_id)
         entry.change("removed", device_id, closes=[EVERY_ROLE], label="its record was unreadable")
         return await self._ledger.commit_call(entry, caller, result=True)
 
@@ -287,6 +294,8 @@ class Registry(Queries):
             entry = self._entry(caller)
             after = grants.revoked(pairing, role, now_ms=entry.now_ms)
             entry.replace(held, replace(record, pairing=after), device_id)
+            if _source(caller, device_id) is None:
+                entry.turn_away(device_id)
             entry.change(
                 "revoked",
                 device_id,

@@ -77,6 +77,7 @@ async def plan_rejections(
             continue
         entry.replace(held, grants.without_pending(record), note.device_id)
         entry.end_request(note.device_id, pending, REJECTED)
+        entry.turn_away(note.device_id)
         entry.change("rejected", note.device_id, pending=pending)
         result.rejected.append(RejectedRequest(request_id, note.device_id))
         writes = True

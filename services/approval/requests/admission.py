@@ -21,15 +21,20 @@ from services.approval.domain.lockout import (
     succeeded_with,
     without_locked_secret,
 )
-from services.approval.requests.admission_commit import TRIES_LIMIT, AdmissionCommits
+from services.approval.requests.admission_commit import (
+    TRIES_LIMIT,
+    AdmissionCommits,
+    RuleFailed,
+)
 from services.approval.requests.write_limiter import WriteKind
+from services.approval.rules.rulebook import RuleBook
 from services.approval.storage.keys import device_key
 from shared.addresses.client import limit_key
 from shared.rpc.messages import Admitted, Denied, LockedOut, NeedsPairing, encode
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from services.approval.domain.lockout import FailureCounts
     from services.approval.domain.pairing import IdFactory
@@ -69,6 +74,7 @@ class Admissions:
         limits: PendingLimits,
         metrics: Metrics,
         limiter: WriteLimiter,
+        rules: RuleBook | None = None,
     ) -> None:
         self._store = store
         self._digests = digests
@@ -76,6 +82,7 @@ class Admissions:
         self._keys = keys
         self._draws = draws
         self._ttl_ms = limits.ttl_ms
+        self._rules = rules or RuleBook(store)
         self._commits = AdmissionCommits(store, ledger, keys, limits)
         self._counts = metrics.questions.counts
         self._log = structlog.get_logger("approval").bind()  # unbound, it is set up for each line
@@ -183,7 +190,11 @@ class Admissions:
         )
 
     def _evaluate(
-        self, question: AuthorizeDevice, held: VersionedRecord, now_ms: int
+        self,
+        question: AuthorizeDevice,
+        held: VersionedRecord,
+        now_ms: int,
+        without_rules: Collection[str] | None = None,
     ) -> policy.Decision:
         return policy.authorize(
             held.record,
@@ -192,6 +203,8 @@ class Admissions:
             ttl_ms=self._ttl_ms,
             keys=self._keys,
             draws=self._draws,
+            rules=self._rules.rules_for(question.device_id),
+            without_rules=self._rules.used_up if without_rules is None else without_rules,
         )
 
     def _to_answer(
@@ -333,14 +346,23 @@ class Admissions:
         self, question: AuthorizeDevice, head: Position, held: VersionedRecord
     ) -> Reply:
         """Decide and commit, retrying on conflicts; None if the outcome is unknown."""
+        failed_rules: set[str] = set()
         try:
             for _ in range(TRIES_LIMIT):
                 now_ms = self._store.now_ms()
-                decision = self._evaluate(question, held, now_ms)
+                decision = self._evaluate(
+                    question, held, now_ms, failed_rules | self._rules.used_up
+                )
                 answer = self._to_answer(question, decision, head)
                 if isinstance(decision, policy.Deny) or decision.changed is None:
                     return self._encode(question, answer)
-                committed = await self._commits.commit(question, decision, answer, held, now_ms)
+                try:
+                    committed = await self._commits.commit(question, decision, answer, held, now_ms)
+                except RuleFailed as failed:
+                    failed_rules |= await self._rules.on_failure(
+                        failed.applied, question.device_id, failed.why
+                    )
+                    continue
                 if committed is not None:
                     return self._encode(question, committed)
                 head, (held,) = await self._store.load([question.device_id])
@@ -369,6 +391,9 @@ class Admissions:
 
 
 def _kind(decision: policy.Decision) -> WriteKind:
+    """Return the kind of write: what a rule approves is a request, as a newcomer causes it."""
+    if isinstance(decision, policy.Admit):
+        return WriteKind.REQUEST if decision.rule else WriteKind.ADMISSION
     asks = isinstance(decision, policy.Ask) and decision.changed is not None
     return WriteKind.REQUEST if asks else WriteKind.ADMISSION
 

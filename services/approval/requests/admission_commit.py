@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from services.approval.domain import policy
-from services.approval.domain.errors import StoreUnavailable
+from services.approval.domain.errors import StoreUnavailable, TooLate
 from services.approval.domain.records import EXPIRED, SUPERSEDED
 from services.approval.registry.queries import PendingDevice
 from services.approval.schemas.devices import pending_json
 from services.approval.storage.changes.transaction import Transaction, address_source, device_source
-from services.approval.storage.keys import call_key
+from services.approval.storage.keys import RULES, call_key, turned_away_key
 from shared.rpc.messages import Admitted, Answer, Position, TooManyPending, decode_answer, encode
 
 if TYPE_CHECKING:
     from services.approval.domain.records import VersionedRecord
     from services.approval.domain.tokens import TokenKeys
-    from services.approval.storage.changes.transaction_log import TransactionLog
+    from services.approval.storage.changes.transaction_log import Committed, TransactionLog
     from services.approval.storage.store import Store
     from shared.rpc.messages import AuthorizeDevice
 
@@ -34,6 +34,15 @@ class PendingLimits:
     ttl_ms: int
     total: int
     per_address: int
+
+
+class RuleFailed(Exception):
+    """A rule did not approve after all: `used-up`, `expired`, `changed` or `turned-away`."""
+
+    def __init__(self, applied: policy.AppliedRule, why: str) -> None:
+        super().__init__(why)
+        self.applied = applied
+        self.why = why
 
 
 class AdmissionCommits:
@@ -57,11 +66,14 @@ class AdmissionCommits:
     ) -> Answer | None:
         """Commit and return the answer; None if the decision has to be made again.
 
-        Raises StoreUnavailable, TooLate.
+        Raises StoreUnavailable, TooLate, RuleFailed.
         """
         entry = self._transaction(question, decision, held, now_ms)
         plan = entry.plan
         plan.not_after_ms = question.not_after_ms
+        applied = decision.rule if isinstance(decision, policy.Admit) else None
+        if applied is not None:
+            self._apply_rule(entry, applied, decision, question)
         plan.once(call_key(question.call_id), encode(_cacheable(answer, decision)))
         if isinstance(decision, policy.Ask):
             plan.make_room(
@@ -71,12 +83,46 @@ class AdmissionCommits:
                 total=self._limits.total,
                 per_address=self._limits.per_address,
             )
-        committed = await self._ledger.commit(entry)
+        try:
+            committed = await self._ledger.commit(entry)
+        except TooLate:
+            if applied is not None and plan.not_after_ms != question.not_after_ms:
+                raise RuleFailed(applied, "expired") from None
+            raise
+        if applied is not None and committed.outcome not in {"done", "seen"}:
+            self._raise_failure(applied, committed, question)
         if committed.outcome == "done":
             return _stamped(answer, committed.change)
         if committed.outcome == "seen":
             return _stamped(self._previous_answer(question, committed.answer), committed.change)
         return TooManyPending(committed.change) if committed.outcome == "full" else None
+
+    def _apply_rule(
+        self,
+        entry: Transaction,
+        applied: policy.AppliedRule,
+        decision: policy.Admit | policy.Ask,
+        question: AuthorizeDevice,
+    ) -> None:
+        """Bind the commit to the rule: unchanged, not expired by Redis's clock, and not used up."""
+        silent = decision.silent if isinstance(decision, policy.Admit) else None
+        request_id = silent.request_id if silent else ""
+        entry.plan.expect(RULES, applied.version)
+        entry.use_rule(applied.rule.id, applied.rule.count, request_id, question.device_id)
+        last_ms = applied.rule.expires_at_ms - 1
+        not_after_ms = entry.plan.not_after_ms
+        entry.plan.not_after_ms = min(not_after_ms, last_ms) if not_after_ms else last_ms
+
+    def _raise_failure(
+        self, applied: policy.AppliedRule, committed: Committed, question: AuthorizeDevice
+    ) -> None:
+        """Raise RuleFailed if a commit failed because of its rule, and not of the record."""
+        if committed.outcome == "full":
+            raise RuleFailed(applied, "used-up")
+        if committed.answer == RULES.encode():
+            raise RuleFailed(applied, "changed")
+        if committed.answer == turned_away_key(question.device_id).encode():
+            raise RuleFailed(applied, "turned-away")
 
     def _previous_answer(self, question: AuthorizeDevice, kept: bytes) -> Answer:
         try:
@@ -99,11 +145,9 @@ class AdmissionCommits:
         device_id = question.device_id
         before = held.record.pending if held.record else None
         silent = decision.silent if isinstance(decision, policy.Admit) else None
-        entry = Transaction(
-            "the rule for local clients" if silent else f"device {device_id}", now_ms
-        )
+        entry = Transaction(_actor(decision, device_id), now_ms)
         entry.replace(held, decision.changed, device_id)
-        if silent is not None:
+        if isinstance(decision, policy.Admit) and silent is not None:
             if before is not None:
                 entry.end_request(device_id, before, SUPERSEDED, silent.request_id)
             superseded = before.request_id if before else ""
@@ -112,7 +156,8 @@ class AdmissionCommits:
                 device_id,
                 pending=silent,
                 superseded=superseded,
-                source=address_source(silent.limit_key),
+                # A rule acts for the operator who made it, and as often as its count says.
+                source=None if decision.rule else address_source(silent.limit_key),
             )
             return entry
         if isinstance(decision, policy.Admit):
@@ -149,6 +194,13 @@ class AdmissionCommits:
                 source=address_source(pending.limit_key),
             )
         return entry
+
+
+def _actor(decision: policy.Admit | policy.Ask, device_id: str) -> str:
+    """Return who decided, for the audit log."""
+    if isinstance(decision, policy.Ask) or decision.silent is None:
+        return f"device {device_id}"
+    return f"rule:{decision.rule.name}" if decision.rule else "the rule for local clients"
 
 
 def _stamped(answer: Answer, change: Position) -> Answer:

@@ -36,6 +36,8 @@ ADDRESSES: Final = "latchkey:addresses"
 """Sorted set: addresses that devices were admitted or approved from, by when (ms)."""
 OPERATORS: Final = "latchkey:operators"
 """All named operators: a version, then permission, token's hash and times by name."""
+RULES: Final = "latchkey:rules"
+"""All approval rules: a version, then the rules by name."""
 LOCKOUTS: Final = "latchkey:lockouts"
 """Sorted set: `<credential class> <address>` of each lock-out, by its end."""
 
@@ -67,6 +69,10 @@ call_key: Final = "latchkey:call:{}".format
 """Return the key of the answer to a call, by call id."""
 operator_used_key: Final = "latchkey:operator:used:{}".format
 """Return the key of when an operator was last active, by the operator's id."""
+rule_uses_key: Final = "latchkey:rule:uses:{}".format
+"""Return the sorted set of request ids that a rule approved, by when (ms); by the rule's id."""
+turned_away_key: Final = "latchkey:turned-away:{}".format
+"""Return the marker of a device that a person removed, rejected or revoked, by device id."""
 seen_key: Final = "latchkey:seen:{}".format
 """Return the key of a paired device's last admission, deleted with its record; by device id."""
 

@@ -51,6 +51,7 @@ from services.approval.storage.lockouts import LockoutStore
 from services.approval.storage.operators import OperatorStore
 from services.approval.storage.reads import read_with, values_of, without_error
 from services.approval.storage.redis import reaching_redis
+from services.approval.storage.rules import RuleStore
 from services.approval.storage.sessions import SessionStore
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Store:
         """Returns Redis's time as last learned, the common clock of all approval replicas."""
         self.presence: Final = Presence(client)
         self.sessions: Final = SessionStore(client)
+        self.rules: Final = RuleStore(client, self._read)
         self.operators: Final = OperatorStore(client, self._read, self.now_ms)
         self.addresses: Final = AddressBook(client, clock)
         self.lockouts: Final = LockoutStore(client, clock)

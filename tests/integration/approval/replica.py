@@ -34,6 +34,8 @@ from services.approval.requests.dispatcher import RequestDispatcher
 from services.approval.requests.methods import Methods
 from services.approval.requests.secrets import SecretChecks
 from services.approval.requests.write_limiter import WriteLimiter
+from services.approval.rules.rulebook import RuleBook
+from services.approval.rules.rules import RuleService
 from services.approval.settings import Settings, read_settings
 from services.approval.storage.changes.transaction_log import TransactionLog
 from services.approval.storage.store import Store
@@ -119,6 +121,7 @@ class Replica:
             chance=random.Random(),
         )
         self.limiter: Final = WriteLimiter(self.metrics)
+        self.rulebook: Final = RuleBook(self.store)
         digests = SecretDigests(settings.common.bus_secrets)
         self.admissions: Final = Admissions(
             store=self.store,
@@ -131,6 +134,7 @@ class Replica:
             ),
             metrics=self.metrics,
             limiter=self.limiter,
+            rules=self.rulebook,
         )
         self.methods: Final = Methods(self.registry, self.store, self.keys, self.metrics)
         self.dispatcher: Final = RequestDispatcher(
@@ -146,6 +150,7 @@ class Replica:
         self.backups: Final = BackupService(self.store, self.ledger)
         self.imports: Final = ImportService(self.store, self.ledger, self.keys, draws)
         self.operators: Final = OperatorService(self.store, self.ledger)
+        self.rules: Final = RuleService(self.store, self.ledger)
         self.events: Final = Events(self.registry, self.metrics, **(events or {}))
         ops = OpsViews(
             readiness=Readiness("replica", {"store": lambda: self.health}),
@@ -161,6 +166,7 @@ class Replica:
             backups=self.backups,
             operators=self.operators,
             imports=self.imports,
+            rules=self.rules,
             events=self.events,
             settings=settings,
             ops=ops,

@@ -26,6 +26,7 @@ VIEW = {
     "listReplicas",
     "listRefusals",
     "listLockouts",
+    "listRules",
     "openSession",
     "readSession",
     "endSession",
@@ -41,6 +42,9 @@ DECIDE = {
     "liftLockout",
 }
 MANAGE = {
+    "addRule",
+    "removeRule",
+    "tryRule",
     "listOperators",
     "createOperator",
     "revokeOperator",

@@ -24,7 +24,9 @@ from services.approval.storage.keys import (
     device_key,
     refused_key,
     request_key,
+    rule_uses_key,
     seen_key,
+    turned_away_key,
 )
 from services.approval.storage.keys import PAIRED as PAIRED_INDEX
 from services.approval.storage.keys import PENDING as PENDING_INDEX
@@ -51,6 +53,8 @@ CALLS_KEPT_MS: Final = 600_000
 """How long the answer to a call is kept; longer than any caller waits."""
 REQUEST_KEPT_MS: Final = 86_400_000
 """How long the outcome of a request is kept."""
+TURNED_AWAY_MS: Final = 30 * 86_400_000
+"""How long a person's decision against a device keeps rules from approving it."""
 PAIRED_LATER_MS: Final = 10**15
 """Added to the creation time in the index of an address: paired devices are displaced last."""
 WRONG_TYPE: Final = "(wrong type)"
@@ -279,6 +283,24 @@ class Transaction:
         self.plan.write("ZREM", address_key(pending.limit_key), device_id)
         self.plan.count_requests(pending.limit_key)
         self._note(device_id, pending.request_id, state, successor, REQUEST_KEPT_MS)
+
+    def turn_away(self, device_id: str) -> None:
+        """Remember a person's decision against a device: no rule approves it for a while."""
+        self.plan.write("SET", turned_away_key(device_id), "1", "PX", TURNED_AWAY_MS)
+
+    def welcome(self, device_id: str) -> None:
+        """Forget earlier decisions against a device, because a person approved it."""
+        self.plan.write("DEL", turned_away_key(device_id))
+
+    def use_rule(self, rule_id: str, count: int, request_id: str, device_id: str) -> None:
+        """Count an approval by a rule, unless its count is used up or a person decided otherwise.
+
+        The commit fails with `full` or, for the device's marker, with `conflict`.
+        """
+        key = rule_uses_key(rule_id)
+        self.plan.limit(key, count, request_id)
+        self.plan.expect(turned_away_key(device_id), "")
+        self.plan.write("ZADD", key, self.now_ms, request_id)
 
     def forget_request(self, device_id: str) -> None:
         """Remove a device from the index of requests without knowing its request."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -40,10 +41,20 @@ PATHS = {
     "credential": "shared-secret",
     "lockedAddress": "203.0.113.9",
     "operatorName": "nobody",
+    "ruleName": "none",
+}
+RULE = {
+    "name": "nodes",
+    "role": "node",
+    "networks": ["192.0.2.0/24"],
+    "count": 1,
+    "expiresAtMs": time.time_ns() // 1_000_000 + HOUR_MS,
 }
 BODIES: dict[str, Any] = {
     "rejectRequests": {"requestIds": ["r"]},
     "renameDevice": {"label": "x"},
+    "addRule": RULE,
+    "tryRule": RULE,
     "createOperator": {"name": "another", "permission": "view"},
     "importPart": {"importId": "0" * 16, "devices": [], "dryRun": True},
     "restorePart": {"backupId": "0" * 64, "number": 0, "total": 0, "at": 0, "devices": []},

@@ -264,6 +264,7 @@ class TestCrossSiteRequests:
                     credential="shared-secret",
                     lockedAddress="203.0.113.9",
                     operatorName="somebody",
+                    ruleName="some",
                 )
                 reply = await browser.call(operation.method, path, but={PAGE_HEADER: None})
                 reply.problem(403, "cross-site")

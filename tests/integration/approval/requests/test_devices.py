@@ -156,7 +156,7 @@ class TestRemoving:
         stored = await everything(redis_server.admin_url)
         named = [key for key, value in stored.items() if device.device_id in key + repr(value)]
         kinds = {key.split(":")[1] for key in named}
-        assert kinds == {"audit", "changes", "request"}, "what was, and nothing that is"
+        assert kinds == {"audit", "changes", "request", "turned-away"}, "what was, not what is"
 
     async def test_what_it_asked_for_goes_with_it(self, here: Replica, operator: Operator) -> None:
         device = Device.new()

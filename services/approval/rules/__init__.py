@@ -1,0 +1,1 @@
+"""Approval rules: kept, applied and tried out."""
