@@ -12,6 +12,7 @@ from services.cli.commands.lockouts import lockouts
 from services.cli.commands.make_secrets import secrets
 from services.cli.commands.operators import operators
 from services.cli.commands.replicas import replicas
+from services.cli.commands.rules import rules
 from services.cli.commands.upstream import upstream
 from services.cli.doctor.command import doctor
 from services.cli.exits import Exit
@@ -51,6 +52,7 @@ for _command in (
     replicas,
     audit,
     operators,
+    rules,
     backup,
     restore,
     secrets,

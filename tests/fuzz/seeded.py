@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import itertools
+import json
 import os
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -21,6 +22,9 @@ SEEDS: Final = urlsplit(os.environ["SEEDS_URL"])
 UNKNOWN_EVERY: Final = 4
 """One in this many calls keeps its generated ids."""
 
+RULES: Final = ("/v1/rules", "/v1/rule-trials")
+"""Calls whose body has to agree with itself, which a made-up one hardly ever does."""
+
 _numbers: Final = itertools.count(1)
 
 
@@ -32,12 +36,15 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     those from an earlier answer.
     """
     meta = case.meta
+    body = meta.components.get(ParameterLocation.BODY) if meta else None
+    if case.path in RULES and body is not None and body.mode is GenerationMode.POSITIVE:
+        case.body = json.loads(_seed("rule"))
     path = meta.components.get(ParameterLocation.PATH) if meta else None
     if meta is None or path is None or path.mode is not GenerationMode.POSITIVE:
         return
     if meta.phase.name is TestPhase.STATEFUL or next(_numbers) % UNKNOWN_EVERY == 0:
         return
-    for name in ("requestId", "deviceId", "lockedAddress", "operatorName"):
+    for name in ("requestId", "deviceId", "lockedAddress", "operatorName", "ruleName"):
         if name in case.path_parameters:
             case.path_parameters[name] = _seed(name)
 

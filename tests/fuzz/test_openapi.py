@@ -28,7 +28,9 @@ from services.approval.api.public import METRICS, PAGES
 from services.approval.domain.authorization import OPERATOR
 from services.approval.domain.lockout import FAILURES_LIMIT
 from services.approval.domain.permissions import Permission
+from services.approval.domain.rules import LIFE_LIMIT_MS, RULES_LIMIT, Rule
 from services.approval.schemas.lockouts import Credential
+from services.approval.storage.keys import RULES
 from shared.clock import SystemClock
 from tests.integration.approval.operator import BEARER
 from tests.integration.approval.replica import Replica, replica
@@ -80,7 +82,32 @@ def seeds(here: Replica) -> web.Application:
         await here.operators.create(OPERATOR, name, Permission.VIEW)
         return web.Response(text=name)
 
+    rules = itertools.count(1)
+
+    async def rule(_request: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "name": f"rule-{next(rules)}",
+                "role": "node",
+                "networks": ["192.0.2.0/24"],
+                "count": 1,
+                "expiresAtMs": here.store.now_ms() + LIFE_LIMIT_MS // 2,
+            }
+        )
+
+    async def rule_name(_request: web.Request) -> web.Response:
+        name = f"seed-{next(rules)}"
+        made = Rule(
+            "", "node", (), here.store.now_ms() + 1_000, 1, 0, "", networks=("192.0.2.0/24",)
+        )
+        if len(await here.rules.all(OPERATOR)) >= RULES_LIMIT // 2:
+            await here.redis.delete(RULES)
+        await here.rules.add(OPERATOR, name, here.rules.make(OPERATOR, name, made))
+        return web.Response(text=name)
+
     app = web.Application()
+    app.router.add_post("/rule", rule)
+    app.router.add_post("/ruleName", rule_name)
     app.router.add_post("/operatorName", operator_name)
     app.router.add_post("/lockedAddress", locked_address)
     app.router.add_post("/requestId", request_id)
