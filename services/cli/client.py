@@ -18,6 +18,7 @@ from services.approval.api.parameters import REJECT_LIMIT_REQUESTS
 from services.approval.api.public import Ready
 from services.approval.backup.format import MEDIA_TYPE as BACKUP_TYPE
 from services.approval.domain.listing import PART_LIMIT
+from services.approval.imports.records import ImportedPart
 from services.approval.problems import MEDIA_TYPE, TYPE_PREFIX, Problem
 from services.approval.schemas import devices as objects
 from services.approval.schemas.history import AuditPage, RestoreProgress
@@ -31,7 +32,7 @@ from shared.addresses.typed import is_this_machine
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
-    from services.approval.api.parameters import RestorePart
+    from services.approval.api.parameters import ImportPart, RestorePart
     from services.approval.schemas.lockouts import LockoutObject
     from services.cli.config import Config
 
@@ -185,6 +186,10 @@ class ApprovalClient:
     async def restore(self, part: RestorePart) -> RestoreProgress:
         """Restore one part of a backup."""
         return await self.call("POST", "/v1/restore", RestoreProgress, part)
+
+    async def import_part(self, part: ImportPart) -> ImportedPart:
+        """Import some devices, or say what would happen."""
+        return await self.call("POST", "/v1/import", ImportedPart, part)
 
     async def ready(self) -> Ready:
         """Return `/readyz`, which requires no token."""

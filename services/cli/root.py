@@ -8,6 +8,8 @@ from services.cli.commands.audit import audit
 from services.cli.commands.backup import backup, restore
 from services.cli.commands.completion import completion
 from services.cli.commands.devices import devices
+from services.cli.commands.export_openclaw import export
+from services.cli.commands.import_openclaw import import_
 from services.cli.commands.lockouts import lockouts
 from services.cli.commands.make_secrets import secrets
 from services.cli.commands.operators import operators
@@ -55,6 +57,8 @@ for _command in (
     rules,
     backup,
     restore,
+    import_,
+    export,
     secrets,
     doctor,
     upstream,

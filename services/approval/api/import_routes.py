@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from services.approval.api.calls import Call
     from services.approval.api.parameters import ImportPart
-    from services.approval.imports.service import ImportedPart, ImportService
+    from services.approval.imports.records import ImportedPart
+    from services.approval.imports.service import ImportService
 
 
 class ImportOperations:

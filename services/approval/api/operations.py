@@ -23,7 +23,7 @@ from services.approval.api.parameters import (
 from services.approval.backup.format import Line
 from services.approval.domain.permissions import Permission
 from services.approval.domain.records import AuditEntry
-from services.approval.imports.service import ImportedPart
+from services.approval.imports.records import ImportedPart
 from services.approval.schemas import devices as objects
 from services.approval.schemas import lockouts, operators, rules
 from services.approval.schemas.history import AuditPage, RestoreProgress

@@ -86,6 +86,30 @@ class ImportDevice(
     approved_via: ApprovedVia = "owner"
 
 
+Outcome = Literal["added", "exists", "differs", "refused"]
+
+
+class ImportedDevice(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
+    """What happens to a device.
+
+    `added`: it is paired now. `exists`: it was paired already. `differs`: it was paired already,
+    with fewer roles or scopes than the import grants; that pairing is unchanged. `refused`: `why`.
+    """
+
+    device_id: str
+    outcome: Outcome
+    why: str = ""
+    grants_admin: bool = False
+    needs_gateway_token: bool = False
+    """In some role it has no token that is accepted once."""
+
+
+class ImportedPart(msgspec.Struct, frozen=True):
+    """What happened to each device of a part, in its order; in a dry run, what would happen."""
+
+    devices: list[ImportedDevice]
+
+
 def problem_of(device: ImportDevice) -> str:
     """Return why a device cannot be imported; empty if it can."""
     key = decode_public_key(device.public_key)

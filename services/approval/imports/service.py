@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -18,6 +18,8 @@ from services.approval.domain.permissions import Permission
 from services.approval.domain.records import EXPIRED
 from services.approval.imports.records import (
     ImportDevice,
+    ImportedDevice,
+    ImportedPart,
     problem_of,
     record_of,
     returns_with_gateway_token,
@@ -38,29 +40,6 @@ if TYPE_CHECKING:
 IMPORTED: Final = "imported"
 TRIES_LIMIT: Final = 32
 """Max. attempts at a part that conflicts with concurrent changes."""
-
-Outcome = Literal["added", "exists", "differs", "refused"]
-
-
-class ImportedDevice(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """What happens to a device.
-
-    `added`: it is paired now. `exists`: it was paired already. `differs`: it was paired already,
-    with fewer roles or scopes than the import grants; that pairing is unchanged. `refused`: `why`.
-    """
-
-    device_id: str
-    outcome: Outcome
-    why: str = ""
-    grants_admin: bool = False
-    needs_gateway_token: bool = False
-    """In some role it has no token that is accepted once."""
-
-
-class ImportedPart(msgspec.Struct, frozen=True):
-    """What happened to each device of a part, in its order; in a dry run, what would happen."""
-
-    devices: list[ImportedDevice]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Pairing records of OpenClaw: reads and writes its state directory."""

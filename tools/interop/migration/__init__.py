@@ -1,0 +1,1 @@
+"""Import from a real OpenClaw, and export to it."""

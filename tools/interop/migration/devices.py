@@ -1,0 +1,98 @@
+"""Devices paired with a real OpenClaw gateway, each of another kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from shared.device.client import DeviceClient
+from shared.device.handshake import Admitted, Credentials, Refused
+from shared.device.identity import DeviceKey
+from shared.device.profile import CLI, NODE_HOST, REFERENCE
+from shared.protocol.signing import encode_base64
+from tools.interop.doctor.gateway import TOKEN
+from tools.interop.facts import Unexpected
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared.device.profile import Profile
+    from tools.interop.doctor.gateway import RealGateway
+
+LABEL: Final = "Kitchen <b>& co</b>"
+_OWN: Final = Credentials(token=TOKEN)
+_OLDEST: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDevice:
+    """A device, what it pairs as, and the tokens that OpenClaw issued to it, by role."""
+
+    name: str
+    key: DeviceKey
+    profile: Profile
+    tokens: Mapping[str, str]
+
+    @property
+    def recorded(self) -> dict[str, object]:
+        """What tests need to act as this device."""
+        return {
+            "deviceId": self.key.device_id,
+            "seed": encode_base64(self.key.seed),
+            "tokens": dict(self.tokens),
+        }
+
+
+async def pair_devices(gateway: RealGateway) -> list[PairedDevice]:
+    """Pair one device of each kind; one more stays pending. Raises Unexpected."""
+    few = ("operator.read",)
+    reader = await _paired(gateway, "reader", [REFERENCE.with_scopes(*few)])
+    admin = await _paired(gateway, "admin", [CLI.with_scopes("operator.admin", *few)])
+    node = await _paired(gateway, "node", [NODE_HOST])
+    both = await _paired(gateway, "both", [CLI.with_scopes(*few), NODE_HOST])
+    revoked = await _paired(gateway, "revoked", [REFERENCE.with_scopes(*few)])
+    await _run(gateway, "revoke", "--device", revoked.key.device_id, "--role", "operator")
+    if gateway.protocol > _OLDEST:
+        await _run(gateway, "rename", "--device", reader.key.device_id, "--name", LABEL)
+    await _asked(gateway, DeviceKey.generate(), _fitting(REFERENCE.with_scopes(*few), gateway))
+    return [reader, admin, node, both, revoked]
+
+
+async def _paired(gateway: RealGateway, name: str, profiles: list[Profile]) -> PairedDevice:
+    key = DeviceKey.generate()
+    tokens: dict[str, str] = {}
+    fitting = [_fitting(one, gateway) for one in profiles]
+    for profile in fitting:
+        request_id = await _asked(gateway, key, profile)
+        await _run(gateway, "approve", request_id)
+        outcome = await _connect(gateway, key, profile)
+        if not isinstance(outcome, Admitted):
+            raise Unexpected(f"{name} is not admitted: {outcome}")
+        tokens[profile.role] = outcome.device_token
+    return PairedDevice(name, key, fitting[0], tokens)
+
+
+async def _asked(gateway: RealGateway, key: DeviceKey, profile: Profile) -> str:
+    outcome = await _connect(gateway, key, profile)
+    if not isinstance(outcome, Refused) or not outcome.request_id:
+        raise Unexpected(f"pairing was not required: {outcome}")
+    return outcome.request_id
+
+
+async def _connect(gateway: RealGateway, key: DeviceKey, profile: Profile) -> Admitted | Refused:
+    """Connect like a browser: OpenClaw approves other clients of its own machine by itself."""
+    async with DeviceClient(
+        gateway.ws_url, key, profile, credentials=_OWN, origin=gateway.http_url
+    ) as client:
+        return await client.connect()
+
+
+def _fitting(profile: Profile, gateway: RealGateway) -> Profile:
+    """Return the profile for the gateway's protocol."""
+    return replace(profile, min_protocol=gateway.protocol, max_protocol=gateway.protocol)
+
+
+async def _run(gateway: RealGateway, *command: str) -> None:
+    ran = await gateway.command("devices", *command)
+    if ran.status:
+        raise Unexpected(f"openclaw devices {command[0]}: {ran.reason()}")
