@@ -181,9 +181,11 @@ class Operator:
         await self._session.close()
 
 
-async def pair(stack: Stack, profile: Profile = CLI) -> SimulatedDevice:
+async def pair(
+    stack: Stack, profile: Profile = CLI, key: DeviceKey | None = None
+) -> SimulatedDevice:
     """Return a device that is approved and has connected once."""
-    device = SimulatedDevice(stack, profile)
+    device = SimulatedDevice(stack, profile, key or DeviceKey.generate())
     request_id = await device.request_pairing(stack.gateways[0])
     async with Operator(stack, stack.approvals[0]) as operator:
         (await operator.approve(request_id)).ok()

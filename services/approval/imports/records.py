@@ -6,9 +6,9 @@ import ipaddress
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from services.approval.domain.records import Metadata, Pairing, Record, Token
+from services.approval.domain.records import Metadata, Pairing, Token
 from shared.protocol.connect import Role  # noqa: TC001 (msgspec reads it)
 from shared.protocol.limits import (
     DISPLAY_NAME_LIMIT_CHARACTERS,
@@ -18,7 +18,7 @@ from shared.protocol.limits import (
     SCOPES_HELD_LIMIT_ITEMS,
     TEXT_LIMIT_CHARACTERS,
 )
-from shared.protocol.scopes import first_uncovered
+from shared.protocol.scopes import covers
 from shared.protocol.signing import decode_public_key, device_id_of, encode_base64
 
 if TYPE_CHECKING:
@@ -87,6 +87,15 @@ class ImportDevice(
 
 
 Outcome = Literal["added", "exists", "differs", "refused"]
+ReturnsWith = Annotated[
+    Literal["its-token", "gateway-token", "approval"],
+    Meta(
+        description=(
+            "What an added device needs to be admitted: the token it has, the gateway token, or "
+            "another approval, because none of its roles has a token."
+        )
+    ),
+]
 
 
 class ImportedDevice(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
@@ -100,8 +109,7 @@ class ImportedDevice(msgspec.Struct, rename="camel", omit_defaults=True, frozen=
     outcome: Outcome
     why: str = ""
     grants_admin: bool = False
-    needs_gateway_token: bool = False
-    """In some role it has no token that is accepted once."""
+    returns_with: ReturnsWith | UnsetType = UNSET
 
 
 class ImportedPart(msgspec.Struct, frozen=True):
@@ -130,55 +138,51 @@ def _problem_of_rights(device: ImportDevice) -> str:
     for scope in device.scopes:
         if scope != scope.strip() or not scope.startswith(prefixes):
             return f"its scope {scope} belongs to none of its roles"
-    for token in device.tokens:
-        outside = first_uncovered(device.scopes, token.scopes, token.role)
-        if outside is not None:
-            return f"its token as {token.role} has the scope {outside}, which was not approved"
     return ""
 
 
-def record_of(device: ImportDevice, *, now_ms: int, keys: TokenKeys, draws: IdFactory) -> Record:
-    """Return the record of a device; its times are not later than now."""
+def pairing_of(device: ImportDevice, *, now_ms: int, keys: TokenKeys, draws: IdFactory) -> Pairing:
+    """Return the pairing of a device.
+
+    Its times are not later than now, and its tokens have no scopes beyond those approved.
+    """
     created_at_ms = min(device.created_at_ms, now_ms)
-    return Record(
-        device.device_id,
-        device.public_key,
-        Pairing(
-            metadata=Metadata(
-                client_id=device.client_id,
-                client_mode=device.client_mode,
-                platform=device.platform,
-                device_family=device.device_family,
-                display_name=device.display_name,
-                address=_address(device.address),
-            ),
-            role=device.role,
-            roles=device.roles,
-            scopes=tuple(dict.fromkeys(device.scopes)),
-            tokens={
-                one.role: _token(device, one, now_ms=now_ms, keys=keys, draws=draws)
-                for one in device.tokens
-            },
-            created_at_ms=created_at_ms,
-            approved_at_ms=max(created_at_ms, min(device.approved_at_ms, now_ms)),
-            approved_via=device.approved_via,
-            operator_label=device.operator_label.strip(),
+    return Pairing(
+        metadata=Metadata(
+            client_id=device.client_id,
+            client_mode=device.client_mode,
+            platform=device.platform,
+            device_family=device.device_family,
+            display_name=device.display_name,
+            address=_address(device.address),
         ),
+        role=device.role,
+        roles=device.roles,
+        scopes=tuple(dict.fromkeys(device.scopes)),
+        tokens={
+            one.role: _token(device, one, now_ms=now_ms, keys=keys, draws=draws)
+            for one in device.tokens
+        },
+        created_at_ms=created_at_ms,
+        approved_at_ms=max(created_at_ms, min(device.approved_at_ms, now_ms)),
+        approved_via=device.approved_via,
+        operator_label=device.operator_label.strip(),
     )
 
 
-def returns_with_gateway_token(record: Record) -> bool:
-    """Return whether a device has to present the gateway token, in a role that it may use."""
-    pairing = record.pairing
-    if pairing is None:
-        return False
-    return any(not pairing.tokens[role].imported for role in pairing.effective_roles)
+def returns_with(pairing: Pairing) -> ReturnsWith:
+    """Return what a device needs to be admitted in every role that it may use."""
+    tokens = [pairing.tokens[role] for role in pairing.effective_roles]
+    if not tokens:
+        return "approval"
+    return "its-token" if all(token.imported for token in tokens) else "gateway-token"
 
 
 def _token(
     device: ImportDevice, token: ImportToken, *, now_ms: int, keys: TokenKeys, draws: IdFactory
 ) -> Token:
-    scopes = tuple(sorted(set(token.scopes)))
+    # OpenClaw 2026.3 issues tokens for nodes with the scopes of the operator's role.
+    scopes = tuple(sorted({one for one in token.scopes if covers(device.scopes, one, token.role)}))
     created_at_ms, rotated_at_ms = (
         min(at, now_ms) for at in (token.created_at_ms, token.rotated_at_ms)
     )

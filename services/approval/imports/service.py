@@ -15,14 +15,14 @@ import msgspec
 from services.approval.domain import authorization
 from services.approval.domain.errors import StoreUnavailable
 from services.approval.domain.permissions import Permission
-from services.approval.domain.records import EXPIRED
+from services.approval.domain.records import EXPIRED, Record
 from services.approval.imports.records import (
     ImportDevice,
     ImportedDevice,
     ImportedPart,
+    pairing_of,
     problem_of,
-    record_of,
-    returns_with_gateway_token,
+    returns_with,
 )
 from services.approval.storage.changes.transaction import Transaction, address_source
 from shared.protocol.scopes import ADMIN, covers_all
@@ -118,7 +118,8 @@ class ImportService:
                 pending=pending,
                 source=address_source(pending.limit_key),
             )
-        record = record_of(device, now_ms=entry.now_ms, keys=self._keys, draws=self._draws)
+        pairing = pairing_of(device, now_ms=entry.now_ms, keys=self._keys, draws=self._draws)
+        record = Record(device.device_id, device.public_key, pairing)
         entry.replace(held, record, device.device_id)
         entry.change(
             IMPORTED,
@@ -131,7 +132,7 @@ class ImportService:
             device_id=device.device_id,
             outcome="added",
             grants_admin=ADMIN in device.scopes,
-            needs_gateway_token=returns_with_gateway_token(record),
+            returns_with=returns_with(pairing),
         )
 
 

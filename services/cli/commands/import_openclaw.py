@@ -43,6 +43,15 @@ _OUTCOMES: Final = {
     "differs": "are paired already with fewer rights, and stay as they are",
     "refused": "cannot be imported",
 }
+_RETURN: Final[dict[object, str]] = {
+    "its-token": "may return once with the token they have",
+    "gateway-token": "have to return with the gateway token",
+    "approval": "have to be approved again, because their tokens are revoked",
+}
+_RETURNS: Final[dict[object, str]] = {
+    "gateway-token": "returns with the gateway token",
+    "approval": "has to be approved again: its tokens are revoked",
+}
 
 
 class ImportPlan(msgspec.Struct, rename="camel", frozen=True):
@@ -234,7 +243,7 @@ def _row(outcome: ImportedDevice, device: ImportDevice | None) -> list[str]:
     notes = [
         outcome.why,
         "grants full control" if outcome.grants_admin else "",
-        "returns with the gateway token" if outcome.needs_gateway_token else "",
+        _RETURNS.get(outcome.returns_with, ""),
         *(f"unknown scope {one}" for one in device.scopes if _is_unknown(one)),
     ]
     return [
@@ -252,11 +261,10 @@ def _is_unknown(scope: str) -> bool:
 def _show_result(output: Output, result: ImportPlan) -> None:
     added = [one for one in result.devices if one.outcome == "added"]
     output.line(f"Imported {len(added)} devices (import {result.import_id} in the audit log).")
-    without = sum(one.needs_gateway_token for one in added)
-    if len(added) > without:
-        output.line(f"{len(added) - without} may return once with the token they have.")
-    if without:
-        output.line(f"{without} have to return with the gateway token.")
+    counts: Counter[object] = Counter(one.returns_with for one in added)
+    for way, text in _RETURN.items():
+        if counts[way]:
+            output.line(f"{counts[way]} {text}.")
     late = [one for one in result.devices if one.outcome == "refused" and one.why]
     if late:
         output.line(f"{len(late)} were not imported; see the plan above.")

@@ -159,6 +159,7 @@ def _write_database(file: Path, devices: Sequence[BackupDevice]) -> Written:
         copy = _copy_name(file)
         _copy_database(connection, copy)
         try:
+            connection.execute("BEGIN EXCLUSIVE")
             for device in added:
                 _insert(connection, columns, record_of(device))
             connection.execute("COMMIT")
@@ -170,7 +171,7 @@ def _write_database(file: Path, devices: Sequence[BackupDevice]) -> Written:
 
 @contextlib.contextmanager
 def _exclusively(file: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database that nothing else has open, in one transaction.
+    """Open a database that nothing else has open, and keep it locked.
 
     Every open connection to a database in WAL mode holds a shared lock, so this fails while
     OpenClaw runs.
@@ -186,14 +187,17 @@ def _exclusively(file: Path) -> Iterator[sqlite3.Connection]:
             database.limit_statements(connection, time.monotonic() + WRITE_SECONDS)
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            # In this locking mode the lock outlives the transaction that took it, so that the
+            # database can be copied, which is impossible in a transaction that writes.
             connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("COMMIT")
             yield connection
         finally:
             connection.close()
 
 
 def _copy_database(connection: sqlite3.Connection, copy: Path) -> None:
-    """Copy the database as it is in this transaction."""
+    """Copy the database, which this connection has locked."""
     os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
         with contextlib.closing(sqlite3.connect(copy)) as into:

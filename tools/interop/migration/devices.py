@@ -9,13 +9,10 @@ from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Credentials, Refused
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, NODE_HOST, REFERENCE
-from shared.protocol.signing import encode_base64
 from tools.interop.doctor.gateway import TOKEN
 from tools.interop.facts import Unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from shared.device.profile import Profile
     from tools.interop.doctor.gateway import RealGateway
 
@@ -26,21 +23,11 @@ _OLDEST: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class PairedDevice:
-    """A device, what it pairs as, and the tokens that OpenClaw issued to it, by role."""
+    """A device, and what it pairs as."""
 
     name: str
     key: DeviceKey
-    profile: Profile
-    tokens: Mapping[str, str]
-
-    @property
-    def recorded(self) -> dict[str, object]:
-        """What tests need to act as this device."""
-        return {
-            "deviceId": self.key.device_id,
-            "seed": encode_base64(self.key.seed),
-            "tokens": dict(self.tokens),
-        }
+    profiles: tuple[Profile, ...]
 
 
 async def pair_devices(gateway: RealGateway) -> list[PairedDevice]:
@@ -60,7 +47,6 @@ async def pair_devices(gateway: RealGateway) -> list[PairedDevice]:
 
 async def _paired(gateway: RealGateway, name: str, profiles: list[Profile]) -> PairedDevice:
     key = DeviceKey.generate()
-    tokens: dict[str, str] = {}
     fitting = [_fitting(one, gateway) for one in profiles]
     for profile in fitting:
         request_id = await _asked(gateway, key, profile)
@@ -68,8 +54,7 @@ async def _paired(gateway: RealGateway, name: str, profiles: list[Profile]) -> P
         outcome = await _connect(gateway, key, profile)
         if not isinstance(outcome, Admitted):
             raise Unexpected(f"{name} is not admitted: {outcome}")
-        tokens[profile.role] = outcome.device_token
-    return PairedDevice(name, key, fitting[0], tokens)
+    return PairedDevice(name, key, tuple(fitting))
 
 
 async def _asked(gateway: RealGateway, key: DeviceKey, profile: Profile) -> str:

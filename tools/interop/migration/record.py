@@ -16,6 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from services.cli.migration.location import locate
+from services.cli.migration.reading import read_records
+from shared.protocol.signing import encode_base64
 from tools.interop.cli.program import package, version_of
 from tools.interop.doctor.gateway import real_gateway
 from tools.interop.driver import HERE
@@ -23,6 +26,8 @@ from tools.interop.migration.devices import pair_devices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tools.interop.migration.devices import PairedDevice
 
 DATA: Final = HERE.parent.parent / "tests" / "data" / "openclaw" / "pairing"
 TABLES: Final = ("schema_meta", "device_pairing_paired", "device_pairing_pending")
@@ -44,8 +49,20 @@ async def main() -> None:
             else:
                 dump = "\n".join(_dump(state / "state" / "openclaw.sqlite"))
                 (directory / "openclaw.sql").write_text(dump + "\n")
-        known = {one.name: one.recorded for one in devices}
+            known = _recorded(devices, state)
         (directory / "keys.json").write_text(json.dumps(known, indent=1) + "\n")
+
+
+def _recorded(devices: list[PairedDevice], state: Path) -> dict[str, object]:
+    """Return what tests need to act as the devices: their keys, and their tokens in the state."""
+    found = read_records(locate(state), with_tokens=True)
+    tokens = {
+        one.device_id: {token.role: token.token for token in one.tokens} for one in found.devices
+    }
+    return {
+        one.name: {"seed": encode_base64(one.key.seed), "tokens": tokens[one.key.device_id]}
+        for one in devices
+    }
 
 
 def _dump(file: Path) -> Iterator[str]:

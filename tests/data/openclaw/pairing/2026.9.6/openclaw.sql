@@ -23,11 +23,11 @@ CREATE TABLE device_pairing_paired (
   last_seen_at_ms INTEGER,
   last_seen_reason TEXT
 ) STRICT;
-INSERT INTO "device_pairing_paired" VALUES('92907a8a4cd38df79e06ef25cf7bb046b66839601010d5c2242af3167252bab2','_V9gqgdbEDR6PPyRPDYw3ZSoY_0fqbD-xOuZ9C6WWYY','Reference client','Kitchen <b>& co</b>','linux','Linux','gateway-client','backend',NULL,'operator','["operator"]','["operator.read"]','["operator.read"]',NULL,'{"operator":{"token":"xeQLpPLSHuoq0qzF93h_SWEZaPzA2wLs5WHvoPqRlzo","role":"operator","scopes":["operator.read"],"createdAtMs":1796097580212}}','owner',NULL,NULL,1796097580212,1796097580212,1796097580942,'connect');
-INSERT INTO "device_pairing_paired" VALUES('2fd7406ef71d4eb9cd78ec69e329fa14608567c9cbbf334643e7a023c59fd58f','LoPsY51740PZwG_3KPKw1RnFv9RTckFfzDw0Ctwg6KE',NULL,NULL,'linux','Linux','cli','cli',NULL,'operator','["operator"]','["operator.admin","operator.read"]','["operator.admin","operator.read"]',NULL,'{"operator":{"token":"t6JGjFE9-V0gyA6nRMmXRvrYPVQUzYjv1mn4zjnMa7M","role":"operator","scopes":["operator.admin","operator.read","operator.write"],"createdAtMs":1796097582066}}','owner',NULL,NULL,1796097582066,1796097582066,1796097582153,'connect');
-INSERT INTO "device_pairing_paired" VALUES('09a06533d5215ac190a0cc01d33f1d51f69f215646d14062b4126d585d123937','zCUNYfmnXiOVziOyr0yF_0Fp1wKfMcCkFBxlNiRVAb8',NULL,NULL,'linux','Linux','node-host','node',NULL,'node','["node"]','[]','[]',NULL,'{"node":{"token":"ZnkAsdI6Rjl8dAfG9nC6TY935YcUZnIhZiMpIljhFWo","role":"node","scopes":[],"createdAtMs":1796097583278}}','owner',NULL,'{"requestId":"f30fd062-ad59-494c-a791-5884524ba186","revision":"395b09d6-ff0a-4ee2-97ff-53269d0813ec","platform":"linux","version":"2026.9.6","deviceFamily":"Linux","caps":["system"],"commands":["system.run","system.which"],"ts":1796097583384}',1796097583278,1796097583278,1796097583369,'connect');
-INSERT INTO "device_pairing_paired" VALUES('38a96c8abd1b57cf1cdbd303ff02895b15b09870315a20739f840990a8102067','bBqSTmu4Ze0WGgnmCxPL-wCsOnHoyqgXurIBWz4zJj8',NULL,NULL,'linux','Linux','node-host','node',NULL,'node','["operator","node"]','["operator.read"]','["operator.read"]',NULL,'{"operator":{"token":"LAiLO2Fy2Nh4DwC6gTjQnJ3Mgx8X3mj0aFnJdgBemOE","role":"operator","scopes":["operator.read"],"createdAtMs":1796097584468},"node":{"token":"z_LKFwGRG-wQL4hCTBS9Vd2d4UJkEvyny-fS7CwRjfE","role":"node","scopes":[],"createdAtMs":1796097585694}}','owner',NULL,'{"requestId":"c6115b97-5334-4346-92d3-db03bbe99068","revision":"ed78b7f2-5269-4a1b-8fad-745879fc9a22","platform":"linux","version":"2026.9.6","deviceFamily":"Linux","caps":["system"],"commands":["system.run","system.which"],"ts":1796097585788}',1796097584468,1796097585694,1796097585772,'connect');
-INSERT INTO "device_pairing_paired" VALUES('9da616b0f0f5d46fad884d72ebd583f83dbae22a53cbc6877fe2e358a3833286','a2cHAeCbgpSht-zFGG-hVn2gd5gT0vNHYraKQxqw-40','Reference client',NULL,'linux','Linux','gateway-client','backend',NULL,'operator','["operator"]','["operator.read"]','["operator.read"]',NULL,'{"operator":{"token":"TSImHIcTG02UUach1lSGvXqkewOaGk7htw0ZWypvWLU","role":"operator","scopes":["operator.read"],"createdAtMs":1796097586954,"revokedAtMs":1796097588184}}','owner',NULL,NULL,1796097586954,1796097586954,1796097587055,'connect');
+INSERT INTO "device_pairing_paired" VALUES('be752168a254bece6d50527421e98bf048ffd35e1c28fce2a42b8e3f1bdd5490','EIEFs9ejwGGXw0f92ecHHw0xMK8ehHkKRLiMRzsC8zk','Reference client','Kitchen <b>& co</b>','linux','Linux','gateway-client','backend',NULL,'operator','["operator"]','["operator.read"]','["operator.read"]',NULL,'{"operator":{"token":"QQ79N-AR9BJHwjLXaYAnNJpvf9xY8ydbrStP0Rxu_BM","role":"operator","scopes":["operator.read"],"createdAtMs":1796097921577}}','owner',NULL,NULL,1796097921577,1796097921577,1796097922612,'connect');
+INSERT INTO "device_pairing_paired" VALUES('307970e2b694496d05f2083c35f03caec2ab564eb478dfb12d05691ef377747c','SPmqx-Q_-_hba2PlCTrEdYsKIfg3RZGXVN__Vco8Y_U',NULL,NULL,'linux','Linux','cli','cli',NULL,'operator','["operator"]','["operator.admin","operator.read"]','["operator.admin","operator.read"]',NULL,'{"operator":{"token":"Q2dvgLZbGOGigLPI0ncii4lmDCeXCzCJN7Ao-bAN5Sk","role":"operator","scopes":["operator.admin","operator.read","operator.write"],"createdAtMs":1796097923909}}','owner',NULL,NULL,1796097923909,1796097923909,1796097924012,'connect');
+INSERT INTO "device_pairing_paired" VALUES('67acbde4f2875b7bc0f91709120ca107cbb631cdba334a646163efcf55a756ee','sa63DCXjM57dUHg7GB8gsQMWmh16oEezndiK8jnynPQ',NULL,NULL,'linux','Linux','node-host','node',NULL,'node','["node"]','[]','[]',NULL,'{"node":{"token":"aQqrba_Cd0xgYFjXMKMtc60QfW2w-WJQ9i7U9vA35_Y","role":"node","scopes":[],"createdAtMs":1796097925289}}','owner',NULL,'{"requestId":"71a2a0b5-c29c-40ba-9c9d-15323cbd7d20","revision":"56c0e23d-c89b-4797-bec0-99ce84c633df","platform":"linux","version":"2026.9.6","deviceFamily":"Linux","caps":["system"],"commands":["system.run","system.which"],"ts":1796097925388}',1796097925289,1796097925289,1796097925375,'connect');
+INSERT INTO "device_pairing_paired" VALUES('9ac565bc7d0cf5bbaaef18770e7202856969480dc30d5c0a2bcc42a011a08e03','1BQpjP6udJ3EQIlUPiiRjiMS5iRwkd5rSs5MAM7AYBo',NULL,NULL,'linux','Linux','node-host','node',NULL,'node','["operator","node"]','["operator.read"]','["operator.read"]',NULL,'{"operator":{"token":"IatqflRimVoeNCOFKjZ0kYWE8paFbEosfyETDwBj_xM","role":"operator","scopes":["operator.read"],"createdAtMs":1796097926602},"node":{"token":"isPM8KuxeKcmKhB7g_hYjJIAXbzFqS8zvEY9dewtQ3o","role":"node","scopes":[],"createdAtMs":1796097928030}}','owner',NULL,'{"requestId":"ae604c2f-9c91-4623-906b-bdf964111f48","revision":"2aa6cbd2-5d61-4052-8ec4-48a268b76573","platform":"linux","version":"2026.9.6","deviceFamily":"Linux","caps":["system"],"commands":["system.run","system.which"],"ts":1796097928139}',1796097926602,1796097928030,1796097928128,'connect');
+INSERT INTO "device_pairing_paired" VALUES('0d4e524c7e85d86574ce8d0c7a86e4f5ebc8bd58d0f80b55d26734a77524fa8d','s3E79jaynk30c_3Af5sgzDl3_yRxujB2ecNForCB0W0','Reference client',NULL,'linux','Linux','gateway-client','backend',NULL,'operator','["operator"]','["operator.read"]','["operator.read"]',NULL,'{"operator":{"token":"8JyjYoe_aO1DR2xMA1hc9dNxyK2tS5YLo0w310zed6I","role":"operator","scopes":["operator.read"],"createdAtMs":1796097929359,"revokedAtMs":1796097930610}}','owner',NULL,NULL,1796097929359,1796097929359,1796097929462,'connect');
 CREATE TABLE device_pairing_pending (
   request_id TEXT NOT NULL PRIMARY KEY,
   device_id TEXT NOT NULL,
@@ -47,7 +47,7 @@ CREATE TABLE device_pairing_pending (
   ts INTEGER NOT NULL,
   refreshed_at_ms INTEGER
 ) STRICT;
-INSERT INTO "device_pairing_pending" VALUES('d3eb670f-fb6d-4778-b53a-4b744b0e959b','ed100257a1d64df4908040430cebecb5100c8b85bad31b36493485b0fc4a7424','aR6x03ppvENXmqwtLDn6Ov5Evio9ZYi_dwxJ7Y6GMQg','Reference client','linux','Linux','gateway-client','backend',NULL,'operator','["operator"]','["operator.read"]',NULL,0,0,1796097589444,NULL);
+INSERT INTO "device_pairing_pending" VALUES('70832503-b2af-41d5-82bf-ff825eee564f','1d1a32038d45af3d8caf724f4e752eff8383898e80df0f2cbf65d6f4111f3f53','KOEAYwlPfpzWUjNCq-qJhZvPTRnQaUE7lxMZBNVcNsY','Reference client','linux','Linux','gateway-client','backend',NULL,'operator','["operator"]','["operator.read"]',NULL,0,0,1796097931820,NULL);
 CREATE TABLE schema_meta (
   meta_key TEXT NOT NULL PRIMARY KEY,
   role TEXT NOT NULL,
@@ -57,16 +57,16 @@ CREATE TABLE schema_meta (
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL
 ) STRICT;
-INSERT INTO "schema_meta" VALUES('primary','global',18,NULL,'2026.9.6',1796097571342,1796097571342);
+INSERT INTO "schema_meta" VALUES('primary','global',18,NULL,'2026.9.6',1796097909288,1796097909288);
 INSERT INTO "schema_meta" VALUES('state-migrations','global',3,NULL,'2026.9.6
 3
 2026-09-23T16:33:12.144Z
 hf_M-WosNiy1ztA76a10E1SGY-GFDs2TvQySm6fwA9Y
 hf_M-WosNiy1ztA76a10E1SGY-GFDs2TvQySm6fwA9Y
-3e7cb3e3b9d82a0dfa069b99f5a27820d60ed0078974c8fb8f855b8184dfa883',1796097572626,1796097572718);
+e0ddf8d6deb0658aae6ab5c8cc73b46ccc8cdbc92132e5309ebc69e3e6c905e5',1796097910753,1796097910872);
 INSERT INTO "schema_meta" VALUES('startup-migrations','global',3,NULL,'2026.9.6
 3
 2026-09-23T16:33:12.144Z
 hf_M-WosNiy1ztA76a10E1SGY-GFDs2TvQySm6fwA9Y
 hf_M-WosNiy1ztA76a10E1SGY-GFDs2TvQySm6fwA9Y
-3e7cb3e3b9d82a0dfa069b99f5a27820d60ed0078974c8fb8f855b8184dfa883',1796097572718,1796097572718);
+e0ddf8d6deb0658aae6ab5c8cc73b46ccc8cdbc92132e5309ebc69e3e6c905e5',1796097910872,1796097910872);

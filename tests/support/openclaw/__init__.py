@@ -1,0 +1,1 @@
+"""The state that real OpenClaw releases wrote."""
