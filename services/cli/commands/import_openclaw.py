@@ -83,14 +83,14 @@ Examples:
 @click.argument("path", metavar="DIR|FILE", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Show what would happen, and change nothing.")
 @click.option(
-    "--without-tokens",
+    "--no-exchange",
     is_flag=True,
     help="Do not accept the devices' earlier tokens: each returns with the gateway token.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @with_context
 async def openclaw(
-    context: Context, *, path: Path, dry_run: bool, without_tokens: bool, yes: bool
+    context: Context, *, path: Path, dry_run: bool, no_exchange: bool, yes: bool
 ) -> None:
     """Take over the devices that OpenClaw has paired.
 
@@ -101,7 +101,7 @@ async def openclaw(
     Each device may return once with the token that OpenClaw gave it, within 30 days, and then gets
     one of Latchkey's. If interrupted, run it again: it adds what is missing.
     """
-    found = read_records(locate(path), with_tokens=not without_tokens)
+    found = read_records(locate(path), with_tokens=not no_exchange)
     async with context.approval() as approval:
         plan = await _planned(approval, found)
         if not context.output.as_json:

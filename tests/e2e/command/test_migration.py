@@ -119,7 +119,7 @@ async def test_without_tokens_devices_return_with_the_gateway_token(
 ) -> None:
     reader = recorded_devices(WITH_FILES)["reader"]
     state = write_state(WITH_FILES, tmp_path / "state")
-    ended = await terminal.run("import", "openclaw", str(state), "--yes", "--without-tokens")
+    ended = await terminal.run("import", "openclaw", str(state), "--yes", "--no-exchange")
     assert "5 have to return with the gateway token" in ended.out
     device = returning(stack, WITH_FILES, reader, "operator")
     refused = await device.expect_refusal(stack.gateways[0], with_gateway_token=False)
