@@ -17,12 +17,13 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run dashboard secrets test browser interop churn bench simulate capacity drill check docs railway lock clean
+.PHONY: help run dashboard secrets test browser interop churn bench simulate capacity drill check docs railway \
+  images compose-test lock clean
 
 help: ## Print this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { \
-	  if (length($$2) > 62) sub(/ \(/, sprintf("\n%17s(", ""), $$2); \
-	  printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  if (length($$2) > 62) sub(/ \(/, sprintf("\n%20s(", ""), $$2); \
+	  printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(RUN) ## Start Redis, one approval and two gateways locally (UPSTREAM=openclaw: chat, too)
 	$(if $(RUNS_OPENCLAW),@$(PY) -m deploy.local --check && $(MAKE) --no-print-directory --silent $(OPENCLAW))
@@ -31,8 +32,8 @@ run: $(RUN) ## Start Redis, one approval and two gateways locally (UPSTREAM=open
 dashboard: $(RUN) ## Fetch OpenClaw's dashboard for make run; requires npm
 	@$(PY) -m deploy.dashboard
 
-secrets: $(RUN) ## Generate the secrets for docker-compose.yml (.env)
-	@$(PY) -m deploy.compose_secrets
+secrets: ## Generate the secrets for docker-compose.yml (.env)
+	@$(PYTHON) -m deploy.compose_secrets
 
 test: $(DEV) ## Run the tests with a real Redis (ARGS="-k name")
 	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
@@ -67,6 +68,12 @@ check: $(DEV) ## Check format, lint, types, import rules and docs/reference
 
 docs: $(DEV) ## Write docs/reference from what the code declares
 	@$(PY) -m tools.docs
+
+images: $(DEV) ## Build the container images; requires Docker (ARGS=--help)
+	@$(PY) -m tools.images build $(ARGS)
+
+compose-test: $(DEV) ## Test docker-compose.yml in containers; requires Docker (ARGS="--profile tls")
+	@$(PY) -m tools.images test $(ARGS)
 
 railway: $(RAILWAY_INSTALLED) ## Check the types of .railway/railway.ts; requires npm
 	cd .railway && npx --no-install tsc --project .

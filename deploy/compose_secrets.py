@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from deploy.local.errors import SecretsFileBroken, file_problem
 from deploy.local.places import ROOT, shown
-from deploy.local.programs.services import SECRETS
 from deploy.local.secrets_file import load_secrets
+from deploy.secret_names import SECRETS
 
 if TYPE_CHECKING:
     from pathlib import Path

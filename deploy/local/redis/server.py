@@ -16,6 +16,7 @@ from deploy.local.errors import RedisTooOld
 from deploy.local.places import REDIS_6_USERS, REDIS_CONF, REDIS_USERS
 from deploy.local.ports import HOST
 from deploy.local.programs.supervisor import Program
+from deploy.secret_names import APPROVAL_PASSWORD, GATEWAY_PASSWORD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
     from deploy.local.redis.binary import RedisBinary, Version
 
-GATEWAY_PASSWORD: Final = "REDIS_GATEWAY_PASSWORD"  # noqa: S105  the name of a setting
-APPROVAL_PASSWORD: Final = "REDIS_APPROVAL_PASSWORD"  # noqa: S105  the name of a setting
-PASSWORDS: Final = (GATEWAY_PASSWORD, APPROVAL_PASSWORD)
 OWNER_ONLY: Final = 0o600
 _SEVEN: Final = (7, 0)
 _ONCE: Final = Retry(NoBackoff(), 0)

@@ -6,6 +6,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
+from deploy.local.places import ROOT
 from deploy.local.ports import Reservation
 from shared.observability.probe import probe
 from tools.support.waiting import wait_until
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     from tools.support.processes.stack import Stack
 
 COMMAND = [sys.executable, "-m", "shared.observability.probe"]
+IN_THE_IMAGE = [sys.executable, "-IS", str(ROOT / "shared/observability/probe.py")]
+"""As deploy/Dockerfile runs it: isolated, without installed packages."""
 
 
 def test_the_probe_follows_readiness(stack: Stack) -> None:
@@ -32,8 +37,17 @@ def test_the_probe_fails_without_a_service() -> None:
         assert probe(port.port).startswith("ConnectionRefusedError")
 
 
-def test_the_command_of_the_images_runs_the_probe(stack: Stack) -> None:
-    port = str(stack.gateways[0].port)
-    assert subprocess.run(COMMAND, env={"PORT": port}, check=False).returncode == 0
-    unset = subprocess.run(COMMAND, env={}, check=False, capture_output=True, text=True)
-    assert (unset.returncode, unset.stderr) == (1, "PORT is not set\n")
+@pytest.mark.parametrize("command", [COMMAND, IN_THE_IMAGE])
+def test_the_command_of_the_images_runs_the_probe(stack: Stack, command: list[str]) -> None:
+    for service in stack.services:
+        environ = {"PORT": str(service.port)}
+        assert subprocess.run(command, env=environ, check=False).returncode == 0
+    with Reservation() as port:
+        assert _failing(command, str(port.port)).startswith(f"port {port.port}: Connection")
+    assert _failing(command, "http") == "PORT is not a number\n"
+
+
+def _failing(command: list[str], port: str) -> str:
+    done = subprocess.run(command, env={"PORT": port}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    return done.stderr

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
 from deploy.compose_secrets import main
 from deploy.local.places import ROOT
-from deploy.local.programs.services import SECRETS
 from deploy.local.secrets_file import load_secrets
+from deploy.secret_names import SECRETS
 from services.approval.settings import read_settings as read_approval
+from services.gateway.settings import GATEWAY_CONNECTION_LIMIT as CONNECTION_LIMIT
+from services.gateway.settings import GATEWAY_MEMORY_LIMIT_MB as MEMORY_LIMIT
 from services.gateway.settings import read_settings as read_gateway
 from tools.support.yaml_file import load_yaml
 
@@ -19,9 +22,19 @@ COMPOSE = load_yaml(ROOT / "docker-compose.yml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 GATEWAYS = [name for name in SERVICES if name.startswith("gateway")]
 APPROVALS = [name for name in SERVICES if name.startswith("approval")]
-HAPROXY = (ROOT / "deploy/haproxy.cfg").read_text()
+HAPROXY = (ROOT / "deploy/proxy/haproxy.cfg").read_text()
+OPTIONAL = {"openclaw": "openclaw", "caddy": "tls", "prometheus": "monitoring"} | {
+    "grafana": "monitoring"
+}
+"""Services that start with a profile only."""
 CLOSING_SECONDS = 10
 """The time for closing connections and answering pending requests after the drain."""
+APPROVAL_CONNECTIONS = 1024
+SPARE_DESCRIPTORS = 500
+CONNECTION_KB = 20
+"""Memory of an idle connection in a gateway."""
+PROCESS_MB = 100
+"""Memory of a gateway without connections."""
 
 
 def section(name: str) -> list[str]:
@@ -29,6 +42,22 @@ def section(name: str) -> list[str]:
     text = re.split(r"(?m)^(?=\S)", HAPROXY)
     (found,) = [part for part in text if part.startswith(f"{name}\n")]
     return [line.strip() for line in found.splitlines()[1:] if line.strip()]
+
+
+def default_of(value: str) -> str:
+    """Return the default in `${NAME:-default}`."""
+    found = re.fullmatch(r"\$\{\w+:-(.*)\}", value)
+    assert found is not None
+    return str(found[1])
+
+
+def dockerfile(name: str) -> str:
+    """Return the Dockerfile of a service's image."""
+    image = SERVICES[name]["image"]
+    (build,) = (
+        one["build"] for one in SERVICES.values() if one["image"] == image and "build" in one
+    )
+    return (ROOT / str(build["dockerfile"])).read_text()
 
 
 def settings_of(service: str) -> dict[str, str]:
@@ -41,7 +70,25 @@ def settings_of(service: str) -> dict[str, str]:
 def test_the_file_has_the_expected_services() -> None:
     assert len(GATEWAYS) == 3
     assert len(APPROVALS) == 2
-    assert set(SERVICES) == {*GATEWAYS, *APPROVALS, "redis", "proxy", "openclaw"}
+    assert set(SERVICES) == {*GATEWAYS, *APPROVALS, "redis", "proxy", *OPTIONAL}
+
+
+def test_each_image_is_built_by_one_service() -> None:
+    """Several builds of one name race under the containerd image store, and one of them fails."""
+    built = [service["image"] for service in SERVICES.values() if "build" in service]
+    assert len(built) == len(set(built))
+    used = {service["image"] for name, service in SERVICES.items() if name != "openclaw"}
+    assert used == set(built)
+
+
+def test_the_dockerfiles_take_every_build_argument_that_is_passed() -> None:
+    for service in SERVICES.values():
+        if "build" in service:
+            text = (ROOT / service["build"]["dockerfile"]).read_text()
+            declared = re.findall(r"(?m)^ARG (\w+)", text)
+            assert set(service["build"]["args"]) & set(declared)
+            images = {name for name in declared if name.endswith("_IMAGE")}
+            assert images <= set(service["build"]["args"])
 
 
 @pytest.mark.parametrize("name", GATEWAYS)
@@ -79,12 +126,58 @@ def test_nothing_runs_as_root_or_writes_outside_its_volumes(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert "privileged" not in service
+    assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "caddy" else [])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_service_is_limited_and_its_log_rotates(name: str) -> None:
+    service = SERVICES[name]
+    assert service["mem_limit"]
+    assert service["pids_limit"] > 0
+    assert service["logging"]["driver"] == "json-file"
+    assert set(service["logging"]["options"]) == {"max-size", "max-file"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_nothing_of_the_checkout_is_mounted(name: str) -> None:
+    """It would need to be readable by the container's user, and on the engine's machine."""
+    volumes = {volume.split(":")[0] for volume in SERVICES[name].get("volumes", [])}
+    assert volumes <= set(COMPOSE["volumes"])
+    assert "configs" not in SERVICES[name]
+
+
+def test_descriptors_suffice_for_the_connections() -> None:
+    unlimited = {name for name, service in SERVICES.items() if "ulimits" not in service}
+    # These three take as many as their settings, or their clients, need.
+    assert unlimited == {*GATEWAYS, "proxy", "caddy"}
+    for name in APPROVALS:
+        assert SERVICES[name]["ulimits"]["nofile"] > APPROVAL_CONNECTIONS + SPARE_DESCRIPTORS
+    connections = len(GATEWAYS) * CONNECTION_LIMIT.default + len(APPROVALS) * APPROVAL_CONNECTIONS
+    limit = int(default_of(SERVICES["proxy"]["environment"]["DESCRIPTOR_LIMIT"]))
+    assert limit > 2 * connections + SPARE_DESCRIPTORS
+    assert 'fd-hard-limit "${DESCRIPTOR_LIMIT}"' in section("global")
+    assert not any(line.startswith("maxconn") for line in section("global"))
+
+
+def test_memory_suffices_for_what_the_settings_allow() -> None:
+    megabytes = default_of(SERVICES["redis"]["mem_limit"]).removesuffix("m")
+    maxmemory = default_of(SERVICES["redis"]["command"][1]).removesuffix("mb")
+    assert SERVICES["redis"]["command"][0] == "--maxmemory"
+    assert int(megabytes) > 2 * int(maxmemory)
+    assert default_of(SERVICES["gateway-1"]["mem_limit"]) == "1g"
+    held = 2 * MEMORY_LIMIT.default
+    connections = CONNECTION_LIMIT.default * CONNECTION_KB / 1024
+    assert held + connections + PROCESS_MB < 1024
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_each_service_is_restarted_and_checked(name: str) -> None:
-    assert SERVICES[name]["healthcheck"]["test"]
+    check = SERVICES[name]["healthcheck"]
     assert SERVICES[name]["restart"] == "unless-stopped"
+    assert "test" in check or "HEALTHCHECK" in dockerfile(name)
+    assert check["start_interval"] == "1s"
+    # Each check starts a process, and HAProxy makes checks of its own.
+    assert int(check["interval"].removesuffix("s")) >= 20
 
 
 @pytest.mark.parametrize("name", [*GATEWAYS, *APPROVALS, "proxy"])
@@ -101,8 +194,12 @@ def test_the_service_is_process_1_and_receives_the_signal(name: str) -> None:
 
 
 def test_only_the_proxy_is_reached_and_only_from_this_machine() -> None:
-    assert [name for name in SERVICES if "ports" in SERVICES[name]] == ["proxy"]
-    assert all(port.startswith("127.0.0.1:") for port in SERVICES["proxy"]["ports"])
+    always = [name for name in SERVICES if "ports" in SERVICES[name] and name not in OPTIONAL]
+    assert always == ["proxy"]
+    ports = SERVICES["proxy"]["ports"]
+    assert all(port.startswith("${PUBLISH_ADDRESS:-127.0.0.1}:") for port in ports)
+    for name in ("prometheus", "grafana"):
+        assert all(port.startswith("127.0.0.1:") for port in SERVICES[name]["ports"])
     assert SERVICES["redis"]["networks"] == ["back"]
     assert COMPOSE["networks"]["back"]["internal"] is True
 
@@ -114,7 +211,11 @@ def test_openclaw_is_optional_and_reached_by_gateways_alone() -> None:
         "openclaw"
     }
     assert others == set(GATEWAYS)
-    assert not any("profiles" in one for name, one in SERVICES.items() if name != "openclaw")
+
+
+def test_profiles() -> None:
+    found = {name: one["profiles"] for name, one in SERVICES.items() if "profiles" in one}
+    assert found == {name: [profile] for name, profile in OPTIONAL.items()}
 
 
 def test_the_proxys_address_is_the_only_one_that_is_trusted() -> None:
@@ -123,8 +224,19 @@ def test_the_proxys_address_is_the_only_one_that_is_trusted() -> None:
         assert SERVICES[name]["environment"]["TRUSTED_PROXIES"] == address
 
 
+def test_the_proxy_believes_caddy_alone() -> None:
+    address = SERVICES["caddy"]["networks"]["front"]["ipv4_address"]
+    assert default_of(SERVICES["proxy"]["environment"]["FRONT_PROXIES"]) == address
+    # No other container gets that address.
+    (pool,) = COMPOSE["networks"]["front"]["ipam"]["config"]
+    assert ip_address(address) not in ip_network(pool["ip_range"])
+
+
+BACKENDS = ["gateways", "unready-gateways", "approvals", "unready-approvals"]
+
+
 class TestProxy:
-    @pytest.mark.parametrize("backend", ["gateways", "unready-gateways", "approvals"])
+    @pytest.mark.parametrize("backend", BACKENDS)
     def test_each_connection_goes_to_a_random_replica(self, backend: str) -> None:
         lines = section(f"backend {backend}")
         assert "balance random(1)" in lines
@@ -132,7 +244,7 @@ class TestProxy:
 
     def test_the_proxy_knows_every_replica(self) -> None:
         given = SERVICES["proxy"]["environment"]
-        named = set(re.findall(r'"\$\{(\w+)\}"', HAPROXY))
+        named = set(re.findall(r'"\$\{(\w+)(?:\[\*\])?\}"', HAPROXY))
         assert named == set(given)
         targets = {given[name].split(":")[0] for name in given if re.search(r"_\d$", name)}
         assert targets == {*GATEWAYS, *APPROVALS}
@@ -148,11 +260,16 @@ class TestProxy:
 
     def test_it_sends_nobody_to_a_replica_that_is_not_ready_while_one_is(self) -> None:
         lines = section("defaults")
-        assert section("frontend edge")[-2:] == [
+        assert section("frontend edge")[-4:] == [
+            "use_backend unready-approvals if { so_name -m str approvals } { nbsrv(approvals) eq 0 }",
+            "use_backend approvals if { so_name -m str approvals }",
             "use_backend unready-gateways if { nbsrv(gateways) eq 0 }",
             "default_backend gateways",
         ]
-        assert not any("no-check" in line for line in section("backend gateways"))
+        for backend in BACKENDS:
+            servers = [line for line in section(f"backend {backend}") if line.startswith("server")]
+            unchecked = [line for line in servers if line.endswith("no-check")]
+            assert unchecked == (servers if backend.startswith("unready") else [])
         assert "option httpchk GET /readyz" in lines
         assert any(line.startswith("default-server check ") for line in lines)
 

@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deploy.local.places import REDIS_CONF, REDIS_USERS, ROOT
-from deploy.local.redis.server import PASSWORDS, access_list
+from deploy.local.redis.server import access_list
+from deploy.secret_names import PASSWORDS
+from services.approval import settings as approval
+from services.gateway import settings as gateway
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
 SERVICES_IMAGE = (ROOT / "deploy/Dockerfile").read_text()
 REDIS_IMAGE = (ROOT / "deploy/redis/Dockerfile").read_text()
+IMAGES = {path.parent.name: path.read_text() for path in (ROOT / "deploy").glob("*/Dockerfile")}
+IMAGES["services"] = SERVICES_IMAGE
 START = ROOT / "deploy/redis/start.sh"
 ENTRY_POINT = '#!/bin/sh\nprintf "%s\\n" "$@"\nenv\n'
 
@@ -28,10 +34,14 @@ def words(image: str, instruction: str) -> list[str]:
     return re.findall(rf"(?m)^{instruction} (.+)$", image)
 
 
+def default_port(service: ModuleType) -> float:
+    """Return the default of PORT."""
+    return float(next(one.default for one in service.ALL if one.name == "PORT"))
+
+
 class TestServices:
     def test_the_base_can_be_chosen(self) -> None:
-        (argument,) = words(SERVICES_IMAGE, "ARG")
-        name = argument.split("=")[0]
+        name = words(SERVICES_IMAGE, "ARG")[0].split("=")[0]
         assert words(SERVICES_IMAGE, "FROM") == [f"${{{name}}} AS build", f"${{{name}}}"]
 
     def test_the_service_runs_unprivileged_and_as_process_1(self) -> None:
@@ -47,7 +57,32 @@ class TestServices:
     def test_no_secret_is_in_it(self) -> None:
         assert not re.search("(SECRET|TOKEN|PASSWORD|REDIS_URL)=", SERVICES_IMAGE + REDIS_IMAGE)
 
-    @pytest.mark.parametrize("image", [SERVICES_IMAGE, REDIS_IMAGE], ids=["services", "redis"])
+    def test_it_says_which_ports_and_signals_it_takes_and_how_to_check_it(self) -> None:
+        ports = {str(int(default_port(service))) for service in (gateway, approval)}
+        assert set(words(SERVICES_IMAGE, "EXPOSE")[0].split()) == ports
+        assert words(SERVICES_IMAGE, "STOPSIGNAL") == ["SIGTERM"]
+        assert '["python", "-IS", "/app/shared/observability/probe.py"]' in SERVICES_IMAGE
+
+    def test_neither_pip_nor_setuptools_is_in_it(self) -> None:
+        assert "RUN python -m venv --without-pip .venv\n" in SERVICES_IMAGE
+
+    def test_the_check_needs_no_installed_package(self) -> None:
+        """`python -IS` has no site-packages."""
+        probe = (ROOT / "shared/observability/probe.py").read_text()
+        imported = re.findall(r"(?m)^(?:import|from) (\w+)", probe)
+        assert set(imported) == {"__future__", "os", "socket", "sys"}
+
+    @pytest.mark.parametrize("name", ["services", "redis", "proxy"])
+    def test_labels(self, name: str) -> None:
+        labels = set(re.findall(r"org\.opencontainers\.image\.(\w+)=", IMAGES[name]))
+        assert labels >= {"title", "description", "version", "revision", "source"}
+
+    @pytest.mark.parametrize("name", IMAGES)
+    def test_a_checkout_that_only_its_owner_reads_makes_no_difference(self, name: str) -> None:
+        copied = [one for one in words(IMAGES[name], "COPY") if not one.startswith("--from")]
+        assert "RUN chmod" in IMAGES[name] or all(one.startswith("--chmod") for one in copied)
+
+    @pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
     def test_what_it_copies_is_there_and_not_left_out(self, image: str) -> None:
         kept = (ROOT / ".dockerignore").read_text().splitlines()
         sources = [
@@ -55,6 +90,7 @@ class TestServices:
             for copied in words(image, "COPY")
             if not copied.startswith("--from")
             for source in copied.split()[:-1]
+            if not source.startswith("--")
         ]
         assert sources
         for source in sources:
@@ -105,6 +141,30 @@ class TestRedis:
         values = (f"new {PASSWORDS[0]}", "old")
         wanted = {f"#{hashlib.sha256(value.encode()).hexdigest()}" for value in values}
         assert hashes == wanted
+
+    def test_passwords_may_be_in_files(self, tmp_path: Path) -> None:
+        files = {}
+        for name in PASSWORDS:
+            (tmp_path / name).write_text(f"password of {name}\n")
+            files[f"{name}_FILE"] = str(tmp_path / name)
+        done = self.start(tmp_path, **files)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "password of" not in done.stdout
+        written = [line.split() for line in (tmp_path / "data/users.acl").read_text().splitlines()]
+        passwords = {name: f"password of {name}" for name in PASSWORDS}
+        expected = access_list(REDIS_USERS.read_text(), passwords)
+        assert written == [line.split() for line in expected.splitlines()]
+
+    def test_a_password_given_twice_or_in_a_missing_file_is_an_error(self, tmp_path: Path) -> None:
+        both = dict.fromkeys(PASSWORDS, "x") | {f"{PASSWORDS[0]}_FILE": "/nowhere"}
+        done = self.start(tmp_path, **both)
+        assert done.returncode == 78
+        assert f"{PASSWORDS[0]} and {PASSWORDS[0]}_FILE are both set" in done.stderr
+        again = tmp_path / "again"
+        again.mkdir()
+        done = self.start(again, **{f"{PASSWORDS[0]}_FILE": "/nowhere", PASSWORDS[1]: "x"})
+        assert done.returncode == 78
+        assert f"{PASSWORDS[0]}_FILE=/nowhere" in done.stderr
 
     @pytest.mark.parametrize("missing", PASSWORDS)
     @pytest.mark.parametrize("value", ["", ","])

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from deploy.local.places import ROOT
-from deploy.local.programs.services import SECRETS
+from deploy.secret_names import SECRETS
 from services.approval import settings as approval
 from services.gateway import settings as gateway
 from shared.upstream import UNADMITTED_LIMIT_PER_ADDRESS

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from tools.support.processes.stack import Stack
 
-CONFIGURATION: Final = ROOT / "deploy" / "haproxy.cfg"
+CONFIGURATION: Final = ROOT / "deploy" / "proxy" / "haproxy.cfg"
+DESCRIPTOR_LIMIT: Final = 18_500
+"""Of HAProxy: two for each of 9000 connections, and some for itself."""
 # Debian installs it in a directory that is not on users' PATH.
 _PATH: Final = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))
 
@@ -45,6 +47,8 @@ class HaProxy:
             env={
                 "GATEWAY_BIND": f"{HOST}:{self._gateways.port}",
                 "APPROVAL_BIND": f"{HOST}:{self._approvals.port}",
+                "DESCRIPTOR_LIMIT": str(DESCRIPTOR_LIMIT),
+                "FRONT_PROXIES": "",
                 **_replicas("GATEWAY", [gateway.port for gateway in stack.gateways]),
                 **_replicas("APPROVAL", [approval.port for approval in stack.approvals]),
             },

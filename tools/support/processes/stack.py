@@ -7,13 +7,8 @@ import secrets
 from typing import TYPE_CHECKING, Final, Self
 
 from deploy.local.places import ROOT
-from deploy.local.programs.services import (
-    ADMIN_TOKEN,
-    GATEWAY_TOKEN,
-    SECRETS,
-    approval_program,
-    gateway_program,
-)
+from deploy.local.programs.services import approval_program, gateway_program
+from deploy.secret_names import ADMIN_TOKEN, GATEWAY_TOKEN, SECRETS
 from tools.support.processes.processes import Processes
 from tools.support.processes.redis import RedisServer
 from tools.support.processes.service import Env, ServiceProcess

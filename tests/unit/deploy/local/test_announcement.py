@@ -12,9 +12,9 @@ import pytest
 from deploy.local import announcement as module
 from deploy.local.announcement import announcement
 from deploy.local.places import DEFAULT_DATA_DIR
-from deploy.local.programs.services import ADMIN_TOKEN, GATEWAY_TOKEN, SECRETS
 from deploy.local.secrets_file import load_secrets
 from deploy.local.settings import RunSettings
+from deploy.secret_names import ADMIN_TOKEN, GATEWAY_TOKEN, SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

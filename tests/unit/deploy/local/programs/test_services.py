@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deploy.local.programs.services import SECRETS, approval_program, gateway_program
+from deploy.local.programs.services import approval_program, gateway_program
+from deploy.secret_names import SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,8 @@ from redis.exceptions import NoPermissionError, ResponseError
 from deploy.local.errors import RedisTooOld
 from deploy.local.places import REDIS_6_USERS, REDIS_USERS, ROOT
 from deploy.local.redis.binary import RedisBinary
-from deploy.local.redis.server import PASSWORDS, LocalRedis, access_list, users_for
+from deploy.local.redis.server import LocalRedis, access_list, users_for
+from deploy.secret_names import PASSWORDS
 from tests.support.redis_kinds import KINDS, binary_of
 from tools.support.processes.redis import RedisServer
 from tools.support.processes.redis_call import RedisCallError, call_redis

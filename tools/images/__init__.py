@@ -1,0 +1,1 @@
+"""Builds the container images and tests docker-compose.yml on a real engine."""

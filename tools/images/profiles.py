@@ -1,0 +1,106 @@
+"""Checks of the Compose profiles: TLS, monitoring, and an OpenClaw behind the gateways."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from tools.images.engine import DockerFailed
+from tools.images.stack import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tools.images.stack import Stack
+
+Check = tuple[str, str, str]
+"""What is checked, the expected pattern and what was found."""
+
+_OVER_TLS: Final = """
+import http.client, os, ssl, socket
+context = ssl._create_unverified_context()
+def call(token):
+    connection = http.client.HTTPSConnection("caddy", 443, context=context, timeout=20)
+    plain = socket.create_connection(("caddy", 443), 20)
+    connection.sock = context.wrap_socket(plain, server_hostname="approval.localhost")
+    connection.request("GET", "/v1/devices", headers={
+        "Host": "approval.localhost", "Authorization": "Bearer " + token,
+        "X-Forwarded-For": "203.0.113.77",
+    })
+    return connection.getresponse().status
+print(*[call(f"wrong-{number}") for number in range(10)], call(os.environ["ADMIN_TOKEN"]))
+"""
+_RIGHT: Final = """
+import http.client, os
+connection = http.client.HTTPConnection("proxy", 8081, timeout=20)
+connection.request("GET", "/v1/devices", headers={"Authorization": "Bearer " + os.environ["ADMIN_TOKEN"]})
+print(connection.getresponse().status)
+"""
+_TARGETS: Final = """
+import json, urllib.request
+answer = json.load(urllib.request.urlopen("http://prometheus:9090/api/v1/targets"))
+print(*sorted(t["labels"]["job"] + ":" + t["health"] for t in answer["data"]["activeTargets"]))
+"""
+_DASHBOARDS: Final = """
+import json, urllib.request
+print([found["title"] for found in json.load(urllib.request.urlopen("http://grafana:3000/api/search?type=dash-db"))])
+"""
+
+
+def tls(stack: Stack) -> Iterator[Check]:
+    """Check that clients of Caddy have addresses of their own."""
+    stack.docker.do("compose", "--profile=tls", "build", "caddy")
+    stack.up("caddy", profile="tls")
+    locked = stack.as_stranger(_OVER_TLS)
+    yield "ten wrong tokens lock out their client", r"^(401 ){10}429$", locked.output.strip()
+    other = stack.client(
+        "python",
+        "-c",
+        _RIGHT.replace('os.environ["ADMIN_TOKEN"]', repr(stack.secrets["APPROVAL_ADMIN_TOKEN"])),
+    )
+    yield "and nobody else", "^200$", other.output.strip()
+    stack.compose("--profile=tls", "stop", "caddy")
+    yield "Caddy stops with 0", "^0$", stack.inspect("caddy", "State.ExitCode")
+
+
+def monitoring(stack: Stack) -> Iterator[Check]:
+    """Check that Prometheus reaches every replica, and that Grafana shows the dashboard."""
+    stack.docker.do("compose", "--profile=monitoring", "build", "prometheus", "grafana")
+    stack.up("prometheus", "grafana", profile="monitoring")
+    expected = " ".join(["latchkey-approval:up"] * 2 + ["latchkey-gateway:up"] * 3)
+
+    def targets() -> str:
+        return stack.client("python", "-c", _TARGETS).output.strip()
+
+    wait_for(lambda: targets() == expected, "Prometheus scrapes every replica")
+    yield "every replica is scraped", f"^{expected}$", targets()
+    yield "the dashboard is there", "Latchkey", stack.client("python", "-c", _DASHBOARDS).output
+
+
+def openclaw(stack: Stack) -> Iterator[Check]:
+    """Check that the gateways reach an OpenClaw that is configured as docs/openclaw.md says."""
+    secret = f"UPSTREAM_SECRET={stack.secrets['UPSTREAM_SECRET']}"
+    options = ("--origin", "http://127.0.0.1:18789", "--replicas", "172.30.19.0/24")
+    config = stack.docker.do(
+        *("run", "--rm", "--no-healthcheck", f"--env={secret}", stack.image),
+        *("latchkey", "upstream", "config", "--json", *options),
+    )
+    json.loads(config)
+    write = "mkdir -p ~/.openclaw && cat > ~/.openclaw/openclaw.json"
+    run = ("--profile=openclaw", "run", "--rm", "--no-TTY", "--entrypoint=sh", "openclaw")
+    done = stack.docker.run("compose", *run, "-c", write, given=config)
+    if done.status != 0:
+        raise DockerFailed(f"OpenClaw's configuration was not written: {done.output}")
+    upstream = {"UPSTREAM_URL": "ws://openclaw:18789"}
+    stack.up("openclaw", profile="openclaw", environ=upstream)
+    stack.up("gateway-1", "gateway-2", "gateway-3", environ=upstream)
+    for gateway in ("gateway-1", "gateway-2", "gateway-3"):
+        checked = stack.inside(gateway, "latchkey", "upstream", "check")
+        yield f"{gateway} reaches OpenClaw", "^0$", f"{checked.status}"
+
+
+PROFILES: Final[dict[str, Callable[[Stack], Iterator[Check]]]] = {
+    "tls": tls,
+    "monitoring": monitoring,
+    "openclaw": openclaw,
+}
