@@ -16,6 +16,7 @@ from tools.interop.doctor.part import doctor_part
 from tools.interop.driver import NODE
 from tools.interop.facts import Unexpected
 from tools.interop.latchkey import RunFailed
+from tools.interop.migration.part import migration_part
 from tools.interop.plan import Part, Plan
 from tools.interop.reference.part import reference_part
 from tools.interop.relay.part import GROUP_NAMES, relay_part
@@ -30,6 +31,7 @@ PARTS: Final[dict[str, Part]] = {
     "cli": cli_part,
     "ui": ui_part,
     "doctor": doctor_part,
+    "migration": migration_part,
     "relay": relay_part,
 }
 _GROUP_PREFIX: Final = "relay."

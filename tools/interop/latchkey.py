@@ -41,6 +41,9 @@ class Latchkey:
     gateway_token: str
     _http: aiohttp.ClientSession
     _redis: int  # process id
+    approval: str = ""
+    """Address of the HTTP API."""
+    secrets_file: Path | None = None
 
     async def call(self, method: str, path: str) -> tuple[int, dict[str, Any]]:
         """Call the HTTP API with the admin token; return status and body."""
@@ -103,6 +106,8 @@ async def running(
                 secrets["OPENCLAW_GATEWAY_TOKEN"],
                 http,
                 _redis_pid(data / "logs" / "redis.log"),
+                _address(printed, "http"),
+                data / "secrets.env",
             )
             try:
                 yield latchkey

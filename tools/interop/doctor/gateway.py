@@ -102,7 +102,7 @@ async def real_gateway(
 
 
 def _write_settings(home: Path, settings: Mapping[str, Any]) -> None:
-    home.mkdir(parents=True)
+    home.mkdir(parents=True, exist_ok=True)
     own = {"mode": "local", "bind": "loopback", "auth": TOKEN_AUTH, **settings}
     (home / "openclaw.json").write_text(json.dumps({"gateway": own}))
 

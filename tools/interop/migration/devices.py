@@ -41,13 +41,15 @@ async def pair_devices(gateway: RealGateway) -> list[PairedDevice]:
     await _run(gateway, "revoke", "--device", revoked.key.device_id, "--role", "operator")
     if gateway.protocol > _OLDEST:
         await _run(gateway, "rename", "--device", reader.key.device_id, "--name", LABEL)
-    await _asked(gateway, DeviceKey.generate(), _fitting(REFERENCE.with_scopes(*few), gateway))
+    await _asked(
+        gateway, DeviceKey.generate(), for_protocol(REFERENCE.with_scopes(*few), gateway.protocol)
+    )
     return [reader, admin, node, both, revoked]
 
 
 async def _paired(gateway: RealGateway, name: str, profiles: list[Profile]) -> PairedDevice:
     key = DeviceKey.generate()
-    fitting = [_fitting(one, gateway) for one in profiles]
+    fitting = [for_protocol(one, gateway.protocol) for one in profiles]
     for profile in fitting:
         request_id = await _asked(gateway, key, profile)
         await _run(gateway, "approve", request_id)
@@ -72,9 +74,9 @@ async def _connect(gateway: RealGateway, key: DeviceKey, profile: Profile) -> Ad
         return await client.connect()
 
 
-def _fitting(profile: Profile, gateway: RealGateway) -> Profile:
-    """Return the profile for the gateway's protocol."""
-    return replace(profile, min_protocol=gateway.protocol, max_protocol=gateway.protocol)
+def for_protocol(profile: Profile, protocol: int) -> Profile:
+    """Return a client that speaks this protocol."""
+    return replace(profile, min_protocol=protocol, max_protocol=protocol)
 
 
 async def _run(gateway: RealGateway, *command: str) -> None:
