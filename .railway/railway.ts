@@ -78,6 +78,7 @@ export default defineRailway(() => {
       WEBHOOK_TARGETS: secret("WEBHOOK_TARGETS"),
       WEBHOOK_SECRETS: secret("WEBHOOK_SECRETS"),
       WEBHOOK_PRIVATE_ADDRESSES: "no",
+      SETUP_CODE_ACCESS: "full",
       PORT: APPROVAL_PORT,
       OPS_PORT: "18792",
     },

@@ -40,6 +40,7 @@ from services.approval.requests.secrets import SecretChecks
 from services.approval.requests.write_limiter import SLOTS_TOTAL, WriteLimiter
 from services.approval.rules.rulebook import RuleBook
 from services.approval.rules.rules import RULE_CHANGES, RuleService
+from services.approval.setup_codes.service import SetupCodeService
 from services.approval.storage.changes.transaction_log import TransactionLog
 from services.approval.storage.store import Store
 from shared.bus.channels import EVENTS, ask_channel
@@ -134,7 +135,17 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     registry = Registry(store, ledger, _DRAWS, ttl_ms=settings.pending_ttl_ms)
     events = Events(registry, metrics)
     rulebook = RuleBook(store)
-    questions = _questions(settings, store, ledger, registry, rulebook, metrics=metrics)
+    setup_codes = SetupCodeService(
+        store,
+        ledger,
+        registry,
+        TokenKeys(settings.token_secrets),
+        gateway_url=settings.gateway_public_url,
+        access=settings.setup_code_access,
+    )
+    questions = _questions(
+        settings, store, ledger, registry, rulebook, metrics=metrics, setup_codes=setup_codes
+    )
     responder = Responder(bus.send, envelope, questions.dispatch, count=counts)
     liveness = LivenessPublisher(
         boot_id=boot_id, store=store, tell=tell, metrics=metrics, clock=clock
@@ -261,6 +272,7 @@ def _questions(
     rules: RuleBook,
     *,
     metrics: Metrics,
+    setup_codes: SetupCodeService,
 ) -> RequestDispatcher:
     """Assemble the dispatcher for requests from gateways."""
     keys = TokenKeys(settings.token_secrets)
@@ -281,7 +293,7 @@ def _questions(
         limiter=limiter,
         rules=rules,
     )
-    methods = Methods(registry, store, keys, metrics)
+    methods = Methods(registry, store, keys, metrics, setup_codes)
     return RequestDispatcher(
         admissions=admissions,
         secrets=SecretChecks(store=store, keys=keys, digests=digests, metrics=metrics),

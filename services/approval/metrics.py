@@ -71,6 +71,15 @@ class Metrics:
         )
         for outcome in ("accepted", "untrusted", "unmapped", "ambiguous", "invalid"):
             self.proxy_sign_ins.labels(outcome)
+        self.setup_codes = Counter(
+            "latchkey_approval_setup_codes",
+            "Attempts to connect with a setup code: `redeemed` (admitted, and the code used up),"
+            " `admitted` (for one of its roles), `pairing-required`, `refused` or `locked-out`.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in ("redeemed", "admitted", "pairing-required", "refused", "locked-out"):
+            self.setup_codes.labels(outcome)
         self.turned_away = Counter(
             "latchkey_approval_turned_away",
             "Sockets rejected with 503, by limit: `address` (too many from one) or `all`; or closed"

@@ -41,6 +41,7 @@ UNKNOWN_DEVICE: Final = Kind("unknown-device", 404, "No such device is paired")
 UNKNOWN_ROLE: Final = Kind("unknown-role", 404, "The device holds no token for this role")
 UNKNOWN_OPERATOR: Final = Kind("unknown-operator", 404, "No such operator")
 UNKNOWN_RULE: Final = Kind("unknown-rule", 404, "No such approval rule")
+UNKNOWN_SETUP_CODE: Final = Kind("unknown-setup-code", 404, "No such setup code is live")
 UNKNOWN_LOCKOUT: Final = Kind("unknown-lockout", 404, "No such lock-out is active")
 METHOD: Final = Kind("method-not-allowed", 405, "The method is not served at this path")
 APPROVED: Final = Kind("request-approved", 409, "The request was already approved")
@@ -58,6 +59,12 @@ TOO_MANY_OPERATORS: Final = Kind("too-many-operators", 409, "No further operator
 RULE_EXISTS: Final = Kind("rule-exists", 409, "An approval rule has this name already")
 TOO_MANY_RULES: Final = Kind("too-many-rules", 409, "No further approval rule can be added")
 INVALID_RULE: Final = Kind("invalid-rule", 409, "The approval rule contradicts itself")
+TOO_MANY_SETUP_CODES: Final = Kind("too-many-setup-codes", 409, "Too many setup codes are live")
+NO_GATEWAY_URL: Final = Kind("no-gateway-url", 409, "No gateway address is configured")
+INSECURE_GATEWAY_URL: Final = Kind(
+    "insecure-gateway-url", 409, "A setup code for a public gateway requires wss://"
+)
+NO_JOIN_URL: Final = Kind("no-join-url", 409, "No join URL can be created")
 EXPIRED: Final = Kind("request-expired", 410, "The request has expired")
 TOO_LARGE: Final = Kind("too-large", 413, "The body is too large")
 MEDIA: Final = Kind("media-type", 415, "The body is not application/json")
@@ -103,6 +110,16 @@ _WRONG: Final[Mapping[type[errors.RegistryError], tuple[Kind, str]]] = {
     errors.RuleExists: (RULE_EXISTS, "Choose another name, or remove that rule first."),
     errors.TooManyRules: (TOO_MANY_RULES, "Remove one that has expired or is used up."),
     errors.InvalidRule: (INVALID_RULE, "See the description of its fields."),
+    errors.UnknownSetupCode: (UNKNOWN_SETUP_CODE, "It was used, revoked or has expired."),
+    errors.TooManySetupCodes: (TOO_MANY_SETUP_CODES, "Revoke some, or wait until they expire."),
+    errors.NoGatewayUrl: (NO_GATEWAY_URL, "Set GATEWAY_PUBLIC_URL, or send gatewayUrl."),
+    errors.InvalidGatewayUrl: (MALFORMED, "gatewayUrl: an address of the gateways, such as wss://"),
+    errors.InsecureGatewayUrl: (
+        INSECURE_GATEWAY_URL,
+        "Over plain ws:// others could read the code. Use the gateways' https:// address.",
+    ),
+    errors.NoJoinUrl: (NO_JOIN_URL, "It requires wss://, except on loopback."),
+    errors.JoinNeedsNode: (NO_JOIN_URL, "It requires the profile `node`."),
     errors.InvalidLabel: (MALFORMED, "label: 1 to 64 characters, not all blank."),
     errors.GrantsAdmin: (
         GRANTS_ADMIN,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.approval.access.proxy_settings import PROXY_SETTINGS, read_proxy_sign_in
 from services.approval.notifications.settings import WEBHOOK_SETTINGS, read_webhooks
-from shared.settings.declarations import AnySetting, Number, Secret
+from shared.settings.declarations import AnySetting, Choice, Number, Secret
 from shared.settings.environment import (
     COMMON,
     GATEWAY_PUBLIC_URL,
@@ -54,6 +54,14 @@ PENDING_LIMIT_PER_ADDRESS: Final = Number(
     least=1,
     most=100_000,
 )
+SETUP_CODE_ACCESS: Final = Choice(
+    "SETUP_CODE_ACCESS",
+    "The most access that a setup code may grant. A code for more is issued with this access."
+    " `full` includes `operator.admin`, so such a device can approve others; `node` grants no"
+    " operator role.",
+    "full",
+    ("full", "limited", "node"),
+)
 OWN: Final[tuple[AnySetting, ...]] = (
     PORT,
     APPROVAL_ADMIN_TOKEN,
@@ -61,6 +69,7 @@ OWN: Final[tuple[AnySetting, ...]] = (
     PENDING_TTL_SECONDS,
     PENDING_LIMIT,
     PENDING_LIMIT_PER_ADDRESS,
+    SETUP_CODE_ACCESS,
     *PROXY_SETTINGS,
     *WEBHOOK_SETTINGS,
 )
@@ -78,6 +87,7 @@ class Settings:
     pending_ttl_seconds: float
     pending_limit: int
     pending_limit_per_address: int
+    setup_code_access: str
     proxy_sign_in: ProxySignIn
     webhooks: WebhookSettings
     warnings: tuple[str, ...]
@@ -100,6 +110,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         pending_ttl_seconds=reader.seconds(PENDING_TTL_SECONDS),
         pending_limit=reader.integer(PENDING_LIMIT),
         pending_limit_per_address=reader.integer(PENDING_LIMIT_PER_ADDRESS),
+        setup_code_access=reader.choice(SETUP_CODE_ACCESS),
         proxy_sign_in=read_proxy_sign_in(reader, common),
         webhooks=read_webhooks(reader),
         warnings=tuple(reader.warnings),

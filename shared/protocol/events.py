@@ -16,6 +16,8 @@ CHALLENGE: Final = "connect.challenge"
 DEVICE_CHANGED: Final = "device.pair.changed"
 DEVICE_REQUESTED: Final = "device.pair.requested"
 DEVICE_RESOLVED: Final = "device.pair.resolved"
+SETUP_COMPLETED: Final = "device.pair.setup.completed"
+SETUP_UNCERTAIN: Final = "device.pair.setup.deliveryUncertain"
 PRESENCE: Final = "presence"
 SHUTDOWN: Final = "shutdown"
 TICK: Final = "tick"
@@ -59,7 +61,7 @@ def unnumbered(head: bytes) -> bytes:
 
 def events_of(protocol: int) -> Sequence[str]:
     """Return the names of all events that exist in a protocol version."""
-    later = () if protocol == PROTOCOL_3 else (DEVICE_CHANGED,)
+    later = (DEVICE_CHANGED, SETUP_COMPLETED, SETUP_UNCERTAIN) if protocol != PROTOCOL_3 else ()
     return sorted((CHALLENGE, DEVICE_REQUESTED, DEVICE_RESOLVED, PRESENCE, SHUTDOWN, TICK, *later))
 
 

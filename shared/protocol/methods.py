@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from shared.protocol.limits import LABEL_LIMIT_CHARACTERS, PROTOCOLS
-from shared.protocol.schema import Items, Object, Text
-from shared.protocol.scopes import PAIRING, READ
+from shared.protocol.schema import Constant, Flag, Items, Object, Text
+from shared.protocol.scopes import ADMIN, PAIRING, READ
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,13 +20,20 @@ EVERYBODY: Final = frozenset({"operator", "node"})
 class Method:
     """Which roles, scope and protocol versions a method requires.
 
-    `params` is the schema of its parameters; None if they are not checked.
+    `params` is the schema of its parameters; None if they are not checked. `advertised`: hello-ok
+    lists it.
     """
 
     roles: frozenset[str] = OPERATOR
     scope: str | None = PAIRING
     params: Object | None = None
     protocols: tuple[int, ...] = PROTOCOLS
+    advertised: bool = True
+
+
+SETUP_CODE: Final = "device.pair.setupCode"
+SETUP_STATUS: Final = "device.pair.setupStatus"
+SETUP_ID_LIMIT_CHARACTERS: Final = 128
 
 
 def _takes(*names: str, **optional: Items) -> Object:
@@ -49,7 +56,34 @@ METHODS: Final[Mapping[str, Method]] = {
         ),
         protocols=(4,),
     ),
+    SETUP_CODE: Method(
+        scope=ADMIN,
+        params=Object(
+            {},
+            {
+                "publicUrl": Text(),
+                "preferRemoteUrl": Flag(),
+                "includeQr": Flag(),
+                "bootstrapProfile": Text(allowed=("limited", "node", "voice-node")),
+                "joinUrl": Constant(value=True),
+            },
+            closed=True,
+        ),
+        protocols=(4,),
+        advertised=False,
+    ),
+    SETUP_STATUS: Method(
+        scope=ADMIN,
+        params=Object({"setupId": Text(most=SETUP_ID_LIMIT_CHARACTERS)}, {}, closed=True),
+        protocols=(4,),
+        advertised=False,
+    ),
     "device.token.rotate": Method(params=_takes("deviceId", "role", scopes=Items(Text()))),
     "device.token.revoke": Method(params=_takes("deviceId", "role")),
 }
 """All supported methods; any other name is unknown."""
+
+
+def advertised(protocol: int) -> list[str]:
+    """Return the methods that hello-ok lists in a protocol version."""
+    return [name for name, one in METHODS.items() if one.advertised and protocol in one.protocols]

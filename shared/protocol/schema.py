@@ -93,6 +93,18 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True)
+class Constant:
+    """One permitted value."""
+
+    value: object
+
+    def problems(self, value: object, at: str) -> Iterator[str]:
+        """Yield the problems of the value at this JSON pointer."""
+        if value is not self.value:
+            yield f"{_where(at)}must be equal to constant"
+
+
+@dataclass(frozen=True, slots=True)
 class Items:
     """An array of limited length."""
 

@@ -61,6 +61,8 @@ class AuthorizeDevice(msgspec.Struct, tag="authorize-device", array_like=True, f
     one of them is not the candidate, so it counts as wrong even if the candidate is right.
     `guesses` are keyed digests of the wrong gateway tokens, without the candidate as long as it may
     be right. `candidate_offered`: the candidate was also sent as a gateway token.
+    `setup_digest` is the hash of the setup code's token (`shared.setup_tokens`), which is tried
+    before the device token.
 
     `address` is the client's IP address. `trusted`: the client is on the gateway's own machine,
     where local clients are trusted. After `not_after_ms` (the store's clock; 0: unknown) nothing is
@@ -84,6 +86,7 @@ class AuthorizeDevice(msgspec.Struct, tag="authorize-device", array_like=True, f
     trusted: bool = False
     guesses: list[str] = []
     candidate_offered: bool = False
+    setup_digest: str = ""
 
 
 class ReportSecret(msgspec.Struct, tag="report-secret", array_like=True, frozen=True):
@@ -191,12 +194,23 @@ class TokenCheck(msgspec.Struct, tag="token-check", array_like=True, frozen=True
 Question = AuthorizeDevice | ReportSecret | HeartbeatQuestion | Call | Leaving | TokenCheck
 
 
+class ExtraToken(msgspec.Struct, array_like=True, frozen=True):
+    """A device token for a further role, for a device that was paired by a setup code."""
+
+    role: str
+    device_token: str
+    scopes: list[str]
+    issued_at_ms: int
+
+
 class Admitted(msgspec.Struct, tag="admitted", array_like=True, frozen=True):
     """Admitted, as decided at `change`. `token_scopes` are those of the device token, sorted.
 
     `token_generation` identifies the period during which sockets of this device and role stay open:
     a rotation or a revocation ends it. `method` is the method that succeeded, as for
-    AuthorizeDevice; empty if it is the requested one.
+    AuthorizeDevice; empty if it is the requested one. `more_tokens` are tokens for further roles.
+    `setup_id` is the setup code that this admission used up; the gateway reports whether hello-ok
+    was sent.
     """
 
     change: Position
@@ -205,22 +219,28 @@ class Admitted(msgspec.Struct, tag="admitted", array_like=True, frozen=True):
     issued_at_ms: int
     token_generation: str = ""
     method: str = ""
+    more_tokens: list[ExtraToken] = []
+    setup_id: str = ""
 
 
 class NeedsPairing(msgspec.Struct, tag="needs-pairing", array_like=True, frozen=True):
-    """A person has to approve `request_id` first; approved lists are None without a record."""
+    """A person has to approve `request_id` first; approved lists are None without a record.
+
+    `by_setup_code`: the device presented a valid setup code, and may retry with it.
+    """
 
     change: Position
     reason: str
     request_id: str
     approved_roles: list[str] | None = None
     approved_scopes: list[str] | None = None
+    by_setup_code: bool = False
 
 
 class Denied(msgspec.Struct, tag="denied", array_like=True, frozen=True):
     """Permanently refused.
 
-    `why`: `device-token-mismatch`, `scope-mismatch` or `key-mismatch`.
+    `why`: `device-token-mismatch`, `scope-mismatch`, `key-mismatch` or `setup-code-invalid`.
     """
 
     change: Position
@@ -341,6 +361,13 @@ ASKED_ANEW: Final = "#"
 SHARED_SECRET: Final = "shared-secret"  # noqa: S105 (the name of a credential class)
 DEVICE_TOKEN: Final = "device-token"  # noqa: S105 (the name of a credential class)
 BOOTSTRAP_TOKEN: Final = "bootstrap-token"  # noqa: S105 (the name of a credential class)
+DEVICE_JOIN: Final = "device-join"
+"""Credential class of the short codes in join URLs."""
+
+SETUP_JOIN: Final = "setup.join"
+"""Method for gateways: use up the join URL with the short code `code`; its payload or null."""
+SETUP_DELIVERED: Final = "setup.delivered"
+"""Method for gateways: report whether hello-ok was sent to the device that used `setupId`."""
 
 encode: Final[Callable[[Question | Answer | Outcome | HeartbeatAnswer | Event], bytes]] = (
     msgspec.msgpack.Encoder().encode

@@ -19,6 +19,13 @@ RegistryError
 ├── TooManyRules          the maximum number of approval rules exists
 ├── InvalidRule           the approval rule contradicts itself: `problems` say how
 ├── InvalidLabel          the label is blank or too long
+├── UnknownSetupCode      no setup code with that id is known
+├── TooManySetupCodes     the maximum number of live setup codes exists
+├── NoGatewayUrl          no gateway address is configured, and none was given
+├── InvalidGatewayUrl     the gateway's address is malformed
+├── InsecureGatewayUrl    plain ws:// to a public host
+├── NoJoinUrl             join URLs need TLS, except on loopback
+├── JoinNeedsNode         join URLs exist for the node profile only
 ├── NotEmpty              devices are already paired, and a restore does not overwrite them
 ├── OtherRestore          a different restore is in progress, or this part is out of order
 ├── UnsoundDevice         the backup's entry for a device is inconsistent
@@ -126,6 +133,42 @@ class InvalidScope(RegistryError):
     def __init__(self, scope: str) -> None:
         super().__init__(f"invalid scope: {scope}")
         self.scope = scope
+
+
+class UnknownSetupCode(RegistryError):
+    """No setup code with that id is known."""
+
+
+class TooManySetupCodes(RegistryError):
+    """The maximum number of live setup codes exists; `of_creator`: of this creator."""
+
+    def __init__(self, *, of_creator: bool) -> None:
+        super().__init__("too many live setup codes")
+        self.of_creator = of_creator
+
+
+class NoGatewayUrl(RegistryError):
+    """No gateway address is configured, and none was given."""
+
+
+class InvalidGatewayUrl(RegistryError):
+    """The gateway's address is malformed."""
+
+
+class InsecureGatewayUrl(RegistryError):
+    """The gateway's address is plain `ws://` to a public host; `source` says where it is from."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(f"insecure gateway address from {source}")
+        self.source = source
+
+
+class NoJoinUrl(RegistryError):
+    """Join URLs need TLS, except on loopback."""
+
+
+class JoinNeedsNode(RegistryError):
+    """Join URLs exist for the node profile only."""
 
 
 class NotEmpty(RegistryError):

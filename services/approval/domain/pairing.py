@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from services.approval.domain.identities import identities_of, is_approved, merged
-from services.approval.domain.records import PAIRED_BY_OWNER, Pairing, Pending, Record, Token
+from services.approval.domain.records import (
+    PAIRED_BY_CODE,
+    PAIRED_BY_OWNER,
+    Pairing,
+    Pending,
+    Record,
+    Token,
+)
 from services.approval.domain.rules import Claim
 from shared.protocol.scopes import normalised, union
 
@@ -143,6 +150,39 @@ def claim_of(
         roles=pending.roles,
         enables=tuple(scope for scope in after if scope not in held),
         revoked=any((one := tokens.get(role)) and not one.active for role in pending.roles),
+    )
+
+
+def redeemed(before: Pairing | None, pending: Pending, *, now_ms: int, draws: IdFactory) -> Pairing:
+    """Return the pairing after a setup code approved exactly this request.
+
+    All tokens of its roles are new, and their sockets end. Scopes that an active token holds are
+    kept; those of a revoked one do not come back.
+    """
+    tokens = dict(before.tokens) if before else {}
+    for role in pending.roles:
+        asked = [scope for scope in pending.scopes if scope.startswith(f"{role}.")]
+        existing = tokens.get(role)
+        kept = existing.scopes if existing and existing.active else ()
+        tokens[role] = Token(
+            token_id=draws.token_id(),
+            scopes=tuple(normalised(union(kept, asked))),
+            created_at_ms=existing.created_at_ms if existing else now_ms,
+            rotated_at_ms=now_ms if existing else 0,
+            token_generation=draws.token_generation(),
+        )
+    owned = before is not None and before.approved_via == PAIRED_BY_OWNER
+    return Pairing(
+        metadata=pending.metadata,
+        role=pending.role,
+        roles=tuple(union(before.roles if before else (), pending.roles)),
+        scopes=tuple(union(before.scopes if before else (), pending.scopes)),
+        tokens=tokens,
+        created_at_ms=before.created_at_ms if before else now_ms,
+        approved_at_ms=now_ms,
+        approved_via=PAIRED_BY_OWNER if owned else PAIRED_BY_CODE,
+        operator_label=before.operator_label if before else "",
+        others=merged(pending, before)[1:],
     )
 
 

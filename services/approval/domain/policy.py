@@ -154,11 +154,11 @@ def _approve_unasked(
     if _asks_too_much(record, question):
         return Deny("scope-mismatch")
     if _approved_as_local(reason, question):
-        pending = _pending(question, identities.claimed(question), reason, now_ms, draws)
+        pending = new_request(question, identities.claimed(question), reason, now_ms, draws)
         return _approved(record, question, pending, PAIRED_SILENTLY, draws)
     if not rules or question.method not in _METHODS_BY_RULE or not _has_own_id(question):
         return None
-    pending = _pending(question, identities.claimed(question), reason, now_ms, draws)
+    pending = new_request(question, identities.claimed(question), reason, now_ms, draws)
     before = record.pairing if record else None
     address = question.address
     claim = claim_of(before, pending, question.device_id, reason=reason, address=address)
@@ -241,7 +241,7 @@ def _pairing_problem(pairing: Pairing | None, question: AuthorizeDevice) -> str 
     """Return the first reason why a person has to decide, in this fixed order, or None."""
     if pairing is None:
         return "not-paired"
-    if not _is_same_device(pairing, question):
+    if not is_same_device(pairing, question):
         return "metadata-upgrade"
     if not pairing.holds(question.role):
         return "role-upgrade"
@@ -250,7 +250,7 @@ def _pairing_problem(pairing: Pairing | None, question: AuthorizeDevice) -> str 
     return None
 
 
-def _is_same_device(pairing: Pairing, question: AuthorizeDevice) -> bool:
+def is_same_device(pairing: Pairing, question: AuthorizeDevice) -> bool:
     """Return whether a device's claim matches an approved one; exact matches take a fast path."""
     known, client = pairing.metadata, question.client
     if known.platform == client.platform and known.device_family == client.device_family:
@@ -309,13 +309,14 @@ def _ask(
         return _refresh(record, waiting, reason, pairing=pairing, now_ms=now_ms)
     shown = identities.identities_of(waiting) if waiting is not None else ()
     claimed = identities.as_shown(shown, claimed)
-    pending = _pending(question, claimed, reason, now_ms, draws)
+    pending = new_request(question, claimed, reason, now_ms, draws)
     if waiting is not None:
         pending = replace(
             pending,
             roles=tuple(union(waiting.roles, pending.roles)),
             scopes=tuple(union(waiting.scopes, pending.scopes)),
             others=identities.added(shown, claimed),
+            setup_ids=waiting.setup_ids,
         )
         if len(pending.scopes) > SCOPES_LIMIT_ITEMS:
             return Ask(reason, waiting, pairing, None, "", "")
@@ -324,9 +325,10 @@ def _ask(
     return Ask(reason, pending, pairing, changed, "requested", superseded)
 
 
-def _pending(
+def new_request(
     question: AuthorizeDevice, claimed: Identity, reason: str, now_ms: int, draws: IdFactory
 ) -> Pending:
+    """Return a new request for exactly what a device asks for."""
     return Pending(
         request_id=draws.request_id(),
         reason=reason,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 VERSION_CHARACTERS: Final = 16
 """A stored record begins with a random version of this many hex digits."""
 PAIRED_BY_OWNER: Final = "owner"
+PAIRED_BY_CODE: Final = "bootstrap"
+"""Approved automatically, by a setup code that an operator had created."""
 PAIRED_SILENTLY: Final = "silent"
 """Approved automatically, by the rule for trusted clients on the gateway's own machine."""
 
@@ -93,6 +95,8 @@ class Pending(msgspec.Struct, frozen=True, omit_defaults=True):
     refreshed_at_ms: int
     others: tuple[Identity, ...] = ()
     """Further identities of the device, newest first; approved together with `metadata`."""
+    setup_ids: tuple[str, ...] = ()
+    """Setup codes that the device presented; rejecting the request revokes them."""
 
     def expired(self, now_ms: int, ttl_ms: int) -> bool:
         """Return whether the request has not been refreshed within its TTL."""
@@ -241,3 +245,8 @@ class AuditEntry(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True
     """That an operator was given."""
     name: str = ""
     """What the device was called at that time."""
+    setup_id: str = ""
+    access: str = ""
+    """What a setup code grants: `full`, `limited` or `node`."""
+    reason: str = ""
+    """Why a setup code was refused; or what its use was: `new`, `upgraded` or `again`."""

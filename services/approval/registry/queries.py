@@ -325,6 +325,10 @@ class Queries:
                     following = last
         return PairedPart(await self._standing(found), total, following)
 
+    async def narrowed(self, caller: Caller) -> Caller:
+        """Return a caller with only the scopes that its own record grants (R12)."""
+        return await self._narrowed(caller)
+
     async def _narrowed(self, caller: Caller) -> Caller:
         """Restrict a socket's caller to its own record, not the gateway's last view of it (R12)."""
         if not caller.has_record:

@@ -40,7 +40,7 @@ from services.approval.domain.records import (
 )
 from services.approval.registry.lockouts import LockoutRegistry
 from services.approval.registry.queries import Paired, Queries, paired
-from services.approval.registry.rejections import Rejections, plan_rejections
+from services.approval.registry.rejections import Rejections, plan_rejections, revoke_codes
 from services.approval.storage.changes.transaction import Transaction, device_source
 from services.approval.storage.keys import device_key
 from shared.protocol.limits import LABEL_LIMIT_CHARACTERS
@@ -141,6 +141,7 @@ class Registry(Queries):
             )
             entry.replace(held, grants.without_pending(record), note.device_id)
             entry.end_request(note.device_id, pending, REJECTED)
+            await revoke_codes(self._store, entry, [pending], caller.name)
             source = _source(caller, note.device_id)
             if source is None:
                 entry.turn_away(note.device_id)
@@ -160,7 +161,9 @@ class Registry(Queries):
             if caller.confined:
                 raise NotAllowed
             entry = self._entry(caller)
-            result, writes = await plan_rejections(self._store, entry, wanted, self._ttl_ms)
+            result, writes = await plan_rejections(
+                self._store, entry, wanted, self._ttl_ms, caller.name
+            )
             if writes or caller.call_id or self._store.has_replicas:
                 return await self._ledger.commit_call(entry, caller, result)
             return result

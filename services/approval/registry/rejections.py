@@ -15,11 +15,12 @@ from services.approval.domain.records import (
     holds_request,
     open_request,
 )
+from services.approval.storage.setup_codes import add_revocation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.approval.domain.records import RequestNote, VersionedRecord
+    from services.approval.domain.records import Pending, RequestNote, VersionedRecord
     from services.approval.storage.changes.transaction import Transaction
     from services.approval.storage.store import Store
 
@@ -50,7 +51,7 @@ class Rejections(msgspec.Struct, frozen=True):
 
 
 async def plan_rejections(
-    store: Store, entry: Transaction, request_ids: Sequence[str], ttl_ms: int
+    store: Store, entry: Transaction, request_ids: Sequence[str], ttl_ms: int, actor: str
 ) -> tuple[Rejections, bool]:
     """Add the rejection of each pending request to a transaction.
 
@@ -58,6 +59,7 @@ async def plan_rejections(
     """
     result = Rejections([], [])
     writes = False
+    ended: list[Pending] = []
     for request_id, note, held in await _read_all(store, request_ids):
         if note is None:
             result.ended.append(EndedRequest(request_id, UNKNOWN))
@@ -80,8 +82,20 @@ async def plan_rejections(
         entry.turn_away(note.device_id)
         entry.change("rejected", note.device_id, pending=pending)
         result.rejected.append(RejectedRequest(request_id, note.device_id))
+        ended.append(pending)
         writes = True
+    await revoke_codes(store, entry, ended, actor)
     return result, writes
+
+
+async def revoke_codes(
+    store: Store, entry: Transaction, rejected: Sequence[Pending], actor: str
+) -> None:
+    """Add the revocation of the setup codes that rejected devices presented."""
+    wanted = dict.fromkeys(setup_id for pending in rejected for setup_id in pending.setup_ids)
+    for held in await store.setup_codes.load([*wanted]):
+        if held.code is not None and held.code.is_live(entry.now_ms):
+            add_revocation(entry, held, actor)
 
 
 async def _read_all(

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
+from msgspec.structs import replace
 
 from services.approval import log_events
 from services.approval.domain import policy
@@ -26,6 +27,7 @@ from services.approval.requests.admission_commit import (
     AdmissionCommits,
     RuleFailed,
 )
+from services.approval.requests.setup_admission import SetupAdmissions
 from services.approval.requests.write_limiter import WriteKind
 from services.approval.rules.rulebook import RuleBook
 from services.approval.storage.keys import device_key
@@ -84,6 +86,16 @@ class Admissions:
         self._ttl_ms = limits.ttl_ms
         self._rules = rules or RuleBook(store)
         self._commits = AdmissionCommits(store, ledger, keys, limits)
+        self._by_code = SetupAdmissions(
+            store=store,
+            ledger=ledger,
+            commits=self._commits,
+            keys=keys,
+            digests=digests,
+            draws=draws,
+            ttl_ms=limits.ttl_ms,
+            metrics=metrics,
+        )
         self._counts = metrics.questions.counts
         self._log = structlog.get_logger("approval").bind()  # unbound, it is set up for each line
 
@@ -153,6 +165,9 @@ class Admissions:
         now_ms: int,
     ) -> bytes | _Write:
         """Return the answer, or what has to be written first."""
+        if question.setup_digest:
+            work = partial(self._try_code, question, head, held, failures)
+            return _Write(WriteKind.SECRET, work)
         decision = self._evaluate(question, held, now_ms)
         wrong_secrets = question.guesses or question.wrong_gateway_token
         if (wrong_secrets and not question.trusted) or failures is not NOTHING_HELD:
@@ -164,6 +179,28 @@ class Admissions:
         if isinstance(decision, policy.Deny) or decision.changed is None:
             return self._encode(question, self._to_answer(question, decision, head))
         return _Write(_kind(decision), partial(self._write, question, head, held))
+
+    async def _try_code(
+        self,
+        question: AuthorizeDevice,
+        head: Position,
+        held: VersionedRecord,
+        failures: FailureCounts,
+    ) -> Reply:
+        """Decide by the setup code; if that is not accepted, by the device's other credential."""
+        try:
+            answer = await self._by_code.admit(question, head, held, failures)
+            if answer is None and (question.method == "token" or question.token_candidate):
+                now_ms = self._store.now_ms()
+                plain = replace(question, setup_digest="")
+                decided = self._reply(plain, head, held, failures, now_ms)
+                return decided if isinstance(decided, bytes) else await decided.work()
+            if answer is None:
+                answer = await self._by_code.refuse(question, head, failures)
+        except StoreUnavailable as missing:
+            self._warn(question, missing)
+            return None
+        return self._encode(question, answer)
 
     def _admit(self, question: AuthorizeDevice, token: Token, at: Position) -> bytes:
         """Answer the ordinary request, which needs no write; logs and counts as `_encode` does."""

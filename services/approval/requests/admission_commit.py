@@ -17,6 +17,8 @@ from services.approval.storage.keys import RULES, call_key, turned_away_key
 from shared.rpc.messages import Admitted, Answer, Position, TooManyPending, decode_answer, encode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from services.approval.domain.records import VersionedRecord
     from services.approval.domain.tokens import TokenKeys
     from services.approval.storage.changes.transaction_log import Committed, TransactionLog
@@ -63,12 +65,16 @@ class AdmissionCommits:
         answer: Answer,
         held: VersionedRecord,
         now_ms: int,
+        *,
+        also: Callable[[Transaction], None] | None = None,
     ) -> Answer | None:
         """Commit and return the answer; None if the decision has to be made again.
 
-        Raises StoreUnavailable, TooLate, RuleFailed.
+        `also` adds to the transaction. Raises StoreUnavailable, TooLate, RuleFailed.
         """
         entry = self._transaction(question, decision, held, now_ms)
+        if also is not None:
+            also(entry)
         plan = entry.plan
         plan.not_after_ms = question.not_after_ms
         applied = decision.rule if isinstance(decision, policy.Admit) else None
@@ -131,8 +137,7 @@ class AdmissionCommits:
             message = "the answer to an earlier attempt cannot be read"
             raise StoreUnavailable(message) from None
         if isinstance(answer, Admitted):
-            token = self._keys.derive(question.device_id, question.role, answer.device_token)
-            return msgspec.structs.replace(answer, device_token=token)
+            return with_tokens(answer, question, self._keys)
         return answer
 
     def _transaction(
@@ -201,6 +206,22 @@ def _actor(decision: policy.Admit | policy.Ask, device_id: str) -> str:
     if isinstance(decision, policy.Ask) or decision.silent is None:
         return f"device {device_id}"
     return f"rule:{decision.rule.name}" if decision.rule else "the rule for local clients"
+
+
+def with_tokens(answer: Admitted, question: AuthorizeDevice, keys: TokenKeys) -> Admitted:
+    """Return an answer that has token ids with the tokens in their place."""
+
+    def derived(role: str, token_id: str) -> str:
+        return keys.derive(question.device_id, role, token_id)
+
+    return msgspec.structs.replace(
+        answer,
+        device_token=derived(question.role, answer.device_token),
+        more_tokens=[
+            msgspec.structs.replace(one, device_token=derived(one.role, one.device_token))
+            for one in answer.more_tokens
+        ],
+    )
 
 
 def _stamped(answer: Answer, change: Position) -> Answer:

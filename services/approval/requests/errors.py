@@ -8,11 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from services.approval.domain.errors import (
+    InsecureGatewayUrl,
+    InvalidGatewayUrl,
     InvalidLabel,
     InvalidScope,
+    JoinNeedsNode,
     MissingScope,
+    NoGatewayUrl,
+    NoJoinUrl,
     RegistryError,
     RequestOver,
+    TooManySetupCodes,
     UnknownDevice,
     UnknownRequest,
     UnknownRole,
@@ -39,12 +45,30 @@ _DENIED: Final[Mapping[str, str]] = {
 _TOKEN_METHODS: Final = frozenset({"device.token.rotate", "device.token.revoke"})
 
 
+_SETUP_CODES: Final[Mapping[type[RegistryError], str]] = {
+    NoGatewayUrl: "No gateway address is known. Set GATEWAY_PUBLIC_URL at the approval service, or"
+    " give publicUrl.",
+    InvalidGatewayUrl: "Configured publicUrl is invalid.",
+    JoinNeedsNode: "Join URLs require bootstrapProfile=node.",
+    NoJoinUrl: "Error: Join URLs require a TLS gateway endpoint, except for loopback. Use the setup"
+    " code directly for plaintext LAN pairing.",
+    TooManySetupCodes: "too many live setup codes; revoke some or wait until they expire",
+}
+_INSECURE: Final = (
+    "Tailscale and public mobile pairing require a secure gateway URL (wss://) or Tailscale"
+    " Serve/Funnel. Resolved source: {source}. Fix: set GATEWAY_PUBLIC_URL to the gateways' https://"
+    " or wss:// address."
+)
+
+
 def failed(method: str, error: RegistryError, caller: Caller, protocol: int) -> Error:
     """Return the error response of a call; not for StoreUnavailable, whose outcome is unknown."""
     required = METHODS[method].scope if method in METHODS else PAIRING
     if isinstance(error, MissingScope) and error.scope == required:
         refusal = missing_scope(error.scope, protocol)
         return Error(refusal.code, refusal.message, refusal.details)
+    if isinstance(error, NoJoinUrl | TooManySetupCodes):
+        return Error("UNAVAILABLE", _SETUP_CODES[type(error)])
     return Error("INVALID_REQUEST", _message(method, error, caller, protocol))
 
 
@@ -58,7 +82,10 @@ def _message(method: str, error: RegistryError, caller: Caller, protocol: int) -
         return denied if hidden else "unknown requestId"
     if isinstance(error, UnknownDevice):
         return "unknown nodeId" if method == "node.describe" else "unknown deviceId"
-    by_type = {
+    if isinstance(error, InsecureGatewayUrl):
+        return _INSECURE.format(source=error.source)
+    by_type: dict[type[RegistryError], str] = {
+        **_SETUP_CODES,
         MissingScope: str(error),
         InvalidScope: f"invalid scope for requested roles: {getattr(error, 'scope', '')}",
         InvalidLabel: "label required",

@@ -13,7 +13,9 @@ from services.approval.domain.authorization import Caller
 from services.approval.domain.errors import RegistryError, StoreUnavailable, UnknownDevice
 from services.approval.requests import serializers
 from services.approval.requests.errors import failed
+from services.approval.requests.setup_methods import SetupMethods
 from services.approval.schemas.devices import Approved, Rejected, Removed, Renamed, revoked_object
+from shared.protocol.methods import SETUP_CODE
 from shared.protocol.scopes import ADMIN
 from shared.rpc.messages import Error, Position, Result, encode
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from services.approval.domain.tokens import TokenKeys
     from services.approval.metrics import Metrics
     from services.approval.registry.registry import Registry
+    from services.approval.setup_codes.service import SetupCodeService
     from services.approval.storage.store import Store
     from shared.rpc.messages import Call
     from shared.rpc.responder import Reply
@@ -40,6 +43,7 @@ _CHANGING: Final = frozenset(
         "device.token.rotate",
         "device.token.revoke",
         "node.pair.remove",
+        SETUP_CODE,
     }
 )
 _encode_json: Final = msgspec.json.Encoder().encode
@@ -48,7 +52,14 @@ _encode_json: Final = msgspec.json.Encoder().encode
 class Methods:
     """Answers method calls from sockets, and from gateways on their own behalf."""
 
-    def __init__(self, registry: Registry, store: Store, keys: TokenKeys, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        store: Store,
+        keys: TokenKeys,
+        metrics: Metrics,
+        setup_codes: SetupCodeService,
+    ) -> None:
         self._registry = registry
         self._store = store
         self._keys = keys
@@ -67,6 +78,7 @@ class Methods:
             "system-presence": self._presence,
             "node.list": self._nodes,
             "node.describe": self._node,
+            **SetupMethods(setup_codes).by_name,
         }
 
     async def answered(self, call: Call) -> Reply:

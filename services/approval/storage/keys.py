@@ -38,6 +38,8 @@ OPERATORS: Final = "latchkey:operators"
 """All named operators: a version, then permission, token's hash and times by name."""
 RULES: Final = "latchkey:rules"
 """All approval rules: a version, then the rules by name."""
+SETUP_LIVE: Final = "latchkey:setup:live"
+"""Sorted set: ids of live setup codes, by their expiry."""
 LOCKOUTS: Final = "latchkey:lockouts"
 """Sorted set: `<credential class> <address>` of each lock-out, by its end."""
 
@@ -73,6 +75,10 @@ rule_uses_key: Final = "latchkey:rule:uses:{}".format
 """Return the sorted set of request ids that a rule approved, by when (ms); by the rule's id."""
 turned_away_key: Final = "latchkey:turned-away:{}".format
 """Return the marker of a device that a person removed, rejected or revoked, by device id."""
+setup_code_key: Final = "latchkey:setup:code:{}".format
+"""Return the key of a setup code, by setup id."""
+setup_live_of_key: Final = "latchkey:setup:live:{}".format
+"""Return the sorted set of a creator's live setup codes, by their expiry."""
 seen_key: Final = "latchkey:seen:{}".format
 """Return the key of a paired device's last admission, deleted with its record; by device id."""
 

@@ -53,6 +53,7 @@ from services.approval.storage.reads import read_with, values_of, without_error
 from services.approval.storage.redis import reaching_redis
 from services.approval.storage.rules import RuleStore
 from services.approval.storage.sessions import SessionStore
+from services.approval.storage.setup_codes import SetupCodeStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,6 +112,7 @@ class Store:
         self.sessions: Final = SessionStore(client)
         self.rules: Final = RuleStore(client, self._read)
         self.operators: Final = OperatorStore(client, self._read, self.now_ms)
+        self.setup_codes: Final = SetupCodeStore(client, self._read, self.now_ms)
         self.addresses: Final = AddressBook(client, clock)
         self.lockouts: Final = LockoutStore(client, clock)
         self.refusals: Final = Refusals(client, lease)

@@ -11,7 +11,7 @@ from services.gateway.session.access_log import AccessLogger
 from shared.protocol.events import events_of
 from shared.protocol.hello import Features
 from shared.protocol.limits import PROTOCOLS
-from shared.protocol.methods import METHODS
+from shared.protocol.methods import advertised
 
 if TYPE_CHECKING:
     import msgspec
@@ -74,5 +74,5 @@ class SessionContext:
 
 def _features(protocol: int) -> msgspec.Raw:
     """Return the methods and events of a protocol version, encoded."""
-    methods = sorted(name for name, method in METHODS.items() if protocol in method.protocols)
+    methods = sorted(advertised(protocol))
     return Features(methods=methods, events=events_of(protocol)).encoded()

@@ -37,6 +37,7 @@ from services.approval.requests.write_limiter import WriteLimiter
 from services.approval.rules.rulebook import RuleBook
 from services.approval.rules.rules import RuleService
 from services.approval.settings import Settings, read_settings
+from services.approval.setup_codes.service import SetupCodeService
 from services.approval.storage.changes.transaction_log import TransactionLog
 from services.approval.storage.store import Store
 from shared.bus.redis_bus import make_client
@@ -136,7 +137,17 @@ class Replica:
             limiter=self.limiter,
             rules=self.rulebook,
         )
-        self.methods: Final = Methods(self.registry, self.store, self.keys, self.metrics)
+        self.setup_codes: Final = SetupCodeService(
+            self.store,
+            self.ledger,
+            self.registry,
+            self.keys,
+            gateway_url=settings.gateway_public_url,
+            access=settings.setup_code_access,
+        )
+        self.methods: Final = Methods(
+            self.registry, self.store, self.keys, self.metrics, self.setup_codes
+        )
         self.dispatcher: Final = RequestDispatcher(
             admissions=self.admissions,
             secrets=SecretChecks(

@@ -15,6 +15,7 @@ from services.approval.requests.dispatcher import RequestDispatcher
 from services.approval.requests.methods import Methods
 from services.approval.requests.secrets import SecretChecks
 from services.approval.requests.write_limiter import WriteLimiter
+from services.approval.setup_codes.service import SetupCodeService
 from services.approval.storage.changes.transaction_log import TransactionLog
 from services.approval.storage.store import Store
 from shared.bus.channels import EVENTS, ask_channel
@@ -80,7 +81,10 @@ class ApprovalProcess:
             metrics=_METRICS,
             limiter=limiter,
         )
-        methods = Methods(self.registry, self.store, _KEYS, _METRICS)
+        setup_codes = SetupCodeService(
+            self.store, ledger, self.registry, _KEYS, gateway_url="", access="full"
+        )
+        methods = Methods(self.registry, self.store, _KEYS, _METRICS, setup_codes)
         questions = RequestDispatcher(
             admissions=admissions,
             secrets=SecretChecks(store=self.store, keys=_KEYS, digests=digests, metrics=_METRICS),

@@ -9,7 +9,7 @@ import msgspec
 
 from services.gateway.relay.rules import rewriting
 from shared.protocol import refusals
-from shared.protocol.methods import METHODS
+from shared.protocol.methods import advertised
 
 if TYPE_CHECKING:
     from services.gateway.handshake.outcome import Accepted
@@ -53,7 +53,7 @@ class Refused(NamedTuple):
 
 def read_connect_response(frame: bytes, admitted: Accepted) -> Joined | Refused | None:
     """Return the hello-ok for the client, or the refusal; None if the frame is no response."""
-    own = [name for name, one in METHODS.items() if admitted.protocol in one.protocols]
+    own = advertised(admitted.protocol)
     try:
         response = rewriting.read_response(frame)
         if response.type != "res":

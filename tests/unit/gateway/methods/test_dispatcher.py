@@ -29,6 +29,8 @@ SOUND: dict[str, dict[str, Any]] = {
     RENAME: {"deviceId": "d", "label": "l"},
     ROTATE: {"deviceId": "d", "role": "operator"},
     REVOKE: {"deviceId": "d", "role": "operator"},
+    "device.pair.setupCode": {"publicUrl": "wss://gw.example.com", "joinUrl": True},
+    "device.pair.setupStatus": {"setupId": "s"},
 }
 
 

@@ -1,0 +1,1 @@
+"""Setup codes: created, listed and revoked by operators; used by devices."""

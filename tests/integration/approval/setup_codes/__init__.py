@@ -1,0 +1,1 @@
+"""Setup codes at two replicas over a real Redis."""
