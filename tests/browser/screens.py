@@ -60,7 +60,7 @@ class Screen:
 
     async def sign_in(self, token: str | None = None) -> None:
         """Sign in with the admin token, or another."""
-        await self.page.get_by_label("Admin token").fill(token or self._admin_token)
+        await self.page.get_by_label("Operator token").fill(token or self._admin_token)
         await self.page.get_by_role("button", name="Sign in").click()
 
     async def come_in(self) -> None:

@@ -77,7 +77,7 @@ async def test_the_pages_match_their_pictures_in_the_docs(
             async with screen(browser, stack, **look) as view:
                 await view.page.add_init_script(path=AXE)
                 await view.open()
-                await view.page.get_by_label("Admin token").focus()
+                await view.page.get_by_label("Operator token").focus()
                 await check(view)
                 await view.sign_in()
                 await view.is_live()

@@ -75,7 +75,9 @@ async def test_a_wrong_token_is_refused_on_the_page(browser: Browser, stack: Sta
     async with screen(browser, stack) as view:
         await view.open()
         await view.sign_in("this is no token, and ü is not even ASCII")
-        await view.sees(view.page.locator("#token-problem"), "That is not the admin token.")
+        await view.sees(
+            view.page.locator("#token-problem"), "That is not the token of an operator."
+        )
         await view.sign_in()
         await view.is_live()
         assert stack.admin_token not in view.page.url
@@ -155,7 +157,7 @@ async def test_the_keyboard_is_enough(browser: Browser, stack: Stack) -> None:
     device = SimulatedDevice(stack, replace(CLI, display_name="By keyboard"))
     async with screen(browser, stack) as view:
         await view.open()
-        await view.page.get_by_label("Admin token").press_sequentially(stack.admin_token)
+        await view.page.get_by_label("Operator token").press_sequentially(stack.admin_token)
         await view.page.keyboard.press("Enter")
         await view.is_live()
         card = view.request(await device.request_pairing(stack.gateways[0]))

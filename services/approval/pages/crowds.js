@@ -37,7 +37,7 @@ export class Crowds {
     const alone = el("button", { type: "button", class: "small", on: { click: () => this.#look(address) } });
     const all = el(
       "button",
-      { type: "button", class: "small danger", "aria-label": `Reject all from ${from}`, on: { click: () => this.#ask(address) } },
+      { type: "button", class: "small danger decides", "aria-label": `Reject all from ${from}`, on: { click: () => this.#ask(address) } },
       "Reject all",
     );
     const node = el("li", { class: "crowd" }, text, el("div", { class: "actions" }, alone, all));

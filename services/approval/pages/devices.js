@@ -103,7 +103,7 @@ export class Devices {
       el("p", { class: "where" }, "Its record cannot be read, so it cannot connect."),
       el(
         "div",
-        { class: "actions" },
+        { class: "actions decides" },
         el("button", { type: "button", class: "small danger", "aria-label": `Remove: ${id}`, on: { click: remove } }, "Remove"),
       ),
     );
@@ -152,7 +152,7 @@ export class Devices {
       ["Platform", name(platformWords(device).join(", "))],
       ["Address", device.remoteIp ?? "this machine"],
       ["First paired", clock(device.createdAtMs)],
-      ["Approved", `${clock(device.approvedAtMs)}${device.approvedVia === "silent" ? ", by the rule for local clients" : ""}`],
+      ["Approved", `${clock(device.approvedAtMs)}${viaWords(device.approvedVia)}`],
       ["Key fingerprint and device id", el("code", {}, grouped(device.deviceId))],
       ["Approved roles and scopes", el("code", {}, exactly(device.roles, device.scopes))],
     ];
@@ -163,7 +163,7 @@ export class Devices {
       ...(device.tokens ?? []).map((token) => this.#token(device, token)),
       el(
         "div",
-        { class: "actions" },
+        { class: "actions decides" },
         this.#button("Rename", device, () => this.#rename(device)),
         this.#button("Remove", device, () => this.#remove(device), "danger"),
       ),
@@ -186,7 +186,7 @@ export class Devices {
         ? null
         : el(
             "div",
-            { class: "actions" },
+            { class: "actions decides" },
             this.#button("New token", device, () => this.#rotate(device, token.role, role), "", role),
             this.#button("Revoke", device, () => this.#revoke(device, token.role, role), "", role),
           ),
@@ -262,6 +262,12 @@ export class Devices {
 
 /** A device's name with its id, for labels of buttons that screen readers read without the card. */
 const distinct = (device) => `${printable(deviceName(device))}, ${shortId(device.deviceId)}`;
+
+/** Who approved a device if no person did. */
+function viaWords(via) {
+  if (via === "silent") return ", by the rule for local clients";
+  return via.startsWith("rule:") ? `, by rule ${printable(via.slice("rule:".length))}` : "";
+}
 
 function whereWords(device) {
   if (device.connected) {

@@ -69,7 +69,7 @@ export class Lockouts {
       { class: "card", "data-lockout": `${first.credential} ${first.address}` },
       el("div", { class: "title" }, el("h3", {}, shown(first)), el("span", { class: "badge" }, secretWords(first))),
       until,
-      el("div", { class: "actions" }, this.#liftButton(first)),
+      el("div", { class: "actions decides" }, this.#liftButton(first)),
     );
     const show = (lockout) => {
       const left = lengthOf(lockout.untilMs - api.now());

@@ -3,12 +3,14 @@
 import * as api from "./api.js";
 import * as dialog from "./dialog.js";
 import { Devices } from "./devices.js";
-import { byId, say } from "./dom.js";
+import { byId, printable, say } from "./dom.js";
 import { follow } from "./events.js";
 import { Lockouts } from "./lockouts.js";
+import { Operators } from "./operators.js";
 import { Audit, Replicas } from "./overview.js";
 import { Refusals } from "./refusals.js";
 import { Requests } from "./requests.js";
+import { Rules } from "./rules.js";
 import { clock } from "./words.js";
 
 const POLL_MS = 1000;
@@ -44,6 +46,9 @@ class Live {
     this.replicas = new Replicas();
     this.lockouts = new Lockouts({ announce });
     this.audit = new Audit();
+    const failed = (error) => this.#failed(error);
+    this.rules = new Rules({ announce, failed });
+    this.operators = new Operators({ announce, failed });
   }
 
   run() {
@@ -65,6 +70,7 @@ class Live {
   async #begin() {
     this.#streaming = true;
     this.read();
+    this.#readAccess();
     try {
       const { entries } = await api.get(`/v1/audit?limit=${AUDIT_SHOWN}`);
       this.audit.begin(entries);
@@ -81,7 +87,14 @@ class Live {
     const entry = JSON.parse(event.data);
     this.audit.add(entry);
     this.requests.hear(entry);
+    if (entry.action.startsWith("rule-") || entry.actor.startsWith("rule:")) this.rules.read();
+    if (entry.action.startsWith("operator-")) this.#readAccess();
     this.read();
+  }
+
+  #readAccess() {
+    this.rules.read();
+    if (permission() === "manage") this.operators.read();
   }
 
   #broke(error) {
@@ -216,6 +229,9 @@ function announce(text) {
   say(byId("news"), text);
 }
 
+/** What the signed-in operator may do. */
+const permission = () => document.documentElement.dataset.permission;
+
 let live = null;
 
 function showSignIn(why) {
@@ -225,6 +241,8 @@ function showSignIn(why) {
   byId("signed-in").hidden = true;
   byId("state").hidden = true;
   byId("sign-out").hidden = true;
+  byId("who").hidden = true;
+  delete document.documentElement.dataset.permission;
   say(byId("trouble"), "");
   say(byId("sign-in-why"), why);
   byId("sign-in").hidden = false;
@@ -235,12 +253,15 @@ function showPage(session) {
   byId("sign-in").hidden = true;
   byId("signed-in").hidden = false;
   byId("state").hidden = false;
-  byId("sign-out").hidden = false;
+  byId("sign-out").hidden = session.signedInBy === "proxy";
+  byId("who").hidden = false;
+  say(byId("who"), `${printable(session.operator)} (may ${session.permission})`);
+  document.documentElement.dataset.permission = session.permission;
   const url = session.gatewayUrl?.replace(/^http/, "ws");
   byId("gateway-known").hidden = !url;
   byId("gateway-unknown").hidden = Boolean(url);
   say(byId("gateway-url"), url ?? "");
-  for (const id of ["waiting", "crowds", "devices", "refusals", "gateways", "approvals", "audit", "lockouts"]) {
+  for (const id of ["waiting", "crowds", "devices", "refusals", "gateways", "approvals", "audit", "lockouts", "rules", "operators"]) {
     byId(id).replaceChildren();
   }
   live?.end();
@@ -277,7 +298,7 @@ byId("sign-in-form").addEventListener("submit", async (event) => {
   } catch (error) {
     const minutes = Math.ceil(error.retryAfterSeconds / 60);
     const messages = {
-      401: "That is not the admin token.",
+      401: "That is not the token of an operator.",
       429: `Too many wrong tokens from your address. Try again in ${minutes} min.`,
     };
     say(byId("token-problem"), messages[error.status] ?? `Not signed in. ${error.message}.`);
@@ -297,16 +318,21 @@ byId("sign-out").addEventListener("click", async () => {
   showSignIn("You are signed out.");
 });
 
-byId("copy-gateway").addEventListener("click", async () => {
-  const text = byId("gateway-url");
-  try {
-    await navigator.clipboard.writeText(text.textContent);
-    announce("Address copied.");
-    say(byId("copy-gateway"), "Copied");
-  } catch {
-    getSelection().selectAllChildren(text);
-    announce("Address selected.");
-  }
-});
+function copies(button, textId, what) {
+  button.addEventListener("click", async () => {
+    const text = byId(textId);
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+      announce(`${what} copied.`);
+      say(button, "Copied");
+    } catch {
+      getSelection().selectAllChildren(text);
+      announce(`${what} selected.`);
+    }
+  });
+}
+
+copies(byId("copy-gateway"), "gateway-url", "Address");
+copies(byId("copy-operator"), "operator-token", "Token");
 
 start();

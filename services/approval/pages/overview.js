@@ -93,6 +93,10 @@ const DONE = {
   "name-changed": "changed its name",
   "restore-begun": "are being restored from a backup",
   restored: "were restored from a backup",
+  "operator-created": "was created",
+  "operator-revoked": "was revoked",
+  "rule-added": "was added",
+  "rule-removed": "was removed",
   "lockout-lifted": "was lifted",
   "history-lost": "were re-evaluated, because Redis had lost the newest change",
   "left-out": "caused more entries than are listed",
@@ -140,7 +144,11 @@ export class Audit {
   #line(entry) {
     const who = entry.deviceId
       ? el("code", { title: entry.deviceId }, shortId(entry.deviceId))
-      : entry.credential
+      : entry.action.startsWith("operator-")
+        ? "An operator"
+        : entry.action.startsWith("rule-")
+        ? "A rule"
+        : entry.credential
         ? "A lock-out"
         : entry.address
           ? "Devices"
@@ -151,6 +159,7 @@ export class Audit {
     const detail = [
       entry.label && quoted(entry.label),
       entry.role && [entry.role, ...(entry.scopes ?? [])].map(printable).join(", "),
+      entry.permission && printable(entry.permission),
       entry.credential && printable(entry.credential),
       entry.address && `from ${printable(entry.address)}`,
     ].filter(Boolean);
@@ -183,6 +192,7 @@ const quoted = (text) => `“${printable(text)}”`;
 
 function actorWords(actor) {
   if (actor === "operator") return "an operator"; // entries of releases without named operators
+  if (actor.startsWith("rule:")) return `rule ${printable(actor.slice("rule:".length))}`;
   if (actor.startsWith("operator:")) return `operator ${printable(actor.slice("operator:".length))}`;
   return printable(actor.replace(/[0-9a-f]{64}/, shortId));
 }

@@ -75,7 +75,7 @@ export function requestCard(request, on) {
       ),
     ),
     problem,
-    el("div", { class: "actions" }, approve, reject),
+    el("div", { class: "actions decides" }, approve, reject),
     ...refused.nodes,
   );
   const ended = el("div", { class: "ended", hidden: true }, outcome, el("div", { class: "actions" }, dismiss));

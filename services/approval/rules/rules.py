@@ -41,6 +41,8 @@ ADDED: Final = "rule-added"
 REMOVED: Final = "rule-removed"
 """Actions in the audit log; `label` is the rule's name."""
 RULE_CHANGES: Final = frozenset({ADDED, REMOVED})
+LOOPBACK: Final = "127.0.0.1"
+"""Address of a request whose audit log entry has none: it came from the gateway's machine."""
 HISTORY_ENTRIES: Final = 1_000
 """Newest audit log entries that a trial looks at."""
 TRIES_LIMIT: Final = 32
@@ -160,7 +162,7 @@ class RuleService:
                 device_id=entry.device_id,
                 role=entry.role,
                 scopes=entry.scopes,
-                address=entry.address,
+                address=entry.address or LOOPBACK,
                 at_ms=entry.at_ms,
                 uncovered=uncovered(ready, _claim_of_entry(entry), now_ms),
                 entry_id=entry.id,
@@ -226,4 +228,4 @@ def _claim_of_record(record: Record) -> Claim | None:
 
 def _claim_of_entry(entry: AuditEntry) -> Claim:
     roles = entry.roles or (entry.role,)
-    return Claim("not-paired", entry.device_id, entry.address or "127.0.0.1", roles, entry.scopes)
+    return Claim("not-paired", entry.device_id, entry.address or LOOPBACK, roles, entry.scopes)
