@@ -36,6 +36,14 @@ LEFT_OUT_OF_RAILWAY: Final[Mapping[str, str]] = {
     "CONTROL_UI_DIR": "it names a directory, and the image holds no dashboard",
     "GATEWAY_LOCAL_CLIENTS": "no client runs on the machine of a gateway there",
     "LOG_FORMAT": "no terminal is there, so the default is JSON",
+    **dict.fromkeys(
+        (
+            "OPERATOR_PROXY_USER_HEADER",
+            "OPERATOR_PROXY_GROUPS_HEADER",
+            "OPERATOR_PROXY_PERMISSIONS",
+        ),
+        "everybody reaches the services through the same proxies, and any of them could forge it",
+    ),
 }
 
 
