@@ -78,9 +78,9 @@ async def openclaw(context: Context, *, path: Path, dry_run: bool, yes: bool) ->
         if not output.as_json:
             kind = "database" if target.is_database else "file"
             output.line(f"OpenClaw's {kind} {safe(plan.file)}:")
-            output.line(f"{plan.added:>7} devices will be added")
+            output.line(f"{plan.added:>7} to add")
             if plan.exists:
-                output.line(f"{plan.exists:>7} are paired there already, and stay as they are")
+                output.line(f"{plan.exists:>7} paired there already, stay as they are")
         if dry_run or not added:
             if output.as_json:
                 output.document(plan)
@@ -97,7 +97,7 @@ async def openclaw(context: Context, *, path: Path, dry_run: bool, yes: bool) ->
     if output.as_json:
         output.document(done)
         return
-    output.line(f"Added {done.added} devices to {safe(done.file)}.")
+    output.line(f"Devices added to {safe(done.file)}: {done.added}")
     if done.copy:
         output.line(f"As it was before: {safe(done.copy)}")
 

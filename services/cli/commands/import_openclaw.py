@@ -38,15 +38,15 @@ SHOWN_DEVICES: Final = 40
 """How many devices of each outcome the plan lists; --json lists all."""
 ID_CHARACTERS: Final = 16
 _OUTCOMES: Final = {
-    "added": "will be added",
-    "exists": "are paired already, and stay as they are",
-    "differs": "are paired already with fewer rights, and stay as they are",
-    "refused": "cannot be imported",
+    "added": "to add",
+    "exists": "paired already, stay as they are",
+    "differs": "paired already with fewer rights, stay as they are",
+    "refused": "impossible to import",
 }
 _RETURN: Final[dict[object, str]] = {
-    "its-token": "may return once with the token they have",
-    "gateway-token": "have to return with the gateway token",
-    "approval": "have to be approved again, because their tokens are revoked",
+    "its-token": "Return once with the token they have",
+    "gateway-token": "Return with the gateway token",
+    "approval": "Need another approval, because their tokens are revoked",
 }
 _RETURNS: Final[dict[object, str]] = {
     "gateway-token": "returns with the gateway token",
@@ -224,7 +224,7 @@ def _show_plan(output: Output, found: FoundRecords, plan: ImportPlan) -> None:
         if plan.counts[outcome]:
             output.line(f"{plan.counts[outcome]:>7} {text}")
     if plan.pending:
-        output.line(f"{plan.pending:>7} requests are not imported: their devices ask again")
+        output.line(f"{plan.pending:>7} pending, not imported: these devices ask again")
     for outcome, text in _OUTCOMES.items():
         shown = [one for one in plan.devices if one.outcome == outcome]
         if shown:
@@ -260,11 +260,11 @@ def _is_unknown(scope: str) -> bool:
 
 def _show_result(output: Output, result: ImportPlan) -> None:
     added = [one for one in result.devices if one.outcome == "added"]
-    output.line(f"Imported {len(added)} devices (import {result.import_id} in the audit log).")
+    output.line(f"Devices imported: {len(added)} (import {result.import_id} in the audit log)")
     counts: Counter[object] = Counter(one.returns_with for one in added)
     for way, text in _RETURN.items():
         if counts[way]:
-            output.line(f"{counts[way]} {text}.")
+            output.line(f"{text}: {counts[way]}")
     late = [one for one in result.devices if one.outcome == "refused" and one.why]
     if late:
-        output.line(f"{len(late)} were not imported; see the plan above.")
+        output.line(f"Impossible to import: {len(late)}")

@@ -120,7 +120,7 @@ async def test_without_tokens_devices_return_with_the_gateway_token(
     reader = recorded_devices(WITH_FILES)["reader"]
     state = write_state(WITH_FILES, tmp_path / "state")
     ended = await terminal.run("import", "openclaw", str(state), "--yes", "--no-exchange")
-    assert "5 have to return with the gateway token" in ended.out
+    assert "Return with the gateway token: 5" in ended.out
     device = returning(stack, WITH_FILES, reader, "operator")
     refused = await device.expect_refusal(stack.gateways[0], with_gateway_token=False)
     assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
@@ -134,7 +134,7 @@ async def test_the_plan_is_shown_first_and_another_run_adds_the_rest(
     reader = recorded_devices(WITH_DATABASE)["reader"]
     dry = await terminal.run("import", "openclaw", str(state), "--dry-run")
     assert dry.code == 0
-    assert "5 will be added" in dry.out
+    assert "5 to add" in dry.out
     assert "grants full control" in dry.out
     unasked = await terminal.run("import", "openclaw", str(state))
     assert unasked.code == 6
