@@ -46,12 +46,12 @@ from services.approval.storage.store import Store
 from shared.bus.channels import EVENTS, ask_channel
 from shared.bus.envelope import Envelope
 from shared.bus.errors import Rejected, Unavailable
-from shared.bus.redis_bus import RedisBus, make_client
-from shared.observability.health import Health, Readiness
+from shared.bus.redis_bus import RedisBus
+from shared.observability.health import Readiness
 from shared.observability.metrics import BusCounts
 from shared.observability.ops import OpsViews
+from shared.redis.access import RedisAccess
 from shared.redis.connection import Reads
-from shared.redis.failover import FailoverReset
 from shared.redis.opening import open_connections
 from shared.rpc.messages import Changed, decode_event, encode
 from shared.rpc.responder import Responder
@@ -99,7 +99,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     metrics = _metrics()
 
     counts = BusCounts(metrics.bus)
-    client, lease, reads, renewal = _clients(common.redis_url, clock)
+    redis, client, lease, reads = _clients(common.redis_url, clock)
 
     def on_event(message: Opened) -> None:
         if message.sender == boot_id:
@@ -113,10 +113,10 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     def on_connected() -> None:
         liveness.announce_now()
 
-    store = Store(client, clock, reads.read, lease)
+    store = Store(client, clock, reads.read, lease, always_replicated=redis.always_replicated)
     envelope = Envelope(tuple(common.bus_secrets), boot_id)
     bus = RedisBus(
-        common.redis_url,
+        redis,
         envelope,
         on_subscribed=on_connected,
         on_publishing=on_connected,
@@ -124,7 +124,6 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         clock=clock,
         log=structlog.get_logger("bus"),
         count=counts,
-        renewal=renewal,
     )
 
     bus.subscribe(EVENTS, on_event)
@@ -173,7 +172,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
             {
                 "store": liveness.health,
                 "records": integrity.health,
-                "bus": lambda: Health(*bus.status()),
+                "bus": bus.health,
                 "proxies": clients.health,
             },
         ),
@@ -304,24 +303,16 @@ def _questions(
     )
 
 
-def _clients(redis_url: str, clock: Clock) -> tuple[Redis, Redis, Reads, FailoverReset]:
-    """Return a client for all commands, one for leases, and a fast reader for authorizations.
-
-    The fourth value reopens all their connections when Redis reports that it is not a master.
-    """
-    renewal = FailoverReset(clock, structlog.get_logger("approval"), log_events.DEMOTED.name)
+def _clients(redis_url: str, clock: Clock) -> tuple[RedisAccess, Redis, Redis, Reads]:
+    """Return the way to Redis, a client for all commands, one for leases, and a fast reader."""
+    redis = RedisAccess(redis_url, clock=clock)
     client, lease = (
-        make_client(
-            redis_url,
-            max_connections=limit,
-            timeout_seconds=STORE_TIMEOUT_SECONDS,
-            renewal=renewal,
-        )
+        redis.client(max_connections=limit, timeout_seconds=STORE_TIMEOUT_SECONDS)
         for limit in (STORE_CONNECTIONS_LIMIT, LEASE_CONNECTIONS_LIMIT)
     )
     reads = Reads(client, STORE_TIMEOUT_SECONDS)
-    renewal.hold(reads.close)
-    return client, lease, reads, renewal
+    redis.reset.hold(reads.close)
+    return redis, client, lease, reads
 
 
 def _wake(kind: str, events: Events, rulebook: RuleBook) -> None:

@@ -54,11 +54,6 @@ UNREADABLE: Final = LogEvent(
     "The value of `key` in Redis cannot be decoded. Its device gets `UNAVAILABLE`; all others are"
     " served.",
 )
-DEMOTED: Final = LogEvent(
-    "redis.demoted",
-    "Redis is no longer the master, as after a failover that cut no connection. All connections to"
-    " it are replaced, at most once in 5 s. If it repeats, `REDIS_URL` still leads to a replica.",
-)
 KEY_MISMATCH: Final = LogEvent(
     "device.key-mismatch",
     "A device id came with a key other than the one on record and was refused. Investigate.",
@@ -96,7 +91,6 @@ ALL: Final = (
     KEY_DROPPED,
     INDEX_REBUILT,
     UNREADABLE,
-    DEMOTED,
     KEY_MISMATCH,
     RULES_UNREADABLE,
     CALL,

@@ -46,6 +46,7 @@ from shared.bus.envelope import Envelope
 from shared.bus.redis_bus import RedisBus
 from shared.observability.metrics import BusCounts
 from shared.observability.ops import OpsViews
+from shared.redis.access import RedisAccess
 from shared.rpc.question_window import QuestionWindow
 from shared.rpc.requester import Requester
 from shared.rpc.responder_pool import ResponderPool
@@ -105,7 +106,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     envelope = Envelope(tuple(common.bus_secrets), boot_id)
     responders = ResponderPool(clock, lambda: bus.renew(OTHER_REDIS))
     bus = RedisBus(
-        common.redis_url,
+        RedisAccess(common.redis_url, clock=clock),
         envelope,
         on_subscribed=on_connected,
         on_publishing=on_connected,

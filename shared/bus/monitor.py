@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING, Final
 
 from shared.bus import counters, log_events
+from shared.redis.errors import explain
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 BACKOFF_FIRST_SECONDS: Final = 0.05
 BACKOFF_LIMIT_SECONDS: Final = 0.5
 """The pause before reconnecting doubles up to this limit, with jitter."""
+
+DESCRIBED_LIMIT_CHARACTERS: Final = 300
+"""Maximum length of an error in logs and readiness."""
 
 _DOUBLINGS_LIMIT: Final = 10
 
@@ -82,4 +86,4 @@ def describe(error: Exception) -> str:
     """Describe an error for people; redis-py's errors name host and port, never a password."""
     if isinstance(error, SilenceError):
         return str(error)
-    return f"{type(error).__name__}: {str(error) or 'no answer in time'}"[:200]
+    return explain(error)[:DESCRIBED_LIMIT_CHARACTERS]

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import parse_url
 
 from shared.bus import counters, log_events
 from shared.bus.errors import Rejected
 from shared.bus.monitor import ConnectionMonitor, SilenceError
 from shared.bus.ports import uncounted
 from shared.bus.publisher import Publisher
+from shared.observability.health import Health
 from shared.redis.connection import CONNECT_SECONDS, Connection, make_connection, pack
-from shared.redis.failover import RENEW_SECONDS, NoRetry
+from shared.redis.failover import RENEW_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from shared.bus.envelope import Envelope, Opened
     from shared.bus.ports import Count
     from shared.clock import Clock
-    from shared.redis.failover import FailoverReset
+    from shared.redis.access import RedisAccess
 
 SILENCE_SECONDS: Final = 3.0
 """A subscription without messages for this long is closed: events come each second (R14)."""
@@ -39,41 +38,6 @@ SILENCE_SECONDS: Final = 3.0
 
 class RenewedError(Exception):
     """The connection was closed deliberately, to be replaced."""
-
-
-def make_client(
-    url: str, *, max_connections: int, timeout_seconds: float, renewal: FailoverReset | None = None
-) -> Redis:
-    """Create a client for reading and writing keys.
-
-    It waits for a free connection instead of raising immediately, fails after `timeout_seconds`
-    without a reply, and never repeats a command by itself: an unconfirmed write may have been
-    carried out. If Redis reports that it is not a master, `renewal` closes this client's
-    connections along with all others registered there.
-    """
-    pool = _make_pool(url, max_connections, timeout_seconds, retry=NoRetry(renewal))
-    if renewal is not None:
-        renewal.hold_pool(pool)
-    return Redis.from_pool(pool)
-
-
-def _make_pool(
-    url: str, max_connections: int, timeout_seconds: float, **more: Any
-) -> BlockingConnectionPool:
-    settings: dict[str, Any] = {
-        **parse_url(url),
-        "max_connections": max_connections,
-        "timeout": timeout_seconds,
-        "socket_timeout": timeout_seconds,
-        "socket_connect_timeout": timeout_seconds,
-        "retry": NoRetry(),
-        "retry_on_timeout": False,
-        "protocol": 2,
-        "driver_info": None,  # else redis-py sends CLIENT SETINFO, which may not be permitted
-        "decode_responses": False,
-        **more,
-    }
-    return BlockingConnectionPool(**settings)
 
 
 class RedisBus:
@@ -87,7 +51,7 @@ class RedisBus:
 
     def __init__(
         self,
-        url: str,
+        access: RedisAccess,
         envelope: Envelope,
         *,
         on_subscribed: Callable[[], None],
@@ -97,16 +61,14 @@ class RedisBus:
         log: FilteringBoundLogger | None = None,
         count: Count = uncounted,
         silence_seconds: float = SILENCE_SECONDS,
-        renewal: FailoverReset | None = None,
     ) -> None:
-        """Create the bus without connecting; raises ValueError for an invalid URL."""
-        if renewal is not None:
-            renewal.hold(self._give_up)
-        self._pool = _make_pool(
-            url,
+        """Create the bus without connecting."""
+        self._access = access
+        access.reset.hold(self._give_up)
+        self._pool = access.pool(
             max_connections=2,
             timeout_seconds=CONNECT_SECONDS,
-            client_name=f"latchkey-{envelope.boot_id[:8]}",
+            name=f"latchkey-{envelope.boot_id[:8]}",
             socket_timeout=None,
         )
         self._envelope = envelope
@@ -147,12 +109,13 @@ class RedisBus:
         self._publisher.start()
 
     async def stop(self) -> None:
-        """Publish waiting messages within a second, then disconnect."""
+        """Publish waiting messages within a second, then disconnect and follow no sentinels."""
         await self._publisher.stop()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._subscription.trouble = "stopped"
+        await self._access.stop()
 
     def renew(self, why: str) -> None:
         """Replace both connections, at most once in RENEW_SECONDS: they may reach another server.
@@ -160,9 +123,11 @@ class RedisBus:
         As with any lost connection, messages published before `on_subscribed` may be lost.
         """
         now = asyncio.get_running_loop().time()
-        if now < self._renew_at:
-            return
-        self._renew_at = now + RENEW_SECONDS
+        if now >= self._renew_at:
+            self._replace(why)
+
+    def _replace(self, why: str) -> None:
+        self._renew_at = asyncio.get_running_loop().time() + RENEW_SECONDS
         self._log.warning(log_events.RENEWED.name, why=why)
         for connection in (self._listening, self._publisher.connection):
             if connection is not None:
@@ -172,7 +137,7 @@ class RedisBus:
         self.renew("own messages reach nobody: the two connections lead to different servers")
 
     async def _give_up(self) -> None:
-        self.renew("Redis says that it is no master")
+        self._replace("this Redis is no longer the master")
 
     def status(self) -> tuple[bool, str]:
         """Return whether Redis accepts and delivers messages, and the reason if not.
@@ -183,7 +148,14 @@ class RedisBus:
         # fault.
         subscription = "" if self._subscription.silent else self._subscription.trouble
         trouble = subscription or self._publishing.trouble
+        if trouble:  # once the primary is unknown, every connection fails because of that
+            trouble = self._access.trouble() or trouble
         return not trouble, trouble or "subscribed"
+
+    def health(self) -> Health:
+        """Return `status` with what is wrong besides, while Redis can be used."""
+        ok, reason = self.status()
+        return Health(ok, reason, warnings=self._access.warnings())
 
     async def _listen_for_ever(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Closes connections to a Redis that is not a master, so that new ones can reach the master.
+"""Closes connections to a Redis that is not the master, so that new ones can reach the master.
 
 A failover does not always close them: a connection that stays open to the old master would be
 refused every write.
@@ -6,6 +6,7 @@ refused every write.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.asyncio.retry import Retry
@@ -35,7 +36,7 @@ def says_no_master(error: Exception) -> bool:
 
 
 class FailoverReset:
-    """Closes all connections of a process together once a replica refuses a write."""
+    """Closes all connections of a process together: at a failover, or if a replica is reached."""
 
     def __init__(self, clock: Clock, log: FilteringBoundLogger, event: str) -> None:
         """Register no connections yet; `event` is logged each time."""
@@ -44,33 +45,45 @@ class FailoverReset:
         self._event = event
         self._due_at = float("-inf")
         self._held: list[Callable[[], Awaitable[None]]] = []
+        self._pools: list[ConnectionPool] = []
 
     def hold(self, give_up: Callable[[], Awaitable[None]]) -> None:
         """Register a function that closes some connections."""
         self._held.append(give_up)
 
     def hold_pool(self, pool: ConnectionPool) -> None:
-        """Register a pool; connections in use are closed when they return to it."""
-
-        async def give_up() -> None:
-            await pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
-            await pool.disconnect(inuse_connections=False)
-
-        self.hold(give_up)
+        """Register a pool."""
+        self._pools.append(pool)
 
     async def report(self, error: Exception) -> None:
-        """Handle an error reply of Redis."""
+        """Handle an error reply of Redis. Commands in progress may end, each with its own error."""
         now = self._clock.monotonic()
         if not says_no_master(error) or now < self._due_at:
             return
         self._due_at = now + RENEW_SECONDS
         self._log.warning(self._event, error=str(error))
-        for give_up in self._held:
-            try:
-                await give_up()
-            except Exception as failed:
-                if not is_lost(failed):
-                    raise
+        for pool in self._pools:
+            await pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
+        await self._give_up()
+
+    async def close_all(self) -> None:
+        """Close every connection at once, with whatever it is waiting for."""
+        for pool in self._pools:
+            for connection in pool._get_in_use_connections():  # noqa: SLF001  redis-py waits for TLS
+                writer = connection._writer  # noqa: SLF001
+                if writer is not None:
+                    writer.transport.abort()
+        await self._give_up()
+
+    async def _give_up(self) -> None:
+        results = await asyncio.gather(
+            *(give_up() for give_up in self._held),
+            *(pool.disconnect(inuse_connections=False) for pool in self._pools),
+            return_exceptions=True,
+        )
+        for failed in results:
+            if isinstance(failed, BaseException) and not is_lost(failed):
+                raise failed
 
 
 class NoRetry(Retry):

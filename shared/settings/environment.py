@@ -280,10 +280,14 @@ def origin_of(url: str) -> str | None:
 
 REDIS_URL: Final = Setting(
     "REDIS_URL",
-    "Address of Redis: `redis://` or `rediss://`, with user, password, host, port and database."
+    "Address of Redis: `redis://` or `rediss://`, with user, password, host, port and database;"
+    " or `redis+sentinel://` or `rediss+sentinel://` with the sentinels, as in"
+    " `redis+sentinel://user:password@host:26379,host:26379/service/0`."
     " Give each service its own Redis user. Percent-encode `#`, `/`, `?` and brackets in a password"
-    " (`%23`, `%2F`, `%3F`, `%5B`, `%5D`). The only options are `db` and, with `rediss://`,"
-    " `ssl_ca_certs`, `ssl_cert_reqs`, `ssl_certfile`, `ssl_keyfile` and `ssl_check_hostname`.",
+    " (`%23`, `%2F`, `%3F`, `%5B`, `%5D`). The only options are `db`, `protocol` (2 or 3), with"
+    " `rediss`, `ssl_ca_certs`, `ssl_cert_reqs`, `ssl_certfile`, `ssl_keyfile` and"
+    " `ssl_check_hostname`, and for the sentinels' own login and TLS `sentinel_username`,"
+    " `sentinel_password` and `sentinel_tls`.",
     required="required",
 )
 BUS_SECRET: Final = Secret(

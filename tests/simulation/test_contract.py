@@ -26,7 +26,7 @@ from services.approval.storage.keys import (
 )
 from services.approval.storage.store import Store
 from shared.addresses.holders import holders
-from shared.bus.redis_bus import make_client
+from shared.redis.access import make_client
 from shared.rpc.messages import Changed, HeartbeatQuestion, Position
 from shared.rpc.reports import Present, RefusalReport, Seen
 from shared.version import VERSION

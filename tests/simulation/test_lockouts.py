@@ -22,7 +22,7 @@ from services.approval.domain.lockout import (
 )
 from services.approval.storage.keys import LOCKOUTS, guard_key, wrong_values_key
 from services.approval.storage.lockouts import LockoutStore
-from shared.bus.redis_bus import make_client
+from shared.redis.access import make_client
 from shared.rpc.messages import SHARED_SECRET
 from tests.simulation.redis.database import Database
 from tests.simulation.redis.lockout_script import LockoutScript

@@ -13,7 +13,7 @@ from services.approval import settings as approval
 from services.approval.settings import read_settings as read_approval
 from services.gateway import settings as gateway
 from services.gateway.settings import read_settings as read_gateway
-from shared.bus.redis_bus import make_client
+from shared.redis.access import make_client
 from shared.settings.declarations import Choice, Number, Secret
 from shared.settings.environment import SettingsError
 from shared.settings.redis_url import redis_url_problems

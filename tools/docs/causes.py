@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from services.approval.domain.refusal_reasons import REASONS
 from services.cli.doctor import causes as latchkey
-from services.cli.doctor import openclaw_causes, upstream_causes
+from services.cli.doctor import openclaw_causes, redis_causes, upstream_causes
 from services.cli.doctor.cause import Cause
 from tools.docs.markdown import code, page, section, table
 
@@ -23,6 +23,7 @@ def causes() -> str:
         " what the dashboard does. Replace words in capitals by your own values."
         " [Troubleshooting](../troubleshooting.md) says where to start.",
         *(section(title, _causes(rows)) for title, rows in _sections()),
+        section("Redis and its sentinels", _causes(redis_causes.ALL)),
         section("Plain OpenClaw gateways", _causes(openclaw_causes.ALL)),
         section("OpenClaw behind Latchkey", _causes(upstream_causes.ALL)),
         section(

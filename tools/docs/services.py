@@ -12,6 +12,7 @@ from services.gateway import settings as gateway
 from services.gateway.metrics import Metrics as GatewayMetrics
 from shared.bus import log_events as bus_events
 from shared.observability import logs
+from shared.redis import log_events as redis_events
 from shared.settings import environment as common
 from tools.docs.markdown import code, page, section, table
 
@@ -70,7 +71,7 @@ def log_events() -> str:
         " `bus_handler_failed`, report an internal error, with its traceback.",
         section("Gateway", _events(gateway_events.ALL)),
         section("Approval", _events(approval_events.ALL)),
-        section("Both services", _events((*logs.ALL, *bus_events.ALL))),
+        section("Both services", _events((*logs.ALL, *bus_events.ALL, *redis_events.ALL))),
     )
 
 

@@ -18,6 +18,7 @@ from shared.bus.channels import EVENTS, ask_channel, inbox_channel, new_boot_id
 from shared.bus.envelope import VERSION, Envelope
 from shared.bus.redis_bus import RedisBus
 from shared.clock import NS_PER_MS, SystemClock
+from shared.redis.access import RedisAccess
 from shared.rpc.messages import (
     Admitted,
     Alive,
@@ -91,7 +92,7 @@ class _Peer:
         self.rejected: list[Rejected] = []
         self._subscribed = asyncio.Event()
         self.bus = RedisBus(
-            redis_url,
+            RedisAccess(redis_url),
             self.envelope,
             on_subscribed=self._subscribed.set,
             on_rejected=self.rejected.append,

@@ -34,7 +34,8 @@ class LocalRedis:
     """A Redis to start: its binary, port and data directory.
 
     `passwords` maps the names in PASSWORDS to values; `more_users` are additional ACL lines.
-    `template` is the ACL template, if not the one for this version.
+    `template` is the ACL template, if not the one for this version. With `more_settings`, Redis
+    gets its own copy of the configuration file with these lines, which it may rewrite.
     """
 
     binary: RedisBinary
@@ -43,6 +44,7 @@ class LocalRedis:
     passwords: Mapping[str, str]
     more_users: str = ""
     template: Path | None = None
+    more_settings: str = ""
 
     @property
     def gateway_url(self) -> str:
@@ -70,7 +72,7 @@ class LocalRedis:
             name="redis",
             command=[
                 str(self.binary.path),
-                str(REDIS_CONF),
+                str(self._configuration()),
                 *("--bind", HOST),
                 *("--port", str(self.port)),
                 *("--dir", str(self.directory)),
@@ -90,6 +92,16 @@ class LocalRedis:
         except RedisError as error:
             return str(error)
         return ""
+
+    def _configuration(self) -> Path:
+        """Return the configuration file, an existing copy as Redis has rewritten it."""
+        if not self.more_settings:
+            return REDIS_CONF
+        own = self.directory / "redis.conf"
+        if not own.exists():
+            with os.fdopen(os.open(own, os.O_WRONLY | os.O_CREAT, OWNER_ONLY), "w") as f:
+                f.write(REDIS_CONF.read_text() + self.more_settings)
+        return own
 
     def _require_new_enough(self) -> None:
         # Redis 7 keeps its append-only files in this directory, which Redis 6 ignores.

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from services.approval import log_events
 from services.approval.domain.errors import RegistryError
+from services.approval.storage.requirements import RedisFound
 from shared.observability.health import Health
+from shared.redis.errors import refuses_writes
 from shared.rpc.messages import Alive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from services.approval.metrics import Metrics
     from services.approval.storage.store import Store
@@ -129,6 +131,8 @@ class LivenessPublisher:
                 await self._round()
             except RegistryError as error:
                 self._failed(str(error))
+                if refuses_writes(error.__cause__):
+                    self._written_at = float("-inf")  # a definite answer: this is not the primary
             except Exception:  # noqa: BLE001 (the next round tries again)
                 self._log.exception("announcement failed")
             now = self._clock.monotonic()
@@ -173,32 +177,14 @@ class LivenessPublisher:
         self._trouble = why
 
     async def _check_redis(self) -> None:
-        """Check the durability settings of Redis, and whether it has replicas."""
-        info = await self._store.info()
-        self._store.has_replicas = info.get("connected_slaves", 0) > 0
-        self._warnings = durability_warnings(info, await self._store.appendfsync())
-
-
-def durability_warnings(info: Mapping[str, Any], appendfsync: str | None) -> tuple[str, ...]:
-    """Return a warning, with its remedy, for each setting that weakens durability.
-
-    `info` is the reply to INFO; `appendfsync` is None if CONFIG GET is not permitted.
-    """
-    warnings = []
-    if not info.get("aof_enabled"):
-        warnings.append("appendonly is off: an approval may be lost when Redis restarts")
-    elif appendfsync is None:
-        warnings.append(
-            "appendfsync cannot be read (CONFIG GET is refused): see to it that it is always"
+        """Check what Redis offers, and whether a commit has to wait for a replica of it."""
+        store = self._store
+        copies = await store.confirming_replicas()
+        found = RedisFound(
+            await store.info(),
+            await store.appendfsync(),
+            confirms=copies is not None,
+            replicated=store.always_replicated or bool(copies),
         )
-    elif appendfsync != "always":
-        warnings.append(
-            f"appendfsync is {appendfsync}: the last approvals may be lost when the machine of "
-            "Redis fails; set it to always"
-        )
-    if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
-        warnings.append(
-            f"maxmemory-policy is {info.get('maxmemory_policy')}: records may be evicted; "
-            "set it to noeviction"
-        )
-    return tuple(warnings)
+        store.has_replicas = found.waits
+        self._warnings = found.warnings()

@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from services.approval.domain.errors import StoreUnavailable
+from shared.redis.errors import explain
 from shared.redis.lost import is_lost
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ class _Reaching:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None and is_lost(error):
-            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+        if isinstance(error, Exception) and is_lost(error):
+            raise StoreUnavailable(explain(error)) from error
 
 
 _REACHING = _Reaching()

@@ -91,7 +91,9 @@ class Store:
     """Reads the data in Redis. Every method may raise StoreUnavailable.
 
     `read` replaces the client's MGET by a faster implementation. Operations that leases depend on
-    (heartbeats and this replica's liveness) use the connections of `lease`, if given.
+    (heartbeats and this replica's liveness) use the connections of `lease`, if given. With
+    `always_replicated`, a commit waits for a Redis replica even if none is connected: after a
+    failover, the new primary has none for a moment.
     """
 
     def __init__(
@@ -100,11 +102,15 @@ class Store:
         clock: Clock,
         read: Read | None = None,
         lease: Redis | None = None,
+        *,
+        always_replicated: bool = False,
     ) -> None:
         self.client: Final[Any] = client  # its types allow bytes and str; all values are bytes
         self._read = read or read_with(client)
         self._repairing: set[asyncio.Task[None]] = set()
-        self.has_replicas = False
+        self.always_replicated: Final = always_replicated
+        self.has_replicas = always_replicated
+        """Whether a commit has to wait for a Redis replica."""
         self.liveness: Final = LivenessStore(lease or client, clock)
         self.now_ms = self.liveness.now_ms
         """Returns Redis's time as last learned, the common clock of all approval replicas."""
@@ -120,11 +126,22 @@ class Store:
         self.repairs: Final = Repairs(client, self.now_ms)
         self.heartbeats: Final = Heartbeats(lease or client, self.repairs)
 
-    async def info(self) -> dict[str, Any]:
-        """Return the reply to INFO."""
+    async def info(self) -> dict[str, Any] | None:
+        """Return the reply to INFO; None if it is refused."""
         async with reaching_redis():
-            found: dict[str, Any] = await self.client.info("everything")
+            try:
+                found: dict[str, Any] = await self.client.info("everything")
+            except ResponseError:  # managed services may refuse it
+                return None
         return found
+
+    async def confirming_replicas(self) -> int | None:
+        """Return how many Redis replicas have all writes so far; None if WAIT is refused."""
+        async with reaching_redis():
+            try:
+                return int(await self.client.wait(0, 0))
+            except ResponseError:
+                return None
 
     async def appendfsync(self) -> str | None:
         """Return the setting `appendfsync` of Redis; None if it cannot be read."""

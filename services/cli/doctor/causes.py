@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.cli.doctor import openclaw_causes, upstream_causes
+from services.cli.doctor import openclaw_causes, redis_causes, upstream_causes
 from services.cli.doctor.cause import Cause
 
 # Network: name, TCP and TLS.
@@ -429,5 +429,6 @@ SECTIONS: Final = {
 ALL: Final = (
     *(value for value in tuple(globals().values()) if isinstance(value, Cause)),
     *openclaw_causes.ALL,
+    *redis_causes.ALL,
     *upstream_causes.ALL,
 )

@@ -27,10 +27,6 @@ def readiness_of(
 ) -> Readiness:
     """Return the readiness checks that `/readyz` reports."""
 
-    def redis() -> Health:
-        ok, reason = bus.status()
-        return Health(ok, reason)
-
     def approval() -> Health:
         live = len(responders.live())
         if live:
@@ -50,7 +46,7 @@ def readiness_of(
     return Readiness(
         boot_id,
         {
-            "redis": redis,
+            "redis": bus.health,
             "approval": approval,
             "lease": lease,
             "process": process,

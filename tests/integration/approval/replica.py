@@ -40,9 +40,9 @@ from services.approval.settings import Settings, read_settings
 from services.approval.setup_codes.service import SetupCodeService
 from services.approval.storage.changes.transaction_log import TransactionLog
 from services.approval.storage.store import Store
-from shared.bus.redis_bus import make_client
 from shared.observability.health import Health, Readiness
 from shared.observability.ops import OpsViews
+from shared.redis.access import make_client
 from shared.rpc.messages import Admitted, Answer, Changed, NeedsPairing, decode_answer
 from shared.secret_digests import SecretDigests
 from shared.server.clients import Clients

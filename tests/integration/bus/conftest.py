@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.bus.redis_bus import make_client
+from shared.redis.access import make_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

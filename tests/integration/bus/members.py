@@ -14,6 +14,7 @@ from shared.bus.envelope import Envelope, Opened
 from shared.bus.errors import Unavailable
 from shared.bus.redis_bus import SILENCE_SECONDS, RedisBus
 from shared.clock import SystemClock
+from shared.redis.access import RedisAccess
 from shared.rpc.codec import encode
 from shared.rpc.requester import Requester
 from shared.rpc.responder import Question, Reply, Responder
@@ -57,7 +58,7 @@ class Member:
         self.count = Counts()
         self.counts = self.count.of
         self.bus = RedisBus(
-            url,
+            RedisAccess(url),
             self.envelope,
             on_subscribed=self.on_subscribed,
             on_publishing=self.on_publishing,

@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import NoPermissionError, RedisError
 from redis.exceptions import TimeoutError as SlowError
 
-from shared.bus.redis_bus import make_client
+from shared.redis.access import make_client
 from tests.integration.bus.members import until_holds
 
 if TYPE_CHECKING:

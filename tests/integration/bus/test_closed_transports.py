@@ -9,7 +9,7 @@ import pytest
 import uvloop
 from redis.exceptions import ConnectionError as LostError
 
-from shared.bus.redis_bus import make_client
+from shared.redis.access import make_client
 from shared.redis.connection import Reads, make_connection, pack
 from tests.support.callbacks import result_of
 

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from shared.bus.channels import EVENTS
 from shared.bus.errors import Unavailable
 from shared.bus.publisher import UNHEARD_LIMIT
-from shared.bus.redis_bus import make_client
+from shared.redis.access import make_client
 from shared.redis.connection import Reads
 from shared.redis.failover import RENEW_SECONDS, FailoverReset, says_no_master
 from tests.integration.bus.members import Approval, Gateway, announced, member, until_heard
@@ -113,7 +113,7 @@ class Process:
         self.clock = FakeClock()
         self.renewal = FailoverReset(self.clock, structlog.get_logger(), "redis.demoted")
         self.client: Redis = make_client(
-            url, max_connections=4, timeout_seconds=5.0, renewal=self.renewal
+            url, max_connections=4, timeout_seconds=5.0, reset=self.renewal
         )
         self.reads = Reads(self.client, 5.0)
         self.renewal.hold(self.reads.close)

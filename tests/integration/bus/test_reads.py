@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import RedisError, ResponseError
 
-from shared.bus.redis_bus import make_client
+from shared.redis.access import make_client
 from shared.redis.connection import CONNECT_SECONDS, Reads
 from tests.support.callbacks import result_of
 from tools.support.waiting import WAIT_SECONDS, until

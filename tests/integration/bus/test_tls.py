@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from shared.bus.channels import EVENTS
-from shared.bus.redis_bus import make_client
+from shared.redis.access import make_client
 from tests.integration.bus.members import Member, member, until_heard
 from tools.support.proxies.faults import FaultProxy
 from tools.support.waiting import until

@@ -35,6 +35,7 @@ class Store:
         self.away = False
         self.looks = 0
         self.has_replicas = False
+        self.always_replicated = False
         self.liveness = self
 
     async def write_alive(self, _boot_id: str, *, uptime_s: int) -> None:
@@ -51,6 +52,11 @@ class Store:
         if self.away:
             raise StoreUnavailable("ConnectionError: refused")
         return {"connected_slaves": 1}
+
+    async def confirming_replicas(self) -> int | None:
+        if self.away:
+            raise StoreUnavailable("ConnectionError: refused")
+        return 1
 
     async def appendfsync(self) -> str | None:
         return "always"

@@ -12,6 +12,7 @@ from shared.bus import counters
 from shared.bus.monitor import (
     BACKOFF_FIRST_SECONDS,
     BACKOFF_LIMIT_SECONDS,
+    DESCRIBED_LIMIT_CHARACTERS,
     ConnectionMonitor,
     SilenceError,
     describe,
@@ -114,4 +115,4 @@ class TestOutages:
 
 def test_an_error_without_words_is_described_all_the_same() -> None:
     assert describe(TimeoutError()) == "TimeoutError: no answer in time"
-    assert len(describe(OSError("x" * 10_000))) == 200
+    assert len(describe(OSError("x" * 10_000))) == DESCRIBED_LIMIT_CHARACTERS

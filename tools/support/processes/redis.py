@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ADMIN: Final = "admin"
 MEMBER: Final = "member"
+PEER: Final = "peer"
+"""The user of replicas and sentinels."""
 STOP_SECONDS: Final = 5.0
 
 
@@ -35,26 +37,37 @@ class RedisServer:
 
     `gateway_url` and `approval_url` are for the services; `admin_url` has full permissions,
     `member_url` may publish and subscribe to all of our channels. `binary` is that of `make run`,
-    unless given. Users have the permissions that the services in `code` need.
+    unless given. Users have the permissions that the services in `code` need. `like` is a server
+    whose users and passwords it shares; `more_settings` are lines of its configuration file.
     """
 
     def __init__(
-        self, directory: Path, binary: RedisBinary | None = None, *, code: Path = ROOT
+        self,
+        directory: Path,
+        binary: RedisBinary | None = None,
+        *,
+        code: Path = ROOT,
+        like: RedisServer | None = None,
+        more_settings: str = "",
     ) -> None:
         self._processes = Processes()
         self._port = Reservation()
-        self._admin_password = secrets.token_hex(16)
+        self._admin_password: str = secrets.token_hex(16) if like is None else like._admin_password
         self._log = directory / "redis.log"
         digest = hashlib.sha256(self._admin_password.encode()).hexdigest()
         binary = binary or redis_binary()
-        self._redis = LocalRedis(
+        self._redis: LocalRedis = LocalRedis(
             binary=binary,
             port=self._port.port,
             directory=directory / "redis",
-            passwords={name: secrets.token_hex(16) for name in PASSWORDS},
+            passwords={name: secrets.token_hex(16) for name in PASSWORDS}
+            if like is None
+            else like._redis.passwords,
             template=code / users_for(binary.version).relative_to(ROOT),
             more_users=f"user {ADMIN} on #{digest} ~* &* +@all\n"
-            f"user {MEMBER} on #{digest} resetchannels &latchkey:* -@all +@connection +@pubsub\n",
+            f"user {MEMBER} on #{digest} resetchannels &latchkey:* -@all +@connection +@pubsub\n"
+            f"user {PEER} on #{digest} ~* &* +@all\n",
+            more_settings=more_settings,
         )
         self.port: Final = self._redis.port
         self.version: Final = self._redis.binary.version

@@ -12,6 +12,7 @@ from services.approval.domain.errors import StoreUnavailable, TooLate, Unreadabl
 from services.approval.storage.changes.repairs import REPAIRS_LIMIT
 from services.approval.storage.keys import CONFIRMED, PENDING_NAMES, call_key
 from services.approval.storage.redis import load_script, reaching_redis
+from shared.redis.errors import explain
 from shared.redis.lost import is_lost
 from shared.rpc.messages import Position
 
@@ -108,7 +109,7 @@ class TransactionLog:
                     result = await self._script(keys=keys, args=arguments)
             except Exception as error:
                 if is_lost(error):
-                    raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+                    raise StoreUnavailable(explain(error)) from error
                 raise
             outcome, number, tag, key, previous, *displaced = result
             if outcome == b"broken":

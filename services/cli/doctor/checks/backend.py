@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from services.approval.api.public import Ready
 from services.cli.commands.upstream import problems_of
-from services.cli.doctor import causes, refusals
+from services.cli.doctor import causes, redis_causes, refusals
 from services.cli.doctor.checks.connections import AT_ONCE, PROBE, connect, repeat, shared_secrets
 from services.cli.doctor.checks.http import approval_of, fetch, not_ready
 from services.cli.doctor.journey import Wrong
@@ -100,7 +100,10 @@ async def read_health(journey: Journey) -> None:
         for dependency in (ready.dependencies or {}).values()
         for warning in dependency.warnings or ()
     }
-    if not [warning for warning in warnings if _warn_of_proxy(journey, warning)]:
+    of_redis = [warning for warning in warnings if redis_causes.cause_in([warning])]
+    for warning in of_redis:
+        _report_warning(journey, warning)
+    if not [warning for warning in warnings if _warn_of_proxy(journey, warning)] + of_redis:
         journey.ok(f"Redis, approval and heartbeats are healthy ({counted})")
 
 
@@ -152,7 +155,11 @@ async def ask_approval(journey: Journey) -> None:
         if not ready.ready:
             failing = ", ".join(ready.failing or ()) or "no reason given"
             found = f"replica {ready.boot_id} is not ready"
-            raise Wrong(causes.APPROVAL_NOT_READY, found, failing=failing)
+            reasons = [one.reason for one in (ready.dependencies or {}).values() if not one.ok]
+            named = redis_causes.cause_in(reasons)
+            raise Wrong(
+                named or causes.APPROVAL_NOT_READY, "; ".join((found, *reasons)), failing=failing
+            )
         journey.ok(f"{approval.url} is ready, replica {ready.boot_id[:12]}")
         for dependency in (ready.dependencies or {}).values():
             for warning in dependency.warnings or ():
@@ -167,7 +174,10 @@ def _report_warning(journey: Journey, warning: str) -> None:
         if warning.startswith(begins):
             journey.warn(cause, warning)
             return
-    journey.note(warning)
+    if (named := redis_causes.cause_in([warning])) is None:
+        journey.note(warning)
+    elif named not in {finding.cause for finding in journey.findings}:
+        journey.warn(named, warning)
 
 
 async def _ask_as_operator(journey: Journey, approval: ApprovalClient) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from services.approval.api.public import Ready
 from services.cli.client import ApprovalClient
-from services.cli.doctor import causes, openclaw_causes, product
+from services.cli.doctor import causes, openclaw_causes, product, redis_causes
 from services.cli.doctor.checks.network import speaks_tls
 from services.cli.doctor.checks.upstream import warnings_of_upstream
 from services.cli.doctor.journey import Wrong
@@ -142,7 +142,8 @@ async def not_ready(journey: Journey, ready: Ready) -> Wrong:
     reasons_text = "; ".join(f"{name}: {reasons.get(name, '')}" for name in sorted(failing))
     found = f"replica {ready.boot_id} is not ready" + (f": {reasons_text}" if reasons_text else "")
     if failing & _REDIS:
-        return Wrong(causes.REDIS_AWAY, found)
+        named = redis_causes.cause_in(reasons.get(name, "") for name in _REDIS)
+        return Wrong(named or causes.REDIS_AWAY, found)
     if failing & _APPROVAL:
         cause = causes.APPROVAL_AWAY
         if await _approval_is_healthy(journey):

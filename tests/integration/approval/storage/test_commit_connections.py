@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from services.approval.domain.errors import StoreUnavailable
 from services.approval.storage.store import Store
-from shared.bus.redis_bus import make_client
 from shared.clock import SystemClock
+from shared.redis.access import make_client
 from tests.integration.approval.storage.plans import plan, run
 from tools.support.processes.redis import RedisServer
 

@@ -9,7 +9,7 @@ import pytest
 
 from services.approval.domain.errors import StoreUnavailable
 from services.approval.storage.store import Store
-from shared.bus.redis_bus import make_client
+from shared.redis.access import make_client
 from shared.rpc.messages import HeartbeatQuestion, Position
 from tests.support.clock import FakeClock
 

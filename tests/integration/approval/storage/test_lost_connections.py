@@ -9,7 +9,7 @@ import pytest
 
 from services.approval.app import STORE_TIMEOUT_SECONDS
 from services.approval.domain.errors import StoreUnavailable
-from shared.bus.redis_bus import make_client
+from shared.redis.access import make_client
 from shared.redis.connection import Reads
 from shared.rpc.messages import NeedsPairing, decode_answer, encode
 from shared.rpc.responder import Question

@@ -1,0 +1,88 @@
+"""Connections of redis-py that check what they have reached before anybody uses them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from redis.asyncio.connection import Connection, SSLConnection
+from redis.exceptions import ResponseError
+
+from shared.redis.address import Place
+from shared.redis.errors import IS_SENTINEL, WrongServer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+
+class Primary(Protocol):
+    """Knows which server is the primary."""
+
+    def find(self) -> Awaitable[Place]:
+        """Return the primary; raises PrimaryUnknown."""
+        ...
+
+    def is_at(self, place: Place) -> bool:
+        """Return whether this is still the primary."""
+        ...
+
+
+class _Checked:
+    """Mixin: finds the primary, if asked to, and asks each server for its role.
+
+    `own_name` is set with CLIENT SETNAME if the server permits it.
+    """
+
+    host: str
+    port: int
+
+    def __init__(
+        self, *, primary: Primary | None = None, own_name: str = "", **settings: Any
+    ) -> None:
+        super().__init__(**settings)
+        self._primary = primary
+        self._own_name = own_name
+
+    async def _connect(self) -> None:
+        if self._primary is not None:
+            self.host, self.port = await self._primary.find()
+        await super()._connect()  # type: ignore[misc]
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: FBT001, FBT002  redis-py's
+        """Log in, then check the role."""
+        await super().on_connect_check_health(check_health)  # type: ignore[misc]
+        if self._own_name:
+            with suppress(ResponseError):  # of use to people only; managed services may refuse it
+                await self._ask("CLIENT", "SETNAME", self._own_name)
+        at = Place(self.host, self.port)
+        try:
+            role = (await self._ask("ROLE"))[0]
+        except ResponseError as error:
+            if self._primary is None:  # not permitted: a single server is taken as it is
+                return
+            message = f"{at} does not tell its role, so it is not used: {error}"
+            raise WrongServer(message) from None
+        if role == b"sentinel":
+            message = f"{at} {IS_SENTINEL}"
+            raise WrongServer(message)
+        if self._primary is None:
+            return
+        if role != b"master":
+            message = f"{at} is named as the primary but is a replica; it is not used"
+            raise WrongServer(message)
+        if not self._primary.is_at(at):
+            message = f"{at} stopped being the primary while it was connected"
+            raise WrongServer(message)
+
+    async def _ask(self, *words: str) -> Any:
+        connection: Any = self
+        await connection.send_command(*words, check_health=False)
+        return await connection.read_response()
+
+
+class CheckedConnection(_Checked, Connection):
+    """A TCP connection."""
+
+
+class CheckedTLSConnection(_Checked, SSLConnection):
+    """A TLS connection."""
