@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
+from redis.asyncio import Redis, SSLConnection
 from redis.maint_notifications import MaintNotificationsConfig
 
 from shared.clock import SystemClock
 from shared.redis import log_events
 from shared.redis.address import parse_address
+from shared.redis.connection import IDLE_SECONDS
 from shared.redis.failover import FailoverReset, NoRetry
 from shared.redis.sentinels import SentinelWatch
-from shared.redis.server import CheckedConnection, CheckedTLSConnection
+from shared.redis.server import CheckedConnection, CheckedPool, CheckedTLSConnection
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -35,9 +36,11 @@ class RedisAccess:
         clock: Clock | None = None,
         log: FilteringBoundLogger | None = None,
         reset: FailoverReset | None = None,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         """Parse the URL without connecting; raises ValueError."""
         self._address = parse_address(url)
+        self._idle_seconds = idle_seconds
         log = log or structlog.get_logger("redis")
         self.reset = reset or FailoverReset(clock or SystemClock(), log, log_events.DEMOTED.name)
         self._sentinels = (
@@ -53,7 +56,7 @@ class RedisAccess:
 
     def pool(
         self, max_connections: int, timeout_seconds: float, *, name: str = "", **more: Any
-    ) -> BlockingConnectionPool:
+    ) -> CheckedPool:
         """Make a pool whose connections lead to the primary; it is not registered in `reset`."""
         settings: dict[str, Any] = {
             **self._address.server,
@@ -68,11 +71,12 @@ class RedisAccess:
             "decode_responses": False,
             "primary": self._sentinels,
             "own_name": name,
+            "idle_seconds": self._idle_seconds,
             **more,
         }
         tls = settings.get("connection_class") is SSLConnection
         settings["connection_class"] = CheckedTLSConnection if tls else CheckedConnection
-        return BlockingConnectionPool(**settings)
+        return CheckedPool(**settings)
 
     def client(self, *, max_connections: int, timeout_seconds: float) -> Redis:
         """Create a client for reading and writing keys.

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS: Final = 2.0
 """Maximum time to connect, including TLS and login."""
+IDLE_SECONDS: Final = 60.0
+"""A connection that was idle for longer is replaced before it is used: networks and managed
+services forget such connections silently, and the next command would wait for its timeout."""
 
 _pack: Final[Any] = hiredis.pack_command  # its stub allows single-word commands only
 
@@ -111,6 +114,8 @@ class Connection(asyncio.Protocol):
         self._transport.set_protocol(self)
         self.error: Exception | None = None
         """Why it is lost; None while it is connected."""
+        self.used_at = self._loop.time()
+        """When it was opened, or `get` was called last, in the event loop's time."""
         self.lost: asyncio.Future[None] = self._loop.create_future()
         """Done once the connection is lost."""
         if self._transport.is_closing():
@@ -140,7 +145,8 @@ class Connection(asyncio.Protocol):
         if self.error is not None:
             raise self.error
         self._write(data)
-        self._calls.append(Get(then, self._loop.time()))
+        self.used_at = self._loop.time()
+        self._calls.append(Get(then, self.used_at))
 
     def waiting_since(self) -> float | None:
         """Return when the oldest unanswered `get` was sent, in the event loop's time."""
@@ -227,10 +233,13 @@ class Reads:
     of its own. Nothing is retried; the next read replaces a lost connection.
     """
 
-    def __init__(self, client: Redis, timeout_seconds: float) -> None:
+    def __init__(
+        self, client: Redis, timeout_seconds: float, *, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
         """Create a reader without connecting."""
         self._pool = client.connection_pool
         self._timeout_seconds = timeout_seconds
+        self._idle_seconds = idle_seconds
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
         self._waiting: list[tuple[Sequence[str], Then]] = []
@@ -244,13 +253,16 @@ class Reads:
         RedisError, OSError or TimeoutError.
         """
         connection = self._connection
-        if connection is None or connection.error is not None:
+        if connection is None or connection.error is not None or self._is_idle(connection):
             self._waiting.append((keys, then))
             if self._connecting is None:
                 self._connecting = asyncio.create_task(self._connect())
                 self._connecting.add_done_callback(self._connected)
         else:
             self._get(connection, keys, then)
+
+    def _is_idle(self, connection: Connection) -> bool:
+        return asyncio.get_running_loop().time() - connection.used_at > self._idle_seconds
 
     async def close(self) -> None:
         """Close the connection, also one that is being opened; reads in progress fail."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import Connection, SSLConnection
 from redis.exceptions import ResponseError
 
@@ -42,6 +44,8 @@ class _Checked:
         super().__init__(**settings)
         self._primary = primary
         self._own_name = own_name
+        self.released_at = 0.0
+        """When it returned to its pool, in the event loop's time."""
 
     async def _connect(self) -> None:
         if self._primary is not None:
@@ -86,3 +90,22 @@ class CheckedConnection(_Checked, Connection):
 
 class CheckedTLSConnection(_Checked, SSLConnection):
     """A TLS connection."""
+
+
+class CheckedPool(BlockingConnectionPool):
+    """A pool of these connections that uses none after `idle_seconds` without a command."""
+
+    def __init__(self, *, idle_seconds: float, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._idle_seconds = idle_seconds
+
+    async def ensure_connection(self, connection: Any) -> None:
+        """Connect; replace a connection that was idle for too long."""
+        if asyncio.get_running_loop().time() - connection.released_at > self._idle_seconds:
+            await connection.disconnect(nowait=True)
+        await super().ensure_connection(connection)
+
+    async def release(self, connection: Any) -> None:
+        """Take a connection back."""
+        connection.released_at = asyncio.get_running_loop().time()
+        await super().release(connection)

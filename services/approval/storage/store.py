@@ -66,6 +66,8 @@ if TYPE_CHECKING:
 
 RECORDS_REMEMBERED: Final = 2_048
 """Size of the cache of decoded records, keyed by their stored bytes."""
+CONFIRM_MS: Final = 50
+"""How long a check waits for the confirmation of a Redis replica, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +138,10 @@ class Store:
         return found
 
     async def confirming_replicas(self) -> int | None:
-        """Return how many Redis replicas have all writes so far; None if WAIT is refused."""
+        """Return how many Redis replicas confirm in time; None if WAIT is refused."""
         async with reaching_redis():
             try:
-                return int(await self.client.wait(0, 0))
+                return int(await self.client.wait(1, CONFIRM_MS))
             except ResponseError:
                 return None
 

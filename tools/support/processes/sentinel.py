@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import redis as redis_py
 from redis.backoff import NoBackoff
@@ -32,7 +32,8 @@ MAX_LAG_SECONDS: Final = 1
 ROLE_SECONDS: Final = 0.5
 """How long a server may take to say its role."""
 FAILOVER_SECONDS: Final = 30.0
-"""How long a test waits for a failover."""
+"""How long a test waits for a failover, or for an old primary to follow the new one: sentinels make
+it a replica about 18 s after its return."""
 
 
 class Sentinel:
@@ -152,8 +153,7 @@ class ReplicaSet:
             server.call("CONFIG", "REWRITE")
         for server in self.servers[1:]:
             server.call("REPLICAOF", HOST, str(self._ports[0]))
-        primary = self.servers[0]
-        wait_until(lambda: primary.call("WAIT", "0", "0") == str(SERVERS - 1), "replicas follow")
+        wait_until(self._replicas_follow, "the replicas follow")
         settings = (
             f"requirepass {self.sentinel_password}\n"
             f"sentinel sentinel-pass {self.sentinel_password}\n"
@@ -177,6 +177,11 @@ class ReplicaSet:
         for sentinel in self.sentinels:
             wait_until(lambda at=sentinel: _is_complete(at), "the sentinels know each other")  # type: ignore[misc]
 
+    def _replicas_follow(self) -> bool:
+        return all(
+            _replication(server).get("master_link_status") == "up" for server in self.servers[1:]
+        )
+
     @property
     def gateway_url(self) -> str:
         """The gateways' URL: the sentinels, and the user of the gateways."""
@@ -197,10 +202,15 @@ class ReplicaSet:
         )
 
     def primary(self) -> RedisServer:
-        """Return the server that says it is the primary; of two, the one with more replicas."""
-        found = [server for server in self.servers if _role(server) == "master"]
+        """Return the primary; of two, the one with more replicas."""
+        states = [(_replication(server), server) for server in self.servers]
+        found = [
+            (state["connected_slaves"], server)
+            for state, server in states
+            if state.get("role") == "master"
+        ]
         assert found, "no server is a primary"
-        return max(found, key=lambda server: int(server.call("WAIT", "0", "0")))
+        return max(found, key=lambda one: one[0])[1]
 
     def bring_back(self) -> None:
         """Make sure that everything runs, and that all replicas follow one primary."""
@@ -212,12 +222,13 @@ class ReplicaSet:
 
     def is_whole(self) -> bool:
         """Return whether there is one primary, all replicas follow it, and sentinels know them."""
-        roles = [_role(server) for server in self.servers]
-        if roles.count("master") != 1 or roles.count("slave") != SERVERS - 1:
-            return False
-        primary = self.primary()
-        return primary.call("WAIT", "0", "0") == str(SERVERS - 1) and all(
-            _is_complete(sentinel) for sentinel in self.sentinels
+        states = [_replication(server) for server in self.servers]
+        followers = sum(state.get("master_link_status") == "up" for state in states)
+        return (
+            [state.get("connected_slaves") for state in states if state.get("role") == "master"]
+            == [SERVERS - 1]
+            and followers == SERVERS - 1
+            and all(_is_complete(sentinel) for sentinel in self.sentinels)
         )
 
     def close(self) -> None:
@@ -239,18 +250,18 @@ class ReplicaSet:
         self.close()
 
 
-def _role(server: RedisServer) -> str:
-    """Return what a server says it is; empty if it does not answer."""
+def _replication(server: RedisServer) -> dict[str, Any]:
+    """Return what a server says of its replication; nothing if it does not answer."""
     if not server.running:
-        return ""
+        return {}
     try:
         with redis_py.Redis.from_url(
             server.admin_url, socket_timeout=ROLE_SECONDS, retry=Retry(NoBackoff(), 0), protocol=2
         ) as client:
-            role: bytes = client.role()[0]
-            return role.decode()
+            found: dict[str, Any] = client.info("replication")
+            return found
     except redis_py.RedisError:
-        return ""
+        return {}
 
 
 def _is_complete(sentinel: Sentinel) -> bool:

@@ -41,7 +41,7 @@ class FaultProxy:
         self._gates = {way: _Gate() for way in Way}
         self._carrying: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._ending: _Ending | None = None
+        self._ending: Ending | None = None
         self.port = 0
         self.accepted = 0
 
@@ -74,11 +74,11 @@ class FaultProxy:
 
     def cut(self) -> None:
         """Close all connections normally, including new ones."""
-        self._end_all(_Ending.CLOSE)
+        self._end_all(Ending.CLOSE)
 
     def reset(self) -> None:
         """Reset all connections, including new ones."""
-        self._end_all(_Ending.RESET)
+        self._end_all(Ending.RESET)
 
     def swallow(self) -> None:
         """Drop the data of existing connections without closing them; new ones work."""
@@ -98,23 +98,23 @@ class FaultProxy:
             writer.close()
         await self._server.wait_closed()
 
-    def _end_all(self, ending: _Ending) -> None:
+    def _end_all(self, ending: Ending) -> None:
         self.pass_on()
         self._ending = ending
         for writer in list(self._writers):
-            _end(writer, ending)
+            end(writer, ending)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         try:
             there, back = await asyncio.open_connection(HOST, self._to)
         except OSError:
-            _end(writer, _Ending.RESET)
+            end(writer, Ending.RESET)
             return
         ends = {writer, back}
         if self._ending is not None:
-            for end in ends:
-                _end(end, self._ending)
+            for one in ends:
+                end(one, self._ending)
             return
         self._writers |= ends
         both = [
@@ -128,7 +128,9 @@ class FaultProxy:
             self._writers -= ends
 
 
-class _Ending(Enum):
+class Ending(Enum):
+    """How a connection ends."""
+
     CLOSE = auto()
     RESET = auto()
 
@@ -178,8 +180,9 @@ class _Gate:
             reading.cancel()
 
 
-def _end(writer: asyncio.StreamWriter, ending: _Ending) -> None:
-    if ending is _Ending.CLOSE:
+def end(writer: asyncio.StreamWriter, ending: Ending) -> None:
+    """End a connection this way."""
+    if ending is Ending.CLOSE:
         writer.close()
         return
     handle = writer.get_extra_info("socket")

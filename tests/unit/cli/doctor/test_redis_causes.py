@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from services.approval.storage.requirements import RedisFound
 from services.cli.doctor import redis_causes
-from services.cli.doctor.cause import Cause
 from shared.redis import errors
 from shared.redis.address import Place
 from shared.redis.primary import Named, Silent, trouble, warnings
+
+if TYPE_CHECKING:
+    from services.cli.doctor.cause import Cause
 
 AWAY = Silent("sentinel s:26379: no answer in time")
 HERE = Named(Place("h", 6379), 1)
