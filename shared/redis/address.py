@@ -8,17 +8,15 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from redis.asyncio.connection import parse_url
 
+from shared.settings.redis_url import SENTINEL_OPTIONS, SENTINEL_SUFFIX, YES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SENTINEL_PORT: Final = 26_379
 """The default port of a sentinel."""
-SENTINEL_SUFFIX: Final = "+sentinel"
-SENTINEL_OPTIONS: Final = ("sentinel_username", "sentinel_password", "sentinel_tls")
-"""Options of a sentinel URL about the sentinels themselves."""
 PROTOCOL_DEFAULT: Final = 2
 """Version of the Redis protocol (RESP), unless the option `protocol` says 3."""
-_YES: Final = frozenset({"true", "yes", "1"})
 
 
 class Place(NamedTuple):
@@ -58,7 +56,7 @@ def parse_address(url: str) -> RedisAddress:
     plain = scheme.removesuffix(SENTINEL_SUFFIX)
     server = _options(f"{plain}://{user}{at}any/{database}?{urlencode(given)}")
     server.pop("host")
-    tls = own["sentinel_tls"].lower() in _YES if own["sentinel_tls"] else plain == "rediss"
+    tls = own["sentinel_tls"].lower() in YES if own["sentinel_tls"] else plain == "rediss"
     sentinel = {
         name: value
         for name, value in server.items()

@@ -11,14 +11,13 @@ import ssl
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from shared.redis.address import SENTINEL_OPTIONS, SENTINEL_SUFFIX
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from urllib.parse import SplitResult
 
 SCHEMES: Final = ("redis", "rediss")
-SENTINEL_SCHEMES: Final = ("redis+sentinel", "rediss+sentinel")
+SENTINEL_SUFFIX: Final = "+sentinel"
+SENTINEL_SCHEMES: Final = tuple(scheme + SENTINEL_SUFFIX for scheme in SCHEMES)
 PORT_MAX: Final = 65_535
 YES: Final = ("true", "yes", "1")
 YES_OR_NO: Final = (*YES, "false", "no", "0")
@@ -27,6 +26,8 @@ TLS_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 TLS_OPTIONS: Final = ("ssl_cert_reqs", "ssl_check_hostname", *TLS_FILES)
 OPTIONS: Final = ("db", "protocol", *TLS_OPTIONS)
 """Options allowed after the question mark; Latchkey sets all others itself."""
+SENTINEL_OPTIONS: Final = ("sentinel_username", "sentinel_password", "sentinel_tls")
+"""Options of a sentinel URL about the sentinels themselves."""
 PROTOCOLS: Final = ("2", "3")
 SENTINELS_LIMIT: Final = 9
 """Maximum number of sentinels in a URL: each process holds two connections to each of them."""
