@@ -1,4 +1,4 @@
-"""Errors of the way to Redis, and sentences about what Redis refuses.
+"""Errors of the way to Redis, and which sentence describes an error.
 
 redis.exceptions.ConnectionError
 ├── WrongServer         something answers that is not the server wanted
@@ -12,20 +12,7 @@ from typing import Final
 from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import RedisError
 
-IS_SENTINEL: Final = (
-    "is a sentinel, not a Redis server: REDIS_URL must start with redis+sentinel://"
-)
-NOT_SENTINEL: Final = (
-    "is not a sentinel: REDIS_URL must start with redis:// or rediss:// for one Redis server"
-)
-SERVICE_UNKNOWN: Final = "is not known to the sentinels: correct the service's name in REDIS_URL"
-READ_ONLY: Final = (
-    "Redis is a replica and takes no writes (READONLY): REDIS_URL must lead to the primary"
-)
-FEW_REPLICAS: Final = (
-    "Redis takes no writes because too few replicas are connected to it "
-    "(NOREPLICAS, min-replicas-to-write)"
-)
+from shared.redis.sentences import FEW_REPLICAS, IS_SENTINEL, READ_ONLY
 
 _SENTENCES: Final = (
     ("READONLY", READ_ONLY),

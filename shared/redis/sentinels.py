@@ -18,9 +18,10 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from shared.redis import log_events, primary
 from shared.redis.address import Place
-from shared.redis.errors import NOT_SENTINEL, SERVICE_UNKNOWN, PrimaryUnknown
+from shared.redis.errors import PrimaryUnknown
 from shared.redis.lost import is_lost
 from shared.redis.primary import Named, Silent, View
+from shared.redis.sentences import NOT_SENTINEL, SERVICE_UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

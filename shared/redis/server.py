@@ -11,7 +11,8 @@ from redis.asyncio.connection import Connection, SSLConnection
 from redis.exceptions import ResponseError
 
 from shared.redis.address import Place
-from shared.redis.errors import IS_SENTINEL, WrongServer
+from shared.redis.errors import WrongServer
+from shared.redis.sentences import IS_SENTINEL
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

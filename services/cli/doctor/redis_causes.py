@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from services.cli.doctor.cause import Cause
-from shared.redis import errors
+from shared.redis import sentences
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,16 +86,16 @@ UNCHECKED: Final = Cause(
 ALL: Final = tuple(value for value in tuple(globals().values()) if isinstance(value, Cause))
 
 _BY_TEXT: Final = (
-    (errors.IS_SENTINEL[:33], IS_SENTINEL),
-    (errors.NOT_SENTINEL[:17], NOT_SENTINEL),
-    (errors.SERVICE_UNKNOWN[:29], SERVICE_UNKNOWN),
+    (sentences.IS_SENTINEL[:33], IS_SENTINEL),
+    (sentences.NOT_SENTINEL[:17], NOT_SENTINEL),
+    (sentences.SERVICE_UNKNOWN[:29], SERVICE_UNKNOWN),
     ("refuses the login", SENTINEL_LOGIN),
     ("refuses a command", SENTINEL_LOGIN),
     ("sentinels answers", SENTINELS_AWAY),
     ("sentinels answer, and Redis cannot fail over", SENTINEL_MINORITY),
-    (errors.READ_ONLY, READ_ONLY),
+    (sentences.READ_ONLY, READ_ONLY),
     ("but is a replica", READ_ONLY),
-    (errors.FEW_REPLICAS, FEW_REPLICAS),
+    (sentences.FEW_REPLICAS, FEW_REPLICAS),
     ("min-replicas-to-write is 0", NO_CONFIRMATION),
     ("WAIT is refused", NO_CONFIRMATION),
     ("INFO is refused", UNCHECKED),
