@@ -25,6 +25,8 @@ KNOWN_SCHEMA: Final = 18
 NEWEST_KNOWN: Final = "2026.9.6"
 PAIRED_TABLE: Final = "device_pairing_paired"
 PENDING_TABLE: Final = "device_pairing_pending"
+SQLITE_MIN: Final = (3, 37, 0)
+"""OpenClaw has STRICT tables."""
 LOCK_SECONDS: Final = 2.0
 """How long to wait for a lock that another program holds."""
 READ_SECONDS: Final = 30.0
@@ -62,6 +64,7 @@ _FIELDS: Final = {
 @contextlib.contextmanager
 def reading(file: Path) -> Iterator[sqlite3.Connection]:
     """Open a database for reading, in one transaction; errors become ApiError."""
+    require_sqlite()
     deadline = time.monotonic() + READ_SECONDS
     with explained(file):
         connection = sqlite3.connect(
@@ -74,6 +77,16 @@ def reading(file: Path) -> Iterator[sqlite3.Connection]:
             yield connection
         finally:
             connection.close()
+
+
+def require_sqlite() -> None:
+    """Require an SQLite that knows the kind of tables OpenClaw has; raises ApiError."""
+    if sqlite3.sqlite_version_info < SQLITE_MIN:
+        needed = ".".join(map(str, SQLITE_MIN))
+        raise ApiError(
+            "sqlite-too-old",
+            f"This Python has SQLite {sqlite3.sqlite_version}; OpenClaw's database needs {needed}.",
+        )
 
 
 def limit_statements(connection: sqlite3.Connection, deadline: float) -> None:

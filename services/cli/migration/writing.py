@@ -176,6 +176,7 @@ def _exclusively(file: Path) -> Iterator[sqlite3.Connection]:
     Every open connection to a database in WAL mode holds a shared lock, so this fails while
     OpenClaw runs.
     """
+    database.require_sqlite()
     with database.explained(file):
         connection = sqlite3.connect(
             f"{file.as_uri()}?mode=rw",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.device.profile import CLI, NODE_HOST
+from tests.support.approval.devices import Device
 from tests.support.openclaw.state import (
     PAIRED,
     RELEASES,
@@ -21,6 +23,7 @@ from tests.support.openclaw.state import (
     write_state,
 )
 from tools.support.actors import Operator, SimulatedDevice, pair
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from tools.support.processes.stack import Stack
 
 READ = "operator.read"
+DEVICES = 3_000
+"""So many that an import takes a second."""
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,28 @@ def profile_of(release: str, role: str) -> Profile:
     protocol = 4 if release == WITH_DATABASE else 3
     profile = NODE_HOST if role == "node" else CLI.with_scopes(READ)
     return replace(profile, min_protocol=protocol, max_protocol=protocol)
+
+
+def many_records(count: int) -> dict[str, object]:
+    """Return records of devices as OpenClaw 2026.3 writes them."""
+    token = {"token": "t" * 43, "role": "operator", "scopes": [READ], "createdAtMs": 1}
+    devices = [Device.new() for _ in range(count)]
+    return {
+        one.device_id: {
+            "deviceId": one.device_id,
+            "publicKey": one.public_key,
+            "clientId": "cli",
+            "clientMode": "cli",
+            "platform": "linux",
+            "role": "operator",
+            "roles": ["operator"],
+            "scopes": [READ],
+            "tokens": {"operator": token},
+            "createdAtMs": 1,
+            "approvedAtMs": 1,
+        }
+        for one in devices
+    }
 
 
 def returning(stack: Stack, release: str, device: RecordedDevice, role: str) -> SimulatedDevice:
@@ -148,6 +175,45 @@ async def test_the_plan_is_shown_first_and_another_run_adds_the_rest(
     again = await terminal.run("import", "openclaw", str(state), "--yes")
     assert again.code == 0
     assert "Nothing to import." in again.out
+
+
+async def test_an_import_that_approval_does_not_survive_is_completed_by_another(
+    stack: Stack, terminal: Terminal, tmp_path: Path
+) -> None:
+    """The command says how far it got, and nothing is half done."""
+    records = many_records(DEVICES)
+    file = tmp_path / "paired.json"
+    file.write_text(json.dumps(records))
+    first, second = stack.approvals
+    terminal.env["APPROVAL_URL"] = first.url
+    process = await terminal.start("import", "openclaw", str(file), "--yes", "--json")
+    await until(lambda: int(stack.redis.call("ZCARD", "latchkey:paired")) > 0, "some are imported")
+    first.kill9()
+    out, _ = await process.communicate()
+    assert process.returncode == 3
+    message = json.loads(out)["error"]["message"]
+    found = re.search(
+        rf"(\d+) of {DEVICES} devices were imported; whether the next (\d+) were is unknown",
+        message,
+    )
+    assert found is not None, message
+    done, unknown = map(int, found.groups())
+    paired = int(stack.redis.call("ZCARD", "latchkey:paired"))
+    assert paired in {done, done + unknown}
+    assert 0 < paired < DEVICES
+
+    terminal.env["APPROVAL_URL"] = second.url
+    ended = await terminal.run("import", "openclaw", str(file), "--yes", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["counts"] == {
+        "added": DEVICES - paired,
+        "exists": paired,
+        "differs": 0,
+        "refused": 0,
+    }
+    assert int(stack.redis.call("ZCARD", "latchkey:paired")) == DEVICES
+    first.start()
+    await first.until_ready()
 
 
 async def test_devices_are_written_into_a_database_of_openclaw(

@@ -125,6 +125,13 @@ class TestUnreadable:
         assert error["name"] == "openclaw-locked"
         assert error["advice"] == ["Stop it, and run this again. Nothing was changed."]
 
+    def test_an_sqlite_that_is_too_old(
+        self, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+        error = not_imported(api, write_database(tmp_path / "openclaw.sqlite"))
+        assert error["name"] == "sqlite-too-old"
+
     def test_too_many_devices(
         self, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
