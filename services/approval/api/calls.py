@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -28,6 +29,7 @@ from services.approval.problems import (
     NOT_ALLOWED,
     NOT_FOUND,
     TOO_LARGE,
+    UNAUTHORIZED,
     Ids,
     ProblemError,
     problem_response,
@@ -78,6 +80,11 @@ HEADERS: Final = {
 }
 """Headers of every response; `Server` does not reveal the software."""
 IDENTITY: Final = web.RequestKey("identity", Identity)
+STILL_VALID: Final = web.RequestKey[Any]("still-valid")
+"""Returns whether the caller's identity still holds; raises StoreUnavailable."""
+BODY_TRUSTED_SECONDS: Final = 0.25
+"""If reading a body takes longer, the caller is authenticated again before the call is carried out:
+a revoked operator must not hold calls open and finish them later."""
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -123,6 +130,7 @@ def serve_calls(
                     identity = request[IDENTITY] = await authenticator.authenticate(
                         request, by_session=by_session
                     )
+                    request[STILL_VALID] = partial(authenticator.is_still_valid, identity)
                     note_operator(request)
                 except StoreUnavailable:  # the caller is unauthenticated: read nothing but the ids
                     _read_ids(request)
@@ -190,7 +198,10 @@ async def read_call(request: web.Request, operation: Operation) -> Call:
     """Read and validate a call; raises ProblemError."""
     _read_ids(request)
     query = _query(request, operation)
+    began = time.monotonic()
     body = await _body(request, operation) if operation.changes else None
+    if time.monotonic() - began > BODY_TRUSTED_SECONDS and not await request[STILL_VALID]():
+        raise ProblemError(UNAUTHORIZED, "The token or session ended while the call was read.")
     return Call(request[IDENTITY].caller, request[IDS], query, body)
 
 

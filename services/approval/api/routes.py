@@ -11,6 +11,7 @@ from aiohttp import web
 from services.approval.api.backup_routes import BackupViews
 from services.approval.api.calls import (
     IDENTITY,
+    STILL_VALID,
     Operations,
     add_headers,
     call_handler,
@@ -86,7 +87,7 @@ def add_routes(
         **RuleRoutes(rules, authenticator.now_ms).by_id,
     }
     others: dict[str, Callable[[Operation], Handler]] = {
-        "followEvents": partial(_streaming, events, authenticator),
+        "followEvents": partial(_streaming, events),
         "readBackup": partial(_of_lines, BackupViews(backups)),
     }
     for name, of_session in SessionViews(authenticator, settings.gateway_public_url).by_id.items():
@@ -118,7 +119,7 @@ def add_routes(
 def _of_lines(views: BackupViews, operation: Operation) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         call = await read_call(request, operation)
-        return await views.serve(request, call.caller)
+        return await views.serve(request, call.caller, request[STILL_VALID])
 
     return handle
 
@@ -130,14 +131,12 @@ def _of_session(view: View, operation: Operation) -> Handler:
     return handle
 
 
-def _streaming(events: Events, authenticator: Authenticator, operation: Operation) -> Handler:
+def _streaming(events: Events, operation: Operation) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         call = await read_call(request, operation)
         after = resumed_from(request, call.query)
         leave_schedule(request)
-        return await events.serve(
-            request, call.caller, after, partial(authenticator.is_still_valid, request[IDENTITY])
-        )
+        return await events.serve(request, call.caller, after, request[STILL_VALID])
 
     return handle
 

@@ -12,7 +12,7 @@ const SECRETS = {
   "shared-secret": "Gateway token",
   "device-token": "Device tokens",
   "bootstrap-token": "Setup codes",
-  "admin-token": "Admin token",
+  "admin-token": "Operator tokens",
 };
 
 const shown = (lockout) => printable(lockout.network ?? lockout.address);

@@ -24,7 +24,7 @@ SECRETS: Final = {
     "shared-secret": "gateway token",
     "device-token": "device token",
     "bootstrap-token": "setup code",
-    "admin-token": "admin token",
+    "admin-token": "operator token",
 }
 
 

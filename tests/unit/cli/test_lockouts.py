@@ -42,7 +42,13 @@ class TestList:
         result = run(api, "lockouts", "list")
         assert result.exit_code == 0
         assert "Locked out (3)" in result.stdout
-        for text in ("203.0.113.7", "gateway token", "admin token", "2001:db8:0:7::/64", " left"):
+        for text in (
+            "203.0.113.7",
+            "gateway token",
+            "operator token",
+            "2001:db8:0:7::/64",
+            " left",
+        ):
             assert text in result.stdout
         assert "latchkey lockouts lift ADDRESS" in result.stdout
 
@@ -63,7 +69,9 @@ class TestLift:
     def test_lifting_an_address_lifts_all_its_lock_outs(self, api: Api) -> None:
         result = run(api, "lockouts", "lift", "203.0.113.7", "--yes")
         assert result.exit_code == 0, result.stderr
-        assert result.stdout == "Lifted the lock-out of 203.0.113.7 (gateway token, admin token).\n"
+        assert (
+            result.stdout == "Lifted the lock-out of 203.0.113.7 (gateway token, operator token).\n"
+        )
         assert api.changed == [
             "/v1/lockouts/shared-secret/203.0.113.7",
             "/v1/lockouts/admin-token/203.0.113.7",

@@ -8,8 +8,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import ClientError
 from structlog.testing import capture_logs
 
+from services.approval.api import backup_routes
+from services.approval.api.calls import BODY_TRUSTED_SECONDS
 from services.approval.api.operations import OPERATIONS
 from services.approval.domain.authorization import OPERATOR, Caller
 from services.approval.domain.errors import NotAllowed, StoreUnavailable
@@ -292,6 +295,52 @@ class TestRevoking:
             async with asyncio.timeout(5):
                 assert await reader.next() is None
 
+    async def test_a_call_begun_before_is_not_finished_after_it(
+        self, admin: Operator, here: Replica
+    ) -> None:
+        """A revoked operator cannot hold a call open and complete its body later."""
+        alice = await create(admin, "alice", "decide")
+        asked = await here.request(Device.new().asks())
+        reader, writer = await asyncio.open_connection("127.0.0.1", admin.url.port)
+        try:
+            writer.write(
+                f"POST /v1/requests/{asked.request_id}/approve HTTP/1.1\r\nHost: x\r\n"
+                f"Connection: close\r\nAuthorization: {alice['Authorization']}\r\n"
+                "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{".encode()
+            )
+            await asyncio.sleep(BODY_TRUSTED_SECONDS + 0.1)  # it is authenticated meanwhile
+            await revoke(admin, "alice")
+            writer.write(b"}")
+            answer = await asyncio.wait_for(reader.read(), 10)
+        finally:
+            writer.close()
+            await writer.wait_closed()
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert b"ended while the call was read" in answer
+        assert await admin.pending_ids() == [asked.request_id]
+
+    async def test_a_backup_is_cut_off(
+        self, admin: Operator, here: Replica, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(backup_routes, "CHECK_SECONDS", 0.0)
+        for number in range(3):
+            await here.pair(Device.new(), name=f"device {number}")
+        boss = await create(admin, "boss", "manage")
+        backup = here.backups.backup
+        monkeypatch.setattr(here.backups, "backup", lambda caller: revoking(backup(caller)))
+
+        async def revoking(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+            async for number, line in enumerated(lines):
+                if number == 1:
+                    await here.operators.revoke(OPERATOR, "boss")
+                yield line
+
+        url = admin.url.with_path("/v1/backup")
+        async with admin._client.session.get(url, headers=boss) as response:
+            assert response.status == 200
+            with pytest.raises(ClientError):
+                await response.read()
+
     async def test_the_admin_token_cannot_be_revoked_here(self, admin: Operator) -> None:
         (await revoke(admin, "admin")).problem(409, "built-in-operator")
         (await admin.get("/v1/operators")).ok()
@@ -365,6 +414,13 @@ class TestWrongTokens:
             async with replica(url, TOKEN_SECRET=secrets) as one, Operator(one) as then:
                 await one.store.liveness.write_alive("one")
                 assert (await browser.at(then).call("GET", "/v1/requests")).status == status
+
+
+async def enumerated(lines: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
+    number = 0
+    async for line in lines:
+        yield number, line
+        number += 1
 
 
 @contextlib.asynccontextmanager
