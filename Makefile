@@ -66,7 +66,8 @@ check: $(DEV) ## Check format, lint, types, import rules and docs/reference
 	$(VENV)/bin/lint-imports
 	$(PY) -m tools.docs --check
 
-docs: $(DEV) ## Write docs/reference from what the code declares
+docs: $(DEV) ## Write what the code declares: docs/reference, schema of the chart
+	@$(PY) -m tools.kubernetes
 	@$(PY) -m tools.docs
 
 images: $(DEV) ## Build the container images; requires Docker (ARGS=--help)

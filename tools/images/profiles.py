@@ -28,13 +28,7 @@ def call(token):
         "X-Forwarded-For": "203.0.113.77",
     })
     return connection.getresponse().status
-print(*[call(f"wrong-{number}") for number in range(10)], call(os.environ["ADMIN_TOKEN"]))
-"""
-_RIGHT: Final = """
-import http.client, os
-connection = http.client.HTTPConnection("proxy", 8081, timeout=20)
-connection.request("GET", "/v1/devices", headers={"Authorization": "Bearer " + os.environ["ADMIN_TOKEN"]})
-print(connection.getresponse().status)
+print(*[call(f"wrong-{number}") for number in range(10)], call(os.environ["APPROVAL_ADMIN_TOKEN"]))
 """
 _TARGETS: Final = """
 import json, urllib.request
@@ -53,12 +47,7 @@ def tls(stack: Stack) -> Iterator[Check]:
     stack.up("caddy", profile="tls")
     locked = stack.as_stranger(_OVER_TLS)
     yield "ten wrong tokens lock out their client", r"^(401 ){10}429$", locked.output.strip()
-    other = stack.client(
-        "python",
-        "-c",
-        _RIGHT.replace('os.environ["ADMIN_TOKEN"]', repr(stack.secrets["APPROVAL_ADMIN_TOKEN"])),
-    )
-    yield "and nobody else", "^200$", other.output.strip()
+    yield "and nobody else", "^0$", str(stack.command("devices", "list").status)
     stack.compose("--profile=tls", "stop", "caddy")
     yield "Caddy stops with 0", "^0$", stack.inspect("caddy", "State.ExitCode")
 
@@ -79,10 +68,9 @@ def monitoring(stack: Stack) -> Iterator[Check]:
 
 def openclaw(stack: Stack) -> Iterator[Check]:
     """Check that the gateways reach an OpenClaw that is configured as docs/openclaw.md says."""
-    secret = f"UPSTREAM_SECRET={stack.secrets['UPSTREAM_SECRET']}"
     options = ("--origin", "http://127.0.0.1:18789", "--replicas", "172.30.19.0/24")
     config = stack.docker.do(
-        *("run", "--rm", "--no-healthcheck", f"--env={secret}", stack.image),
+        *("run", "--rm", "--no-healthcheck", "--env=UPSTREAM_SECRET", stack.image),
         *("latchkey", "upstream", "config", "--json", *options),
     )
     json.loads(config)

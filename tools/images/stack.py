@@ -89,10 +89,11 @@ class Stack:
 
     def start_client(self) -> None:
         """Start a container of a client, with the gateway token."""
-        token = f"OPENCLAW_GATEWAY_TOKEN={self.secrets['OPENCLAW_GATEWAY_TOKEN']}"
+        # Docker takes the value from its own environment: arguments appear in error messages.
+        token = "OPENCLAW_GATEWAY_TOKEN"
         network = (f"--network={PROJECT}_front", f"--ip={CLIENT_ADDRESS}")
         self.docker.do(
-            *("run", "--detach", f"--name={CLIENT}", *network, "--no-healthcheck", "--init"),
+            *("run", "--detach", f"--name={CLIENT}", *network, "--no-healthcheck"),
             *(f"--env={token}", self.image, "sleep", "1h"),
         )
 
@@ -126,19 +127,13 @@ class Stack:
 
     def _once(self, code: str, *arguments: str, address: str) -> Done:
         network = (f"--network={PROJECT}_front", f"--ip={address}")
-        token = f"ADMIN_TOKEN={self.secrets['APPROVAL_ADMIN_TOKEN']}"
-        options = ("run", "--rm", "--no-healthcheck", *network, f"--env={token}")
+        options = ("run", "--rm", "--no-healthcheck", *network, "--env=APPROVAL_ADMIN_TOKEN")
         return self.docker.run(*options, self.image, "python", "-c", code, *arguments)
 
     def command(self, *arguments: str) -> Done:
         """Run the `latchkey` command from outside, through the proxy."""
-        environ = {
-            "APPROVAL_URL": "http://proxy:8081",
-            "APPROVAL_ADMIN_TOKEN": self.secrets["APPROVAL_ADMIN_TOKEN"],
-        }
-        given = [f"--env={name}={value}" for name, value in environ.items()]
-        network = f"--network={PROJECT}_front"
-        options = ("run", "--rm", "--no-healthcheck", network, *given)
+        given = ("--env=APPROVAL_URL=http://proxy:8081", "--env=APPROVAL_ADMIN_TOKEN")
+        options = ("run", "--rm", "--no-healthcheck", f"--network={PROJECT}_front", *given)
         return self.docker.run(*options, self.image, "latchkey", *arguments)
 
     def pending(self) -> list[Any]:

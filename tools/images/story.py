@@ -28,7 +28,7 @@ for given in sys.argv[1:]:
     token, _, address = given.partition("@")
     connection = http.client.HTTPConnection("proxy", 8081, timeout=20)
     connection.request("GET", "/v1/devices", headers={
-        "Authorization": "Bearer " + (os.environ["ADMIN_TOKEN"] if token == "right" else token),
+        "Authorization": "Bearer " + (os.environ["APPROVAL_ADMIN_TOKEN"] if token == "right" else token),
         "X-Forwarded-For": address,
     })
     answer = connection.getresponse()

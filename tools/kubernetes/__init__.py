@@ -1,0 +1,1 @@
+"""Renders and checks the Helm chart in deploy/kubernetes/."""
