@@ -66,7 +66,7 @@ check: $(DEV) ## Check format, lint, types, import rules and docs/reference
 	$(VENV)/bin/lint-imports
 	$(PY) -m tools.docs --check
 
-docs: $(DEV) ## Write what the code declares: docs/reference, schema of the chart
+docs: $(DEV) ## Write docs/reference and the chart's schema from the code
 	@$(PY) -m tools.kubernetes
 	@$(PY) -m tools.docs
 

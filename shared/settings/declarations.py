@@ -22,6 +22,8 @@ class Setting:
     default: str = ""
     required: str = ""
     """Empty, or when the setting is required, such as "required"."""
+    secret: bool = False
+    """Whether the value is or contains a secret: then it may be in a file (`secret_files.py`)."""
 
     @property
     def shown_default(self) -> str:

@@ -74,6 +74,8 @@ class SettingsReader:
 
         A bare scheme, alone or in a comma list, counts as not set too and causes a warning.
         """
+        if setting.secret and not self._read_file_of(setting.name):
+            return ""
         return self._text(setting.name) or setting.default
 
     def _text(self, name: str) -> str:
@@ -128,7 +130,8 @@ class SettingsReader:
     def _read_file_of(self, name: str) -> bool:
         """Read the file that holds a secret, if one is named; return False if that failed."""
         self._environ, problems = read_secret_files(self._environ, (name,))
-        self.problems.extend(problems)
+        for problem in problems:
+            self._note_once(problem)
         return not problems
 
     def integer(self, setting: Number) -> int:
@@ -289,6 +292,7 @@ REDIS_URL: Final = Setting(
     " `ssl_check_hostname`, and for the sentinels' own login and TLS `sentinel_username`,"
     " `sentinel_password` and `sentinel_tls`.",
     required="required",
+    secret=True,
 )
 BUS_SECRET: Final = Secret(
     "BUS_SECRET", "Encrypts the messages that the services exchange over Redis pub/sub."

@@ -20,7 +20,7 @@ FILE_MAX_BYTES: Final = 65_536
 def read_secret_files(
     environ: Mapping[str, str], names: Iterable[str]
 ) -> tuple[Mapping[str, str], list[str]]:
-    """Return the environment with the values of all files, and the problems found.
+    """Return the environment with the values in place of the files' names, and the problems.
 
     No problem quotes the content of a file.
     """
@@ -38,7 +38,11 @@ def read_secret_files(
             problems.append(f"{name}{SUFFIX}={_shown(path)}: {problem}")
         else:
             values[name] = value
-    return ({**environ, **values} if values else environ), problems
+    if not values:
+        return environ, problems
+    read = {name + SUFFIX for name in values}
+    left = {name: value for name, value in environ.items() if name not in read}
+    return left | values, problems
 
 
 def _read(path: str) -> tuple[str, str]:

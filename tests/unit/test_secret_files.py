@@ -10,7 +10,7 @@ from services.approval import settings as approval
 from services.cli.config import Config, with_secret_files
 from services.cli.errors import Misused
 from services.gateway import settings as gateway
-from shared.settings.declarations import Secret
+from shared.settings.declarations import Secret, Setting
 from shared.settings.environment import SettingsError
 from shared.settings.secret_files import FILE_MAX_BYTES, read_secret_files
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 VALUES = {
     "REDIS_URL": "redis://user:password@127.0.0.1:6379/0",
+    "WEBHOOK_TARGETS": "json+https://hooks.example/secret-path",
+    "WEBHOOK_SECRETS": "whsec_" + "c2Vj" * 10,
     **{
         setting.name: f"{setting.name.lower()}-" + "s" * 32
         for setting in (*gateway.ALL, *approval.ALL)
@@ -44,9 +46,18 @@ def test_every_secret_of_both_services_may_be_in_a_file(tmp_path: Path) -> None:
     assert list(gateway_read.upstream.secrets) == [VALUES["UPSTREAM_SECRET"]]
     assert list(approval_read.admin_tokens) == [VALUES["APPROVAL_ADMIN_TOKEN"]]
     assert list(approval_read.token_secrets) == [VALUES["TOKEN_SECRET"]]
+    assert [one.form for one in approval_read.webhooks.targets] == ["json"]
+    assert bool(approval_read.webhooks.keys)
     for common in (gateway_read.common, approval_read.common):
         assert common.redis_url == VALUES["REDIS_URL"]
         assert list(common.bus_secrets) == [VALUES["BUS_SECRET"]]
+
+
+def test_every_setting_with_a_secret_is_tested_here() -> None:
+    texts = {
+        one.name for one in (*gateway.ALL, *approval.ALL) if isinstance(one, Setting) and one.secret
+    }
+    assert texts == {"REDIS_URL", "WEBHOOK_TARGETS", "WEBHOOK_SECRETS"}
 
 
 def test_a_file_may_hold_a_comma_list(tmp_path: Path) -> None:

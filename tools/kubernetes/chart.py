@@ -11,7 +11,7 @@ import yaml  # type: ignore[import-untyped]
 from deploy.local.places import ROOT
 from services.approval import settings as approval
 from services.gateway import settings as gateway
-from shared.settings.declarations import AnySetting, Choice, Number, Secret, plain
+from shared.settings.declarations import AnySetting, Choice, Number, Secret, Setting, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,12 +45,26 @@ class HelmFailed(Exception):
     """Helm rejected the chart or its values."""
 
 
+def is_secret(setting: AnySetting) -> bool:
+    """Return whether the value is or contains a secret."""
+    return isinstance(setting, Secret) or (isinstance(setting, Setting) and setting.secret)
+
+
+def optional_secrets(service: str) -> list[str]:
+    """Return the secrets that `values.yaml` takes in `<service>.optionalSecrets`."""
+    return [
+        setting.name
+        for setting in _DECLARED[service]
+        if isinstance(setting, Setting) and setting.secret and not setting.required
+    ]
+
+
 def free_settings(service: str) -> list[AnySetting]:
     """Return the settings that `values.yaml` takes under `<service>.settings`."""
     return [
         setting
         for setting in _DECLARED[service]
-        if not isinstance(setting, Secret)
+        if not is_secret(setting)
         and setting.name not in SET_BY_THE_CHART[service]
         and setting.name not in LEFT_OUT
     ]
@@ -71,6 +85,7 @@ def settings_schema() -> dict[str, Any]:
                         "additionalProperties": False,
                         "properties": {one.name: _schema(one) for one in free_settings(service)},
                     },
+                    "optionalSecrets": {"items": {"enum": optional_secrets(service)}},
                     **(
                         {"drainSeconds": _schema(gateway.DRAIN_SECONDS)}
                         if service == "gateway"

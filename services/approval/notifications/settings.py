@@ -31,12 +31,14 @@ WEBHOOK_TARGETS: Final = Setting(
     "Comma list of the addresses to notify, each as `FORMAT+https://…` with the format `json`,"
     " `slack`, `discord` or `ntfy`; at most 16. Write a comma in an address as `%2C`. Only name and"
     " host of a target are ever shown.",
+    secret=True,
 )
 WEBHOOK_SECRETS: Final = Setting(
     "WEBHOOK_SECRETS",
     "Comma list of secrets that sign notifications, each `whsec_` followed by 24 to 64 random bytes"
     " in base64. All sign, so that receivers can change to a new one. Required with a `json`"
     " target.",
+    secret=True,
 )
 WEBHOOK_PRIVATE_ADDRESSES: Final = Choice(
     "WEBHOOK_PRIVATE_ADDRESSES",

@@ -60,6 +60,7 @@ capabilities: {drop: [ALL]}
 {{- else -}}
 {{- $keys = concat $keys (list "APPROVAL_ADMIN_TOKEN" "TOKEN_SECRET") -}}
 {{- end -}}
+{{- $keys = concat $keys (index $root.Values (index . 1)).optionalSecrets -}}
 {{- if not $root.Values.redis.enabled }}{{ $keys = append $keys (printf "%s_REDIS_URL" (upper (index . 1))) }}{{ end -}}
 {{ join " " $keys }}
 {{- end -}}

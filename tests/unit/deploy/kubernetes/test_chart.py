@@ -22,7 +22,9 @@ from tools.kubernetes.chart import (
     SET_BY_THE_CHART,
     HelmFailed,
     free_settings,
+    is_secret,
     lint,
+    optional_secrets,
     render,
     schema_text,
 )
@@ -53,7 +55,10 @@ MOST: Object = LEAST | {
         "podAnnotations": {"a": "b"},
         "service": {"type": "LoadBalancer", "annotations": {"a": "b"}},
     },
-    "approval": {"settings": {"PENDING_LIMIT": 5}},
+    "approval": {
+        "settings": {"PENDING_LIMIT": 5},
+        "optionalSecrets": ["WEBHOOK_TARGETS", "WEBHOOK_SECRETS"],
+    },
     "upstream": {"url": "ws://openclaw:18789", "podSelector": {"app": "openclaw"}},
     "redis": {"storageClass": "fast"},
     "ingress": {
@@ -67,13 +72,18 @@ MOST: Object = LEAST | {
     "networkPolicy": {
         "from": [{"namespaceSelector": {"matchLabels": {"name": "ingress"}}}],
         "monitoring": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
-        "approvalEgress": [{"ports": [{"port": 443}]}],
+        "approvalEgress": [{"ports": [{"port": 8443}]}],
     },
     "monitoring": {"serviceMonitor": True, "prometheusRule": True, "labels": {"release": "p"}},
     "secret": {"create": True, "values": {"BUS_SECRET": "x" * 32}},
 }
 OWN_REDIS: Object = LEAST | {"redis": {"enabled": False}}
 ALL_VALUES = {"least": LEAST, "most": MOST, "own redis": OWN_REDIS}
+EXAMPLES = {
+    "REDIS_URL": "redis://u:p@h:6379/0",
+    "WEBHOOK_TARGETS": "json+https://hooks.example/path",
+    "WEBHOOK_SECRETS": "whsec_" + "c2Vj" * 10,
+}
 CUSTOM_KINDS = {"ServiceMonitor", "PrometheusRule"}
 """Kinds of the Prometheus operator, which Kubernetes has no schemas for."""
 CLOSING_SECONDS = 10
@@ -189,8 +199,7 @@ class TestSettings:
         for name, value in found.items():
             if name.endswith("_FILE"):
                 file = tmp_path / name
-                redis = name == "REDIS_URL_FILE"
-                file.write_text("redis://u:p@h:6379/0" if redis else "s" * 32)
+                file.write_text(EXAMPLES.get(name.removesuffix("_FILE"), "s" * 32))
                 assert value.startswith("/run/secrets/latchkey/")
                 found[name] = str(file)
         password = f"REDIS_{service.upper()}_PASSWORD"
@@ -213,7 +222,7 @@ class TestSettings:
         found = environment(render(tools.helm, LEAST | {service: {"settings": given}}), service)
         assert set(given) <= set(found)
         declared = {one.name for one in SERVICES[service].ALL}
-        secret = {one.name for one in SERVICES[service].ALL if isinstance(one, Secret)}
+        secret = {one.name for one in SERVICES[service].ALL if is_secret(one)} - {"REDIS_URL"}
         assert declared == set(given) | secret | SET_BY_THE_CHART[service] | (
             declared & set(LEFT_OUT)
         )
@@ -306,6 +315,8 @@ class TestPods:
                 (volume,) = pod(objects, service)["volumes"]
                 keys = {item["key"] for item in volume["secret"]["items"]}
                 declared = {one.name for one in module.ALL if isinstance(one, Secret)}
+                if values == "most":
+                    declared |= set(optional_secrets(service))
                 if values == "own redis":
                     declared |= {f"{service.upper()}_REDIS_URL"}
                 assert keys == declared - ({"UPSTREAM_SECRET"} if values != "most" else set())
@@ -360,7 +371,8 @@ class TestNetwork:
         }
         assert "openclaw" in outward["gateway"]
         assert "openclaw" not in outward["approval"]
-        assert "443" in outward["approval"]
+        assert '{"port": 443}' in outward["approval"], "for notifications"
+        assert '{"port": 8443}' in outward["approval"]
 
     def test_metrics_are_for_those_who_are_named(
         self, rendered: Mapping[str, list[Object]]
