@@ -43,6 +43,11 @@ SETUP_LIVE: Final = "latchkey:setup:live"
 LOCKOUTS: Final = "latchkey:lockouts"
 """Sorted set: `<credential class> <address>` of each lock-out, by its end."""
 
+WEBHOOK_LEASE: Final = "latchkey:webhooks:lease"
+"""With TTL: which approval replica delivers notifications, and its fencing number."""
+WEBHOOK_STATE: Final = "latchkey:webhooks:state"
+"""Hash, with TTL: how far changes and lock-outs were queued, and the last numbers given out."""
+
 DEVICE_KEYS: Final = "latchkey:device:"
 """Prefix of the keys of all records."""
 
@@ -81,6 +86,10 @@ setup_live_of_key: Final = "latchkey:setup:live:{}".format
 """Return the sorted set of a creator's live setup codes, by their expiry."""
 seen_key: Final = "latchkey:seen:{}".format
 """Return the key of a paired device's last admission, deleted with its record; by device id."""
+webhook_queue_key: Final = "latchkey:webhooks:queue:{}".format
+"""Return the sorted set of notifications for a target, oldest first; by the target's key."""
+webhook_target_key: Final = "latchkey:webhooks:target:{}".format
+"""Return the hash with attempts and counts of a target, with TTL; by the target's key."""
 
 PENDING_NAMES: Final = {
     "list": PENDING,
