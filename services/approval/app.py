@@ -26,6 +26,8 @@ from services.approval.domain.tokens import (
 )
 from services.approval.imports.service import ImportService
 from services.approval.metrics import Metrics
+from services.approval.notifications.notifier import Notifier
+from services.approval.notifications.service import WebhookService
 from services.approval.operators.operators import OperatorService
 from services.approval.problems import busy_response
 from services.approval.registry.expiry import Expiry
@@ -43,6 +45,7 @@ from services.approval.rules.rules import RULE_CHANGES, RuleService
 from services.approval.setup_codes.service import SetupCodeService
 from services.approval.storage.changes.transaction_log import TransactionLog
 from services.approval.storage.store import Store
+from services.approval.storage.webhooks import WebhookStore
 from shared.bus.channels import EVENTS, ask_channel
 from shared.bus.envelope import Envelope
 from shared.bus.errors import Rejected, Unavailable
@@ -74,6 +77,8 @@ STORE_CONNECTIONS_LIMIT = SLOTS_TOTAL + 2
 """Connections to Redis for the writes of requests, and two for HTTP and expiry."""
 LEASE_CONNECTIONS_LIMIT = 4
 """Connections reserved for heartbeats and liveness."""
+DELIVERY_CONNECTIONS_LIMIT = 4
+"""Connections of notifications, so that they delay no other command; none without targets."""
 STORE_TIMEOUT_SECONDS = 2.0
 _DRAWS = IdFactory(
     request_id=draw_request_id, token_id=draw_token_id, token_generation=draw_token_generation
@@ -104,7 +109,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     def on_event(message: Opened) -> None:
         if message.sender == boot_id:
             liveness.on_own_event()
-        _wake(_kind_of_change(message.body), events, rulebook)
+        _wake(_kind_of_change(message.body), events, rulebook, notifier)
 
     def on_questions(message: Opened) -> None:
         if liveness.fresh:
@@ -163,6 +168,10 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         store, ledger, metrics, ttl_ms=settings.pending_ttl_ms, ready=lambda: liveness.fresh
     )
 
+    notifier, webhooks = _notifications(
+        settings, store, redis, boot_id=boot_id, metrics=metrics, clock=clock
+    )
+
     clients = Clients(
         common.trusted_proxies, service="approval", on_unreadable=metrics.unreadable_proxies.inc
     )
@@ -191,6 +200,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
                 liveness.watch(),
                 integrity.run(),
                 rulebook.run(),
+                notifier.run(),
                 open_connections(lease, LEASE_CONNECTIONS_LIMIT),
             )
         ]
@@ -210,6 +220,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         registry=registry,
         backups=BackupService(store, ledger),
         operators=OperatorService(store, ledger),
+        webhooks=webhooks,
         imports=ImportService(store, ledger, TokenKeys(settings.token_secrets), _DRAWS),
         rules=RuleService(store, ledger),
         events=events,
@@ -303,6 +314,37 @@ def _questions(
     )
 
 
+def _notifications(
+    settings: Settings,
+    store: Store,
+    redis: RedisAccess,
+    *,
+    boot_id: str,
+    metrics: Metrics,
+    clock: Clock,
+) -> tuple[Notifier, WebhookService]:
+    """Assemble what delivers notifications, and what the API shows of it.
+
+    Both have connections of their own. Without targets, they open none.
+    """
+    common = settings.common
+    client = redis.client(
+        max_connections=DELIVERY_CONNECTIONS_LIMIT, timeout_seconds=STORE_TIMEOUT_SECONDS
+    )
+    queues = WebhookStore(client, boot_id)
+    notifier = Notifier(
+        settings.webhooks,
+        queues,
+        public_url=common.approval_public_url,
+        metrics=metrics,
+        clock=clock,
+        now_ms=store.now_ms,
+        chance=random.Random(),  # noqa: S311 (spread)
+        close=client.aclose,
+    )
+    return notifier, WebhookService(settings.webhooks, queues, store.now_ms)
+
+
 def _clients(redis_url: str, clock: Clock) -> tuple[RedisAccess, Redis, Redis, Reads]:
     """Return the way to Redis, a client for all commands, one for leases, and a fast reader."""
     redis = RedisAccess(redis_url, clock=clock)
@@ -315,10 +357,11 @@ def _clients(redis_url: str, clock: Clock) -> tuple[RedisAccess, Redis, Redis, R
     return redis, client, lease, reads
 
 
-def _wake(kind: str, events: Events, rulebook: RuleBook) -> None:
+def _wake(kind: str, events: Events, rulebook: RuleBook, notifier: Notifier) -> None:
     """Wake whoever waits for a change of this kind."""
     if kind:
         events.wake()
+        notifier.wake()
     if kind in RULE_CHANGES:
         rulebook.wake()
 

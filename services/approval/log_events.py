@@ -78,6 +78,29 @@ BACKUP_BROKEN_OFF: Final = LogEvent(
     "A backup ended early: Redis failed, or the client stopped reading. The command leaves no"
     " file; run it again.",
 )
+WEBHOOK_LEASE: Final = LogEvent(
+    "webhook.delivering",
+    "This replica delivers notifications from now on, to so many `targets`.",
+)
+WEBHOOK_FAILING: Final = LogEvent(
+    "webhook.failing",
+    "A target does not accept notifications; with its name, host and `error`. They are tried again"
+    " after 5 s to 5 minutes, for up to 3 days.",
+)
+WEBHOOK_RECOVERED: Final = LogEvent(
+    "webhook.recovered",
+    "A target accepts notifications again.",
+)
+WEBHOOK_GIVEN_UP: Final = LogEvent(
+    "webhook.given-up",
+    "A notification was not delivered within 3 days, or the target rejected it with 400, 413 or 422"
+    " five times. The next one is tried.",
+)
+WEBHOOK_DROPPED: Final = LogEvent(
+    "webhook.dropped",
+    "A target's queue was full (1000), so `dropped` notifications were removed: the oldest about"
+    " waiting devices first. The target gets their number once it accepts notifications again.",
+)
 
 ALL: Final = (
     STARTED,
@@ -96,4 +119,9 @@ ALL: Final = (
     CALL,
     CALL_FAILED,
     BACKUP_BROKEN_OFF,
+    WEBHOOK_LEASE,
+    WEBHOOK_FAILING,
+    WEBHOOK_RECOVERED,
+    WEBHOOK_GIVEN_UP,
+    WEBHOOK_DROPPED,
 )

@@ -80,6 +80,34 @@ class Metrics:
         )
         for outcome in ("redeemed", "admitted", "pairing-required", "refused", "locked-out"):
             self.setup_codes.labels(outcome)
+        self.webhook_attempts = Counter(
+            "latchkey_approval_webhook_attempts",
+            "Attempts to deliver a notification, by target and result: `delivered`, `status` (an"
+            " error), `redirected`, `timeout`, `name` (not resolved), `private-address`, `tls`,"
+            " `connect` or `protocol`.",
+            ["target", "result"],
+            registry=self.registry,
+        )
+        self.webhook_queue = Gauge(
+            "latchkey_approval_webhook_queue",
+            "Notifications that wait for a target (at most 1000). Only the replica that delivers"
+            " reports it.",
+            ["target"],
+            registry=self.registry,
+        )
+        self.webhook_oldest = Gauge(
+            "latchkey_approval_webhook_oldest_seconds",
+            "Age of the oldest notification that waits for a target; 0 if none does.",
+            ["target"],
+            registry=self.registry,
+        )
+        self.webhook_dropped = Counter(
+            "latchkey_approval_webhook_dropped",
+            "Notifications that were not delivered, by target and reason: `full` (1000 waited) or"
+            " `given-up` (not delivered within 3 days, or rejected by the target).",
+            ["target", "reason"],
+            registry=self.registry,
+        )
         self.turned_away = Counter(
             "latchkey_approval_turned_away",
             "Sockets rejected with 503, by limit: `address` (too many from one) or `all`; or closed"

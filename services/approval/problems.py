@@ -42,6 +42,7 @@ UNKNOWN_ROLE: Final = Kind("unknown-role", 404, "The device holds no token for t
 UNKNOWN_OPERATOR: Final = Kind("unknown-operator", 404, "No such operator")
 UNKNOWN_RULE: Final = Kind("unknown-rule", 404, "No such approval rule")
 UNKNOWN_SETUP_CODE: Final = Kind("unknown-setup-code", 404, "No such setup code is live")
+UNKNOWN_WEBHOOK: Final = Kind("unknown-webhook", 404, "No such target of notifications")
 UNKNOWN_LOCKOUT: Final = Kind("unknown-lockout", 404, "No such lock-out is active")
 METHOD: Final = Kind("method-not-allowed", 405, "The method is not served at this path")
 APPROVED: Final = Kind("request-approved", 409, "The request was already approved")
@@ -102,6 +103,7 @@ _WRONG: Final[Mapping[type[errors.RegistryError], tuple[Kind, str]]] = {
     errors.UnknownRole: (UNKNOWN_ROLE, "It never had one, or it was revoked."),
     errors.UnknownLockout: (UNKNOWN_LOCKOUT, "It has expired, or it was lifted."),
     errors.UnknownOperator: (UNKNOWN_OPERATOR, "It was never created, or it was revoked."),
+    errors.UnknownWebhook: (UNKNOWN_WEBHOOK, "WEBHOOK_TARGETS has no such target."),
     errors.InvalidName: (MALFORMED, "name: 1 to 32 of a-z, 0-9 and -, beginning with a letter."),
     errors.OperatorExists: (OPERATOR_EXISTS, "Choose another name, or revoke that operator first."),
     errors.TooManyOperators: (TOO_MANY_OPERATORS, "Revoke one that is no longer needed."),
@@ -188,6 +190,7 @@ class Ids(msgspec.Struct, rename="camel", frozen=True):
     credential: str = ""
     locked_address: str = ""
     operator_name: str = ""
+    webhook_name: str = ""
     rule_name: str = ""
 
 

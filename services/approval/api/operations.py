@@ -25,7 +25,7 @@ from services.approval.domain.permissions import Permission
 from services.approval.domain.records import AuditEntry
 from services.approval.imports.records import ImportedPart
 from services.approval.schemas import devices as objects
-from services.approval.schemas import lockouts, operators, rules
+from services.approval.schemas import lockouts, operators, rules, webhooks
 from services.approval.schemas.history import AuditPage, RestoreProgress
 from services.approval.schemas.refusals import RecentRefusals
 from services.approval.schemas.replicas import LiveReplicas
@@ -319,6 +319,23 @@ OPERATIONS: Final = (
         "Revoke an operator's token, and end its sessions and event streams",
         operators.RevokedOperator,
         (problems.UNKNOWN_OPERATOR, problems.BUILT_IN, problems.NOT_FOUND),
+        permission=MANAGE,
+    ),
+    Operation(
+        "listWebhooks",
+        "GET",
+        "/v1/webhooks",
+        "List targets of notifications, with what waits and the last error",
+        webhooks.WebhookList,
+        permission=VIEW,
+    ),
+    Operation(
+        "testWebhook",
+        "POST",
+        "/v1/webhooks/{webhookName}/test",
+        "Queue a test notification for a target",
+        webhooks.TestedWebhook,
+        (problems.UNKNOWN_WEBHOOK, problems.NOT_FOUND),
         permission=MANAGE,
     ),
     Operation(

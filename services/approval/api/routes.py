@@ -27,6 +27,7 @@ from services.approval.api.rule_routes import RuleRoutes
 from services.approval.api.session_routes import SessionViews
 from services.approval.api.sse import resumed_from
 from services.approval.api.static import json_view, page_files, page_view
+from services.approval.api.webhook_routes import WebhookRoutes
 from shared.server.http_protocol import leave_schedule
 from shared.settings.environment import path_of
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from services.approval.backup.service import BackupService
     from services.approval.imports.service import ImportService
     from services.approval.metrics import Metrics
+    from services.approval.notifications.service import WebhookService
     from services.approval.operators.operators import OperatorService
     from services.approval.registry.registry import Registry
     from services.approval.rules.rules import RuleService
@@ -61,6 +63,7 @@ def add_routes(
     registry: Registry,
     backups: BackupService,
     operators: OperatorService,
+    webhooks: WebhookService,
     imports: ImportService,
     rules: RuleService,
     events: Events,
@@ -83,6 +86,7 @@ def add_routes(
     calls = {
         **Operations(registry, backups).by_id,
         **OperatorRoutes(operators, authenticator.now_ms).by_id,
+        **WebhookRoutes(webhooks).by_id,
         **ImportOperations(imports).by_id,
         **RuleRoutes(rules, authenticator.now_ms).by_id,
     }

@@ -10,6 +10,7 @@ RegistryError
 ├── UnknownDevice         no paired device with that id
 ├── UnknownRole           the device holds no token for that role
 ├── UnknownOperator       no operator with that name
+├── UnknownWebhook        no target of notifications with that name
 ├── InvalidName           the name has a character that names may not have
 ├── OperatorExists        an operator has that name already
 ├── TooManyOperators      the maximum number of operators exists
@@ -85,6 +86,10 @@ class UnknownRole(RegistryError):
 
 class UnknownOperator(RegistryError):
     """No operator has that name."""
+
+
+class UnknownWebhook(RegistryError):
+    """No target of notifications has that name."""
 
 
 class InvalidName(RegistryError):

@@ -50,9 +50,7 @@ def collect(poll: Poll, last: Position | None) -> Collected:
     for one in poll.lockouts:
         lockouts_ms = max(lockouts_ms, one.until_ms)
         found.append(
-            events.of_lockout(
-                one.credential, one.address, until_ms=one.until_ms, lasts_ms=LOCK_MS
-            )
+            events.of_lockout(one.credential, one.address, until_ms=one.until_ms, lasts_ms=LOCK_MS)
         )
     moved = reached != poll.at or lockouts_ms != poll.lockouts_ms or bool(found)
     return Collected(found, reached, lockouts_ms, moved)

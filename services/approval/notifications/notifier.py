@@ -20,7 +20,7 @@ from services.approval.notifications.sender import Sender
 from services.approval.storage.webhooks import LEASE_MS, POLLED_CHANGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from random import Random
 
     from services.approval.metrics import Metrics
@@ -37,6 +37,8 @@ STANDBY_SECONDS: Final = 2.0
 """Pause between two attempts of another replica to take the lease."""
 MARGIN_SECONDS: Final = 1.0
 """The lease counts as lost so long before it ends in Redis."""
+CANCEL_AGAIN_SECONDS: Final = 0.1
+"""After this time, a delivery that goes on is cancelled again."""
 RELEASE_SECONDS: Final = 0.5
 """Timeout for giving up the lease at shutdown."""
 
@@ -70,6 +72,7 @@ class Notifier:
         clock: Clock,
         now_ms: Callable[[], int],
         chance: Random,
+        close: Callable[[], Awaitable[None]] | None = None,
         policy: RetryPolicy | None = None,
         resolver: CheckedResolver | None = None,
         attempt_seconds: float = ATTEMPT_SECONDS,
@@ -81,6 +84,7 @@ class Notifier:
         self._clock = clock
         self._now_ms = now_ms
         self._chance = chance
+        self._close = close
         self._policy = policy or RetryPolicy()
         self._resolver = resolver or CheckedResolver(private_addresses=settings.private_addresses)
         self._attempt_seconds = attempt_seconds
@@ -103,7 +107,8 @@ class Notifier:
             return
         try:
             while True:
-                await asyncio.sleep(await self._round())
+                pause = await self._round()
+                await asyncio.sleep(pause)
         finally:
             await self._stop_delivering()
             with contextlib.suppress(StoreUnavailable, TimeoutError):
@@ -111,6 +116,8 @@ class Notifier:
                     await self._store.release(self._lease.token)
             for poster in self._posters:
                 await poster.close()
+            if self._close is not None:
+                await self._close()
 
     async def _round(self) -> float:
         """Poll once; return how long to pause."""
@@ -219,9 +226,11 @@ class Notifier:
         """End all deliveries; those in progress may arrive, and are then repeated."""
         if not self._tasks:
             return
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        pending = set(self._tasks)
+        while pending:  # a library may swallow a cancellation that meets the end of a connect
+            for task in pending:
+                task.cancel()
+            _done, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
         self._tasks = []
         self._senders = []
         self._metrics.webhook_queue.clear()

@@ -11,12 +11,12 @@ from aiohttp import (
     ClientConnectorCertificateError,
     ClientConnectorDNSError,
     ClientError,
-    ClientOSError,
     ClientResponse,
     ClientSession,
     ClientSSLError,
     ClientTimeout,
     DummyCookieJar,
+    ServerDisconnectedError,
     TCPConnector,
 )
 
@@ -104,18 +104,22 @@ class Poster:
             ) as response:
                 await _skip_body(response)
                 return _outcome_of(response)
-        except TimeoutError:
+        except (ClientError, OSError, ValueError) as error:
+            return self._failure(error)
+
+    def _failure(self, error: Exception) -> Outcome:
+        """Return the outcome of an attempt that ended without a status."""
+        if isinstance(error, TimeoutError):
             return Outcome("timeout", f"no answer within {self._seconds:g} s")
-        except ClientConnectorDNSError as error:
+        if isinstance(error, ClientConnectorDNSError):
             if isinstance(error.os_error, PrivateAddress):
                 return Outcome("private-address", "its host resolves to a private address")
             return Outcome("name", "its host name cannot be resolved")
-        except (ClientConnectorCertificateError, ClientSSLError):
+        if isinstance(error, ClientConnectorCertificateError | ClientSSLError):
             return Outcome("tls", "no secure connection: its certificate is not accepted")
-        except (ClientOSError, OSError):
+        if isinstance(error, OSError | ServerDisconnectedError):
             return Outcome("connect", "no connection, or it was lost")
-        except (ClientError, ValueError) as error:
-            return Outcome("protocol", f"its answer cannot be read ({type(error).__name__})")
+        return Outcome("protocol", f"its answer cannot be read ({type(error).__name__})")
 
 
 async def _skip_body(response: ClientResponse) -> None:

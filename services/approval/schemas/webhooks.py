@@ -35,9 +35,9 @@ class WebhookObject(msgspec.Struct, rename="camel", omit_defaults=True, frozen=T
     ] = 0
     last_delivered_at_ms: Milliseconds | UnsetType = UNSET
     last_delivered_id: str | UnsetType = UNSET
-    failing_since_ms: Annotated[
-        Milliseconds, Meta(description="Absent: the last attempt succeeded.")
-    ] | UnsetType = UNSET
+    failing_since_ms: (
+        Annotated[Milliseconds, Meta(description="Absent: the last attempt succeeded.")] | UnsetType
+    ) = UNSET
     attempts: Annotated[Count, Meta(description="Failed attempts with the oldest.")] = 0
     retry_at_ms: Milliseconds | UnsetType = UNSET
     last_error: str | UnsetType = UNSET

@@ -205,12 +205,11 @@ class WebhookStore:
 
     async def waiting(self, target: str) -> Waiting:
         """Return the state of a target."""
-        async with reaching_redis():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.zcard(webhook_queue_key(target))
-                pipeline.zrange(webhook_queue_key(target), 0, 0)
-                pipeline.hmget(webhook_target_key(target), _FIELDS)
-                length, first, values = await pipeline.execute()
+        async with reaching_redis(), self._client.pipeline(transaction=False) as pipeline:
+            pipeline.zcard(webhook_queue_key(target))
+            pipeline.zrange(webhook_queue_key(target), 0, 0)
+            pipeline.hmget(webhook_target_key(target), _FIELDS)
+            length, first, values = await pipeline.execute()
         return Waiting(length, first[0] if first else b"", _record_of(values))
 
     async def settle(
@@ -241,7 +240,9 @@ class WebhookStore:
 
 
 def _poll_of(found: Sequence[Any]) -> Poll:
-    _one, lease, now_ms, number, tag, lockouts_ms, changes, entries, locked, queues, new, head = found
+    _one, lease, now_ms, number, tag, lockouts_ms, changes, entries, locked, queues, new, head = (
+        found
+    )
     at = Position(number, tag.decode(errors="replace"))
     decoded, reached, unreadable = _changes_of(changes, at)
     return Poll(

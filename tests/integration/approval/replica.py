@@ -25,6 +25,7 @@ from services.approval.domain.tokens import (
 )
 from services.approval.imports.service import ImportService
 from services.approval.metrics import Metrics
+from services.approval.notifications.service import WebhookService
 from services.approval.operators.operators import OperatorService
 from services.approval.registry.expiry import Expiry
 from services.approval.registry.registry import Registry
@@ -40,6 +41,7 @@ from services.approval.settings import Settings, read_settings
 from services.approval.setup_codes.service import SetupCodeService
 from services.approval.storage.changes.transaction_log import TransactionLog
 from services.approval.storage.store import Store
+from services.approval.storage.webhooks import WebhookStore
 from shared.observability.health import Health, Readiness
 from shared.observability.ops import OpsViews
 from shared.redis.access import make_client
@@ -161,6 +163,8 @@ class Replica:
         self.backups: Final = BackupService(self.store, self.ledger)
         self.imports: Final = ImportService(self.store, self.ledger, self.keys, draws)
         self.operators: Final = OperatorService(self.store, self.ledger)
+        self.queues: Final = WebhookStore(redis, secrets.token_hex(8))
+        self.webhooks: Final = WebhookService(settings.webhooks, self.queues, self.store.now_ms)
         self.rules: Final = RuleService(self.store, self.ledger)
         self.events: Final = Events(self.registry, self.metrics, **(events or {}))
         ops = OpsViews(
@@ -176,6 +180,7 @@ class Replica:
             registry=self.registry,
             backups=self.backups,
             operators=self.operators,
+            webhooks=self.webhooks,
             imports=self.imports,
             rules=self.rules,
             events=self.events,

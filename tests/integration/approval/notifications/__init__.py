@@ -1,0 +1,1 @@
+"""Tests of notifications with a real Redis and a real receiver."""
