@@ -100,8 +100,7 @@ class Approval:
 
 def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approval:
     """Assemble the service; nothing runs before the application starts."""
-    common = settings.common
-    metrics = _metrics()
+    common, metrics = settings.common, _metrics()
 
     counts = BusCounts(metrics.bus)
     redis, client, lease, reads = _clients(common.redis_url, clock)
