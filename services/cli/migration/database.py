@@ -7,6 +7,7 @@ tables, huge values and statements that take too long end in an error.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -68,7 +69,7 @@ def reading(file: Path) -> Iterator[sqlite3.Connection]:
     deadline = time.monotonic() + READ_SECONDS
     with explained(file):
         connection = sqlite3.connect(
-            f"{file.as_uri()}?mode=ro", uri=True, timeout=LOCK_SECONDS, isolation_level=None
+            reading_uri(file), uri=True, timeout=LOCK_SECONDS, isolation_level=None
         )
         try:
             limit_statements(connection, deadline)
@@ -77,6 +78,18 @@ def reading(file: Path) -> Iterator[sqlite3.Connection]:
             yield connection
         finally:
             connection.close()
+
+
+def reading_uri(file: Path) -> str:
+    """Return the URI to open a database for reading.
+
+    A database in WAL mode needs files beside it even for reading. In a directory that cannot be
+    written, such as a volume mounted read-only, it is opened without them if its WAL is empty.
+    """
+    log = file.with_name(f"{file.name}-wal")
+    is_complete = not log.exists() or log.stat().st_size == 0
+    unchanging = "&immutable=1" if is_complete and not os.access(file.parent, os.W_OK) else ""
+    return f"{file.as_uri()}?mode=ro{unchanging}"
 
 
 def require_sqlite() -> None:
@@ -113,7 +126,11 @@ def explained(file: Path) -> Iterator[None]:
         if code == sqlite3.SQLITE_INTERRUPT:
             raise ApiError("openclaw-damaged", f"{shown} takes too long to read.") from error
         if code == sqlite3.SQLITE_CANTOPEN:
-            raise ApiError("not-read", f"cannot open {shown}: {text}") from error
+            raise ApiError(
+                "not-read",
+                f"cannot open {shown}: {text}",
+                "If its directory is read-only, copy the directory to another place first.",
+            ) from error
         raise ApiError("openclaw-damaged", f"{shown} is damaged or incomplete: {text}") from error
 
 

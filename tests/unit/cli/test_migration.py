@@ -125,6 +125,19 @@ class TestUnreadable:
         assert error["name"] == "openclaw-locked"
         assert error["advice"] == ["Stop it, and run this again. Nothing was changed."]
 
+    def test_a_directory_that_is_read_only(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nothing is written beside the database, unless its newest changes are there already."""
+        file = write_database(tmp_path / "openclaw.sqlite")
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        assert len(read_records(locate(file), with_tokens=True).devices) == 5
+        assert [one.name for one in tmp_path.iterdir()] == ["openclaw.sqlite"]
+        with contextlib.closing(sqlite3.connect(file)) as openclaw:
+            openclaw.execute("DELETE FROM device_pairing_paired WHERE role = 'node'")
+            openclaw.commit()
+            assert len(read_records(locate(file), with_tokens=True).devices) == 3
+
     def test_an_sqlite_that_is_too_old(
         self, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
