@@ -143,6 +143,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         ledger,
         registry,
         TokenKeys(settings.token_secrets),
+        SecretDigests(common.bus_secrets),
         gateway_url=settings.gateway_public_url,
         access=settings.setup_code_access,
     )

@@ -18,6 +18,7 @@ from services.gateway.connections.hub import Hub
 from services.gateway.connections.sweeper import Sweeper
 from services.gateway.dashboard.handler import Dashboard
 from services.gateway.handshake.outcome import AuthConfig
+from services.gateway.http.join import JoinView
 from services.gateway.http.limits import place_limits, socket_limiter
 from services.gateway.http.pipe_door import PipeDoor
 from services.gateway.http.readiness import readiness_of
@@ -26,6 +27,7 @@ from services.gateway.http.upgrade import Upgrader
 from services.gateway.methods.dispatcher import Dispatcher
 from services.gateway.methods.forwarder import Forwarder
 from services.gateway.methods.presence_feed import PresenceFeed
+from services.gateway.methods.setup_client import SetupClient
 from services.gateway.metrics import Metrics
 from services.gateway.relay.http.bearers import Bearers
 from services.gateway.relay.http.body import PAUSE_SECONDS
@@ -142,7 +144,6 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     bus.subscribe(inbox_channel(boot_id), requester.deliver)
     bus.subscribe(EVENTS, events.on_message)
     approvals = BusApprovalClient(requester, replica, heartbeat, clock, window)
-    forwarder = Forwarder(approvals, connections, metrics)
     presence_feed = PresenceFeed(boot_id, approvals, connections, clock)
     context = SessionContext(
         identity=ReplicaIdentity(boot_id, VERSION, common.approval_public_url),
@@ -158,12 +159,13 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         approvals=approvals,
         connections=connections,
         dispatcher=Dispatcher(clock),
-        forwarder=forwarder,
+        forwarder=Forwarder(approvals, connections, metrics),
         metrics=metrics,
         clock=clock,
         refusals=refusals,
         memory=memory,
         loop_budget=budget,
+        setup=SetupClient(boot_id, approvals),
     )
     relay_http, door = _serving_upstream(settings, relay, approvals, context, metrics)
     upgrader = Upgrader(
@@ -211,7 +213,8 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         await bus.start()
         yield
         await presence_feed.stop()
-        await forwarder.stop()
+        await context.forwarder.stop()
+        await context.setup.stop()
         await approvals.stop()
         requester.stop()
         await bus.stop()
@@ -238,6 +241,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
             approval_public_url=common.approval_public_url,
             own_ops_port=common.ops_port is not None,
             prefix=path_of(settings.public_url),
+            join=JoinView(context.setup, upgrader.clients),
             elsewhere=_elsewhere(settings) if relay_http is None else relay_http.serve,
         ),
     )

@@ -95,12 +95,18 @@ UPSTREAM_PROBLEMS: Final = LogEvent(
     "The upstream answers but is configured wrongly; with the causes that `latchkey upstream"
     " check` explains. Logged again when they change.",
 )
+SETUP_UNREPORTED: Final = LogEvent(
+    "setup.unreported",
+    "A device was admitted by a setup code (`setup_id`), but approval could not be told whether it"
+    " got hello-ok. The outcome of the code stays uncertain.",
+)
 
 ALL: Final = (
     STARTED,
     STOPPED,
     SETTING,
     CONNECTION,
+    SETUP_UNREPORTED,
     DISCONNECTED,
     EXHAUSTED,
     CHANGED,

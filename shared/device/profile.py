@@ -30,6 +30,10 @@ class Profile:
     user_agent: str | None = None
     locale: str | None = None
 
+    def with_role(self, role: str, *scopes: str) -> Profile:
+        """Return the same client in another role."""
+        return replace(self, role=role, scopes=scopes)
+
     def with_scopes(self, *scopes: str) -> Profile:
         """Return the same client with other scopes, in this order."""
         return replace(self, scopes=scopes)
@@ -146,3 +150,15 @@ PROFILES: Final = {
     ("reference", 3): REFERENCE_3,
 }
 """The predefined clients by name and protocol."""
+
+ANDROID: Final = Profile(
+    client_id="openclaw-android",
+    mode="node",
+    version=_VERSION_4,
+    platform="Android 15",
+    device_family="Android",
+    display_name="Pixel Test",
+    role="node",
+    scopes=(),
+)
+"""The app on Android, whose first connection is that of a node."""

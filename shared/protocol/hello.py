@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+class MoreToken(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """A device token for a further role, as hello-ok has it."""
+
+    device_token: str
+    role: str
+    scopes: Sequence[str]
+    issued_at_ms: int
+
+
 class Grant(msgspec.Struct, frozen=True, gc=False):
     """What a connection is authorized to do, and the device token issued to it.
 
@@ -30,6 +39,7 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
     device_token: str = ""
     token_scopes: Sequence[str] = ()
     issued_at_ms: int = 0
+    more_tokens: Sequence[MoreToken] = ()
 
 
 class Features(msgspec.Struct, frozen=True):
@@ -87,6 +97,8 @@ def _auth_v4(grant: Grant) -> dict[str, Any]:
     if grant.device_token:
         auth["deviceToken"] = grant.device_token
         auth["issuedAtMs"] = grant.issued_at_ms
+    if grant.more_tokens:
+        auth |= more_tokens(grant)
     return auth
 
 
@@ -98,4 +110,10 @@ def _auth_v3(grant: Grant) -> dict[str, Any] | None:
         "role": grant.role,
         "scopes": grant.token_scopes,
         "issuedAtMs": grant.issued_at_ms,
+        **more_tokens(grant),
     }
+
+
+def more_tokens(grant: Grant) -> dict[str, Any]:
+    """Return the field with the tokens of further roles; none without them."""
+    return {"deviceTokens": grant.more_tokens} if grant.more_tokens else {}

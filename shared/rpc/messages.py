@@ -365,7 +365,7 @@ DEVICE_JOIN: Final = "device-join"
 """Credential class of the short codes in join URLs."""
 
 SETUP_JOIN: Final = "setup.join"
-"""Method for gateways: use up the join URL with the short code `code`; its payload or null."""
+"""Method for gateways: use up the join URL with the short code `code`, for a client `address`."""
 SETUP_DELIVERED: Final = "setup.delivered"
 """Method for gateways: report whether hello-ok was sent to the device that used `setupId`."""
 

@@ -47,6 +47,13 @@ class SetupStatus(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tru
     delivery_uncertain: Completion | UnsetType = UNSET
 
 
+class JoinResult(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
+    """What a join URL returns; or for how many ms the address is locked out."""
+
+    payload: msgspec.Raw | UnsetType = UNSET
+    locked_ms: int = 0
+
+
 class SetupMethods:
     """Creates setup codes and tells their outcome, in the formats of OpenClaw's protocol."""
 
@@ -93,12 +100,14 @@ class SetupMethods:
         completion = completion_of(code)
         return SetupStatus(completion) if code.confirmed else SetupStatus(UNSET, completion)
 
-    async def _join(self, caller: Caller, call: Call) -> msgspec.Raw:
-        """Return the payload of a join URL, or null; for gateways."""
+    async def _join(self, caller: Caller, call: Call) -> JoinResult:
+        """Use up a join URL; for gateways."""
         if caller.kind != "gateway":
             raise NotAllowed
-        payload = await self._setup_codes.join(caller, call.params["code"])
-        return msgspec.Raw(b"null" if payload is None else payload)
+        params = call.params
+        joined = await self._setup_codes.join(caller, params["code"], params.get("address", ""))
+        payload = UNSET if joined.payload is None else msgspec.Raw(joined.payload)
+        return JoinResult(payload, joined.locked_ms)
 
     async def _delivered(self, caller: Caller, call: Call) -> object:
         """Take a gateway's report on whether it sent hello-ok."""

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
     from services.approval.domain.lockout import Lockout
 
-Credential = Literal["shared-secret", "device-token", "bootstrap-token", "admin-token"]
-"""Credential class: `shared-secret` is the gateway token, `bootstrap-token` a setup code."""
+Credential = Literal[
+    "shared-secret", "device-token", "bootstrap-token", "device-join", "admin-token"
+]
+"""Credential class: `shared-secret` is the gateway token, `bootstrap-token` a setup code, and
+`device-join` the short code in a join URL."""
 LockedAddress = Annotated[str, Meta(pattern=r"^[0-9A-Za-z:.]{1,45}$")]
 _Milliseconds = Annotated[int, Meta(ge=0, description="Milliseconds since 1970.")]
 

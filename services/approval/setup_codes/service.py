@@ -45,8 +45,10 @@ from services.approval.storage.setup_codes import (
     limit_codes,
     put_code,
 )
+from shared.addresses.client import limit_key
 from shared.protocol.scopes import ADMIN
 from shared.protocol.signing import encode_base64
+from shared.rpc.messages import DEVICE_JOIN
 from shared.setup_tokens import digest_of, setup_id_of
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from services.approval.registry.queries import Queries
     from services.approval.storage.changes.transaction_log import TransactionLog
     from services.approval.storage.store import Store
+    from shared.secret_digests import SecretDigests
 
 TRIES_LIMIT: Final = 32
 """Max. attempts at a commit that conflicts with others."""
@@ -84,6 +87,14 @@ class CreatedCode:
     url_source: str
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What a join URL returns; `locked_ms`: for how long the address is locked out."""
+
+    payload: bytes | None
+    locked_ms: int = 0
+
+
 class SetupCodeService:
     """Setup codes. Every method may raise RegistryError."""
 
@@ -93,6 +104,7 @@ class SetupCodeService:
         ledger: TransactionLog,
         registry: Queries,
         keys: TokenKeys,
+        digests: SecretDigests,
         *,
         gateway_url: str,
         access: str,
@@ -101,6 +113,7 @@ class SetupCodeService:
         self._ledger = ledger
         self._registry = registry
         self._keys = keys
+        self._digests = digests
         self._gateway_url = gateway_url
         self._access = access
 
@@ -184,11 +197,29 @@ class SetupCodeService:
                 return revoked
         raise StoreUnavailable(_KEPT_CHANGING)
 
-    async def join(self, caller: Caller, text: str) -> bytes | None:
-        """Use a join URL up and return the code's payload; None if there is nothing to get.
+    async def join(self, caller: Caller, text: str, address: str) -> Joined:
+        """Use a join URL up and return the code's payload, if there is one.
 
-        This neither uses nor binds the code itself. A retry of the call gets it again.
+        This neither uses nor binds the code itself. A retry of the call gets it again. Ten distinct
+        wrong values lock the address out.
         """
+        limited = limit_key(address)
+        _head, _held, guards = await self._store.snapshot([], [limited])
+        locked_ms = guards[limited].locked_ms([DEVICE_JOIN], self._store.now_ms())
+        if locked_ms:
+            return Joined(None, locked_ms)
+        payload = await self._join(caller, text)
+        if payload is not None:
+            return Joined(payload)
+        wrong = {DEVICE_JOIN: [self._digests.of(text)]}
+        if self._store.lockouts.knows(limited, wrong):
+            return Joined(None)
+        deadline_ms = caller.not_after_ms
+        return Joined(
+            None, await self._store.lockouts.count(limited, wrong, not_after_ms=deadline_ms)
+        )
+
+    async def _join(self, caller: Caller, text: str) -> bytes | None:
         short_code = read_short_code(text)
         if short_code is None:
             return None
@@ -200,14 +231,13 @@ class SetupCodeService:
             if code is None or code.digest != digest_of(token) or not code.has_join_url:
                 return None
             payload = payload_of(code.url, token, code.expires_at_ms)
-            if code.joined_by and code.joined_by == caller.call_id:
-                return payload
-            if code.joined_by or not code.is_live(now_ms):
+            if code.joined_by:
+                return payload if code.joined_by == caller.call_id else None
+            if not code.is_live(now_ms):
                 return None
             entry = Transaction(caller.name, now_ms)
-            entry.plan.not_after_ms = min(
-                caller.not_after_ms or code.expires_at_ms, code.expires_at_ms
-            )
+            deadline_ms = caller.not_after_ms or code.expires_at_ms
+            entry.plan.not_after_ms = min(deadline_ms, code.expires_at_ms)
             put_code(entry.plan, held, replace(code, joined_by=caller.call_id), now_ms)
             if (await self._ledger.commit(entry)).outcome == "done":
                 return payload

@@ -15,13 +15,13 @@ from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS, PROTOCOLS
 from shared.protocol.refusals import Refusal
 from shared.protocol.signing import verify_device
 from shared.rpc.messages import (
-    BOOTSTRAP_TOKEN,
     SHARED_SECRET,
     AuthorizeDevice,
     ClientInfo,
     Guess,
     ReportSecret,
 )
+from shared.setup_tokens import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,10 +137,11 @@ class Evaluation:
             candidate, field = auth.device_token, "deviceToken"
         elif auth.token and not secret_is_right:
             candidate, field = auth.token, "token"
-        if not secret_is_right and (
-            not candidate or (field != "deviceToken" and auth.bootstrap_token)
-        ):
-            return self._without_candidate(auth, wrong)
+        setup_token = (auth.bootstrap_token or "").strip()
+        if setup_token and field == "token":
+            candidate = field = ""
+        if not (secret_is_right or candidate or setup_token):
+            return self._without_candidate(wrong)
         maybe_right = "" if secret_is_right else candidate
         digest = self._rules.digests.of
         guesses = [digest(token) for token in wrong if token != maybe_right] if wrong else []
@@ -161,24 +162,16 @@ class Evaluation:
             trusted=self._trusted,
             guesses=guesses,
             candidate_offered=maybe_right in wrong,
+            setup_digest=digest_of(setup_token) if setup_token else "",
         )
 
-    def _without_candidate(self, auth: Auth, wrong: list[str]) -> ReportSecret | Refusal:
-        """Refuse a client that sent no credential that approval could accept.
-
-        A wrong gateway token sent with a bootstrap token is reported too, and its lockout takes
-        precedence.
-        """
-        classes = [SHARED_SECRET] if wrong else []
-        guesses = self._gateway_token_guesses(wrong)
-        refusal = self.token_mismatch(with_device=False)
-        if auth.bootstrap_token:
-            classes.append(BOOTSTRAP_TOKEN)
-            guesses.append(Guess(BOOTSTRAP_TOKEN, self._rules.digests.of(auth.bootstrap_token)))
-            refusal = refusals.bootstrap_token_invalid(self.protocol)
-        if not classes:
+    def _without_candidate(self, wrong: list[str]) -> ReportSecret | Refusal:
+        """Refuse a client that sent no credential that approval could accept."""
+        if not wrong:
             return refusals.token_missing(self._hint(missing=True))
-        return self._report(classes, refusal, guesses, right=False)
+        refusal = self.token_mismatch(with_device=False)
+        guesses = self._gateway_token_guesses(wrong)
+        return self._report([SHARED_SECRET], refusal, guesses, right=False)
 
     def _gateway_token_guesses(self, wrong: list[str]) -> list[Guess]:
         return [Guess(SHARED_SECRET, self._rules.digests.of(token)) for token in wrong]

@@ -15,7 +15,7 @@ from services.gateway.handshake.outcome import Accepted, Effect, Session
 from shared.device_tokens import with_device_id
 from shared.protocol import refusals, schema
 from shared.protocol.connect import connect_from, decode_connect
-from shared.protocol.hello import Grant
+from shared.protocol.hello import Grant, MoreToken
 from shared.protocol.limits import PROTOCOLS
 from shared.protocol.refusals import PairingNeeded, Refusal
 from shared.rpc.messages import (
@@ -159,6 +159,7 @@ class Handshake:
                 device_token=token,
                 token_scopes=answer.token_scopes,
                 issued_at_ms=answer.issued_at_ms,
+                more_tokens=self._more_tokens(answer, question) if answer.more_tokens else (),
             )
             return Accepted(
                 self.frame_id,
@@ -177,8 +178,7 @@ class Handshake:
                 scopes=question.scopes,
                 approved_roles=answer.approved_roles,
                 approved_scopes=answer.approved_scopes,
-                waits_itself=question.client.id == "openclaw-control-ui"
-                and question.role == "operator",
+                waits_itself=_waits_itself(answer, question),
                 approval_url=self._rules.approval_url,
             )
             return self._refuse(refusals.pairing_required(needed, self.protocol))
@@ -214,6 +214,19 @@ class Handshake:
         self.state = State.DONE
         return refusal.with_detail("connectionId", self.connection_id)
 
+    def _more_tokens(self, answer: Admitted, question: AuthorizeDevice) -> list[MoreToken]:
+        """Return the tokens of further roles, in the form in which the device will send them."""
+        named = self._rules.names_device_in_tokens
+        return [
+            MoreToken(
+                with_device_id(one.device_token, question.device_id) if named else one.device_token,
+                one.role,
+                one.scopes,
+                one.issued_at_ms,
+            )
+            for one in answer.more_tokens
+        ]
+
     def _refusal_for(
         self, answer: Denied, question: AuthorizeDevice, evaluation: Evaluation
     ) -> Refusal:
@@ -221,9 +234,19 @@ class Handshake:
             return refusals.SCOPE_MISMATCH
         if answer.why == "key-mismatch":
             return refusals.DEVICE_ID_MISMATCH
+        if question.setup_digest and not question.candidate_field:
+            return refusals.bootstrap_token_invalid(self.protocol)
         if question.candidate_field == "deviceToken":
             return refusals.DEVICE_TOKEN_MISMATCH
         return evaluation.token_mismatch(with_device=True)
+
+
+def _waits_itself(answer: NeedsPairing, question: AuthorizeDevice) -> bool:
+    """Return whether the client is to retry by itself until a person has approved it."""
+    if question.client.id == "openclaw-control-ui":
+        return question.role == "operator"
+    first = answer.reason == "not-paired" and answer.approved_roles is None
+    return answer.by_setup_code and first and question.role == "node" and not question.scopes
 
 
 def _diagnose(text: bytes) -> tuple[str, Refusal | ConnectFrame]:

@@ -16,12 +16,14 @@ from services.gateway.http.about_page import (
     about_text,
     devices_page,
 )
+from services.gateway.http.join import PREFIX
 from services.gateway.http.upgrade_request import wants_upgrade
 from shared.server.http_protocol import TrackedRequestHandler, name_server
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from services.gateway.http.join import JoinView
     from services.gateway.http.upgrade import Upgrader
     from shared.observability.ops import OpsViews
 
@@ -53,10 +55,12 @@ class Views:
         public_url: str,
         approval_public_url: str,
         own_ops_port: bool,
+        join: JoinView,
         prefix: str = "",
         elsewhere: View | None = None,
     ) -> None:
         self._sockets = sockets
+        self._join = join
         self._prefix = prefix
         self._fallback: View = _not_found if elsewhere is None else elsewhere
         self._about_text = about_text(public_url, approval_public_url)
@@ -79,7 +83,10 @@ class Views:
             request.protocol.request_started()
         if wants_upgrade(request.headers):
             return await self._sockets.serve(request)
-        page = self._pages.get(below(request.path, self._prefix))
+        path = below(request.path, self._prefix)
+        if path.startswith(PREFIX):
+            return await self._join.serve(request, path)
+        page = self._pages.get(path)
         if page is None:
             return await self._fallback(request)
         if request.method not in _READ:

@@ -116,7 +116,7 @@ class Forwarder:
 def _caller_info(session: Session) -> CallerInfo:
     name = f"device {session.device_id}"
     return CallerInfo(
-        kind=DEVICE_TOKEN if session.method == "device-token" else SHARED_SECRET,
+        kind=SHARED_SECRET if session.method == "token" else DEVICE_TOKEN,
         name=name if session.device_id else f"gateway token from {session.address}",
         role=session.role,
         scopes=list(session.scopes),

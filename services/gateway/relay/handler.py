@@ -320,6 +320,7 @@ class RelayHandler(SessionHandler):
         self._stage = Stage.JOINED
         self._log_outcome(handshake, welcome)
         self._connection.send(joined.frame)
+        self.report_setup(welcome.answer, delivered=True)
         self._context.connections.unmute(self._connection)
         queued, self._queued = self._queued, []
         for opcode, frame in queued:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from services.gateway.handshake.outcome import AuthConfig
     from services.gateway.methods.dispatcher import Dispatcher
     from services.gateway.methods.forwarder import Forwarder
+    from services.gateway.methods.setup_client import SetupClient
     from services.gateway.metrics import Metrics
     from services.gateway.replication.recent_refusals import RecentRefusals
     from services.gateway.websocket.memory import MemoryBudget
@@ -54,7 +55,9 @@ class SessionContext:
         refusals: RecentRefusals,
         memory: MemoryBudget,
         loop_budget: LoopBudget,
+        setup: SetupClient,
     ) -> None:
+        self.setup = setup
         self.identity = identity
         self.auth = auth
         self.approvals = approvals

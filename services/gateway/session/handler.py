@@ -29,7 +29,7 @@ from shared.protocol.limits import (
     QUEUED_FRAMES_LIMIT,
 )
 from shared.protocol.refusals import Refusal
-from shared.rpc.messages import AuthorizeDevice, ReportSecret
+from shared.rpc.messages import Admitted, AuthorizeDevice, ReportSecret
 
 if TYPE_CHECKING:
     from services.gateway.connections.connection import Connection
@@ -206,10 +206,9 @@ class SessionHandler:
         An admitted client is registered, gets hello-ok, and its frames that came early are served.
         """
         handshake = self._handshake
-        if handshake is None:
-            return
-        accepted = self._accepted(handshake, result)
-        if accepted is None:
+        accepted = None if handshake is None else self._accepted(handshake, result)
+        if handshake is None or accepted is None:
+            self.report_setup(result, delivered=False)
             return
         context, connection = self._context, self._connection
         session = handshake.session(accepted)
@@ -229,6 +228,7 @@ class SessionHandler:
             max_payload_bytes=self.message_limit_bytes,
         )
         connection.transport.write(text_frame(hello))
+        self.report_setup(result, delivered=not connection.transport.is_closing())
         queued, self._queued = self._queued, []
         for opcode, payload in queued:
             self._serve(session, opcode, payload)
@@ -254,6 +254,11 @@ class SessionHandler:
             return outcome
         self._queued = []
         return None
+
+    def report_setup(self, result: object, *, delivered: bool) -> None:
+        """Report whether hello-ok was sent, if the answer used a setup code up."""
+        if isinstance(result, Admitted) and result.setup_id:
+            self._context.setup.report(result.setup_id, delivered=delivered)
 
     def _has_lease(self, handshake: Handshake) -> bool:
         """Return whether clients may be admitted without a question; else refuse this one."""

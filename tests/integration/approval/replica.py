@@ -144,6 +144,7 @@ class Replica:
             self.ledger,
             self.registry,
             self.keys,
+            digests,
             gateway_url=settings.gateway_public_url,
             access=settings.setup_code_access,
         )

@@ -16,11 +16,13 @@ from services.gateway.connections.deadlines import SWEEP_SECONDS
 from services.gateway.connections.hub import Hub
 from services.gateway.connections.places import PlaceLimits
 from services.gateway.handshake.outcome import AuthConfig
+from services.gateway.http.join import JoinView
 from services.gateway.http.limits import socket_limiter
 from services.gateway.http.routes import Views, add_routes
 from services.gateway.http.upgrade import UpgradeProtocol, Upgrader
 from services.gateway.methods.dispatcher import Dispatcher
 from services.gateway.methods.forwarder import Forwarder
+from services.gateway.methods.setup_client import SetupClient
 from services.gateway.metrics import Metrics
 from services.gateway.replication.presence import Presence
 from services.gateway.replication.recent_refusals import RecentRefusals
@@ -187,6 +189,7 @@ class GatewayHarness:
         self.protocols: list[TrackedRequestHandler] = []
         self.memory = MemoryBudget(self.clock, limit_bytes=memory_limit_bytes)
         self.loop_budget = LoopBudget(lambda run: asyncio.get_running_loop().call_soon(run))
+        setup = SetupClient(BOOT_ID, self.approvals)
         host = SessionContext(
             identity=ReplicaIdentity(BOOT_ID, "1.2.3", approval_public_url),
             auth=AuthConfig(Secrets([TOKEN]), allowed_origins, SecretDigests(["any bus secret"])),
@@ -199,6 +202,7 @@ class GatewayHarness:
             refusals=self.refusals,
             memory=self.memory,
             loop_budget=self.loop_budget,
+            setup=setup,
         )
         self.sockets = Upgrader(
             host, trusted_proxies=trusted_proxies, metrics=self.metrics, unfiltered=()
@@ -219,6 +223,7 @@ class GatewayHarness:
                 public_url="",
                 approval_public_url=approval_public_url,
                 own_ops_port=own_ops_port,
+                join=JoinView(setup, self.sockets.clients),
                 elsewhere=None if dashboard is None else dashboard.serve,
             ),
         )

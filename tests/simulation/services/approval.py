@@ -82,7 +82,7 @@ class ApprovalProcess:
             limiter=limiter,
         )
         setup_codes = SetupCodeService(
-            self.store, ledger, self.registry, _KEYS, gateway_url="", access="full"
+            self.store, ledger, self.registry, _KEYS, digests, gateway_url="", access="full"
         )
         methods = Methods(self.registry, self.store, _KEYS, _METRICS, setup_codes)
         questions = RequestDispatcher(

@@ -13,6 +13,7 @@ from services.gateway.handshake.handshake import Handshake
 from services.gateway.handshake.outcome import AuthConfig, RequestInfo
 from services.gateway.methods.dispatcher import Dispatcher
 from services.gateway.methods.forwarder import Forwarder
+from services.gateway.methods.setup_client import SetupClient
 from services.gateway.replication.recent_refusals import RecentRefusals
 from services.gateway.session.context import ReplicaIdentity, SessionContext
 from services.gateway.session.handler import SessionHandler
@@ -121,6 +122,7 @@ class GatewayProcess:
             refusals=refusals,
             memory=memory,
             loop_budget=loop_budget,
+            setup=SetupClient(boot_id, self.approvals),
         )
         limiter = SocketLimiter(
             clock, limit=1, limit_per_address=1, trusted_proxies=(), count=lambda _why: None

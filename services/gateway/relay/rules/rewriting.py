@@ -16,6 +16,7 @@ from services.gateway.methods.dispatcher import MethodCall
 from services.gateway.relay.rules.marks import may_name_ours
 from shared.protocol.closing import CloseCode
 from shared.protocol.frames import encode
+from shared.protocol.hello import more_tokens
 from shared.protocol.limits import PREAUTH_FRAME_LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -250,4 +251,4 @@ def _own_auth(grant: Grant, protocol: int) -> dict[str, Any]:
     if grant.device_token:
         own["deviceToken"] = grant.device_token
         own["issuedAtMs"] = grant.issued_at_ms
-    return own
+    return own | more_tokens(grant)

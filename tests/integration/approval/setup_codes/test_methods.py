@@ -151,7 +151,7 @@ class TestSetupCode:
         )
         stored = await everything(redis_server.admin_url)
         token = read_setup_code(result["setupCode"])["bootstrapToken"]
-        assert joined["bootstrapToken"] == token
+        assert joined["payload"]["bootstrapToken"] == token
         for secret in (token, result["setupCode"], result["joinUrl"][-22:]):
             assert secret.encode() not in str(stored).encode()
 
@@ -206,7 +206,8 @@ class TestStatus:
 
 class TestJoin:
     async def join(self, at: Replica, text: str) -> Any:
-        return payload(await outcome(at, call(GATEWAY, SETUP_JOIN, code=text)))
+        found = payload(await outcome(at, call(GATEWAY, SETUP_JOIN, code=text, address="x")))
+        return found.get("payload")
 
     async def test_once(self, here: Replica, there: Replica) -> None:
         created = await create(here, "node", with_join_url=True)
@@ -227,11 +228,24 @@ class TestJoin:
         asked = call(GATEWAY, SETUP_JOIN, code=created.join_url.rpartition("/")[2])
         first = payload(await outcome(here, asked))
         assert first == payload(await outcome(there, asked))
-        assert first["bootstrapToken"]
+        assert first["payload"]["bootstrapToken"]
 
     @pytest.mark.parametrize("text", ["AAAAAAAAAAAAAAAAAAAAAA", "abc", "", "x" * 22])
     async def test_unknown(self, here: Replica, text: str) -> None:
         assert await self.join(here, text) is None
+
+    async def test_ten_wrong_ones_lock_the_address_out(self, here: Replica, there: Replica) -> None:
+        async def join(at: Replica, text: str, address: str) -> Any:
+            asked = call(GATEWAY, SETUP_JOIN, code=text, address=address)
+            return payload(await outcome(at, asked))
+
+        good = (await create(here, "node", with_join_url=True)).join_url.rpartition("/")[2]
+        for number in range(10):
+            wrong = f"{number}" * 22
+            assert await join((here, there)[number % 2], wrong, "203.0.113.5") == {}
+        locked = await join(there, good, "203.0.113.5")
+        assert 290_000 < locked["lockedMs"] <= 300_000
+        assert (await join(there, good, "203.0.113.6"))["payload"]
 
     async def test_expired(self, here: Replica, clock: FakeClock) -> None:
         created = await create(here, "node", with_join_url=True)

@@ -17,8 +17,9 @@ from shared.device.profile import (
     Profile,
 )
 from shared.protocol.refusals import Refusal
-from shared.rpc.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, Denied, Guess, ReportSecret, encode
+from shared.rpc.messages import SHARED_SECRET, Denied, Guess, ReportSecret, encode
 from shared.secret_digests import SecretDigests
+from shared.setup_tokens import digest_of
 from tests.support.attempts import (
     BROWSER,
     DIGESTS,
@@ -200,11 +201,11 @@ class TestDeviceToken:
             "review_auth_configuration",
         )
 
-    def test_a_bootstrap_token_is_refused(self) -> None:
+    @pytest.mark.parametrize("why", ["setup-code-invalid", "device-token-mismatch"])
+    def test_a_setup_code_is_refused(self, why: str) -> None:
+        """An approval of the release before knows no setup codes: there is no device token."""
         frame = connect(token=None, bootstrap_token="b")
-        assert client_view(
-            refusal_of_wrong_secret(frame, classes=(BOOTSTRAP_TOKEN,))
-        ) == unauthorized(
+        assert client_view(refusal_after(frame, Denied(NOW, why))) == unauthorized(
             "setup code invalid, expired, revoked, or already used "
             "(create a new code; review `openclaw devices list`)",
             "AUTH_BOOTSTRAP_TOKEN_INVALID",
@@ -212,19 +213,10 @@ class TestDeviceToken:
             "review_auth_configuration",
         )
 
-    def test_a_wrong_token_beside_it_counts_as_well(self) -> None:
-        frame = connect(token="wrong", bootstrap_token="b")
-        error, *_ = client_view(
-            refusal_of_wrong_secret(frame, classes=(SHARED_SECRET, BOOTSTRAP_TOKEN))
-        )
-        assert error is not None
-        assert error["details"]["code"] == "AUTH_BOOTSTRAP_TOKEN_INVALID"
-
-    def test_a_wrong_bootstrap_token_is_refused_in_protocol_3(self) -> None:
+    def test_a_setup_code_is_refused_in_protocol_3(self) -> None:
         frame = connect(CLI_3, token=None, bootstrap_token="b")
-        assert client_view(
-            refusal_of_wrong_secret(frame, classes=(BOOTSTRAP_TOKEN,))
-        ) == unauthorized(
+        refused = refusal_after(frame, Denied(NOW, "setup-code-invalid"))
+        assert client_view(refused) == unauthorized(
             "bootstrap token invalid or expired (scan a fresh setup code)",
             "AUTH_BOOTSTRAP_TOKEN_INVALID",
             "bootstrap_token_invalid",
@@ -263,9 +255,21 @@ class TestGuesses:
         question = question_of(connect(token="wrong", password=TOKEN))
         assert (question.method, question.guesses) == ("token", [DIGESTS.of("wrong")])
 
-    def test_a_bootstrap_token_is_one_of_its_own_class(self) -> None:
-        found = report_of(connect(token="wrong", bootstrap_token="b")).guesses
-        assert found == [*self.shared("wrong"), Guess(BOOTSTRAP_TOKEN, DIGESTS.of("b"))]
+    def test_a_setup_code_is_asked_about_by_its_hash(self) -> None:
+        """Beside a code, `token` is not tried as a device token; `deviceToken` is."""
+        question = question_of(connect(token="wrong", bootstrap_token=" code "))
+        assert question.setup_digest == digest_of("code")
+        assert (question.method, question.token_candidate) == ("device-token", "")
+        assert question.guesses == [DIGESTS.of("wrong")]
+        question = question_of(connect(token=None, device_token="d", bootstrap_token="code"))
+        assert (question.token_candidate, question.candidate_field) == ("d", "deviceToken")
+        question = question_of(connect(bootstrap_token="code"))
+        assert (question.method, question.setup_digest) == ("token", digest_of("code"))
+
+    @pytest.mark.parametrize("blank", ["", "  "])
+    def test_a_blank_setup_code_counts_as_absent(self, blank: str) -> None:
+        assert client_view(refusal_of(connect(token=None, bootstrap_token=blank)))[0] is not None
+        assert question_of(connect(bootstrap_token=blank)).setup_digest == ""
 
     def test_wrong_tokens_beside_a_device_token_are_guesses(self) -> None:
         question = question_of(connect(token="wrong", device_token="d", password="other"))

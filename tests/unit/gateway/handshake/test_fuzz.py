@@ -16,7 +16,6 @@ from shared.device.handshake import Challenge, Credentials, connect_request
 from shared.device.profile import PROFILES
 from shared.protocol.refusals import Refusal
 from shared.rpc.messages import (
-    BOOTSTRAP_TOKEN,
     SHARED_SECRET,
     Admitted,
     Answer,
@@ -183,8 +182,7 @@ def is_admissible(welcome: Accepted) -> None:
 def is_countable(report: ReportSecret, peer: RequestInfo) -> None:
     """Check that the report to approval is complete and decodable."""
     assert (report.call_id, report.address) == (CONNECTION_ID, peer.address)
-    bare = [[SHARED_SECRET], [BOOTSTRAP_TOKEN], [SHARED_SECRET, BOOTSTRAP_TOKEN]]
-    assert report.classes in (bare[:1] if report.right else bare)
+    assert report.classes == [SHARED_SECRET]
     assert decode_question(encode(report)) == report
 
 
@@ -193,7 +191,7 @@ def is_askable(question: AuthorizeDevice) -> None:
     assert question.device_id in {KEY.device_id, OTHER_KEY.device_id}
     assert question.role in {"operator", "node"}
     assert question.method in {"token", "device-token"}
-    assert question.method == "token" or question.token_candidate
+    assert question.method == "token" or question.token_candidate or question.setup_digest
     assert question.method == "device-token" or question.candidate_field != "token"
     assert len(question.client.display_name) <= 128
     assert decode_question(encode(question)) == question

@@ -8,7 +8,7 @@ import pytest
 
 from shared.device.profile import CLI_3, NODE_HOST
 from shared.protocol.refusals import Refusal
-from shared.rpc.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, LockedOut
+from shared.rpc.messages import SHARED_SECRET, LockedOut
 from tests.support.attempts import (
     REMOTE,
     after_report,
@@ -55,21 +55,13 @@ class TestTooManyFailures:
             (connect(key=None), (SHARED_SECRET,), True),
             (connect(key=None, token="wrong"), (SHARED_SECRET,), False),
             (connect(token=None, password="wrong"), (SHARED_SECRET,), False),
-            (connect(token=None, bootstrap_token="b"), (BOOTSTRAP_TOKEN,), False),
             (connect(NODE_HOST, key=None), (SHARED_SECRET,), True),
-            (
-                connect(token="wrong", bootstrap_token="b"),
-                (SHARED_SECRET, BOOTSTRAP_TOKEN),
-                False,
-            ),
         ],
         ids=[
             "right token",
             "wrong token",
             "wrong password",
-            "bootstrap token",
             "right token of a node",
-            "wrong token beside a bootstrap token",
         ],
     )
     def test_a_locked_out_secret_report_is_refused(

@@ -170,7 +170,7 @@ class TestReasons:
             (connect(profile, token=None), None, PROVEN, "token-missing"),
             (
                 connect(profile, token=None, bootstrap_token="b"),
-                CLEAR,
+                Denied(NOW, "setup-code-invalid"),
                 PROVEN,
                 "bootstrap-token-invalid",
             ),
