@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from deploy.local.errors import RunError
 from tools.drills.attacks.command import add_options, run_attacks
-from tools.drills.faults import ALL
+from tools.drills.faults import ALL, WITH_SENTINELS
 from tools.drills.judging import exits
 from tools.drills.judging.report import as_json, settings_line
-from tools.drills.judging.table import LEGEND, Row, table, totals
+from tools.drills.judging.table import LEGEND, Row, failovers, table, totals
 from tools.drills.rounds import run_round
 from tools.drills.stack.haproxy import find_haproxy
 
@@ -35,6 +35,9 @@ def main() -> int:
     parser.add_argument(
         "--relayed", action="store_true", help="relay the sessions to an upstream in every drill"
     )
+    parser.add_argument(
+        "--redis", choices=("one", "sentinel"), default="one", help="one server, or with sentinels"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument(
         "--attacks", action="store_true", help="attacks and storms instead of faults"
@@ -51,21 +54,25 @@ def main() -> int:
             file=sys.stderr,
         )
         return exits.MISSING
+    with_sentinels = given.redis == "sentinel"
+    known = WITH_SENTINELS if with_sentinels else ALL
     faults = [
-        item for item in ALL if not given.only or any(word in item.name for word in given.only)
+        item for item in known if not given.only or any(word in item.name for word in given.only)
     ]
     if given.relayed:
         faults = [replace(fault, relayed=True) for fault in faults]
     if not faults:
-        parser.error(f"no fault matches; available: {'; '.join(f.name for f in ALL)}")
+        parser.error(f"no fault matches; available: {'; '.join(f.name for f in known)}")
     return exits.run_logged(
-        lambda data: _run(faults, given.rounds, data, given.json),
+        lambda data: _run(faults, given.rounds, data, given.json, with_sentinels=with_sentinels),
         prefix="latchkey-drill-",
         file=given.json,
     )
 
 
-def _run(faults: Sequence[Fault], rounds: int, data: Path, file: Path | None) -> int:
+def _run(
+    faults: Sequence[Fault], rounds: int, data: Path, file: Path | None, *, with_sentinels: bool
+) -> int:
     """Run the rounds, print stories and table; return the exit status."""
     began = time.monotonic()
     rows = [Row(fault) for fault in faults]
@@ -75,12 +82,14 @@ def _run(faults: Sequence[Fault], rounds: int, data: Path, file: Path | None) ->
         directory = data / f"round-{number}"
         directory.mkdir()
         try:
-            asyncio.run(run_round(number, rows, directory))
+            asyncio.run(run_round(number, rows, directory, with_sentinels=with_sentinels))
         except (AssertionError, TimeoutError, RunError) as error:
             print(f"Round {number} was aborted: {type(error).__name__}: {error}", file=sys.stderr)
             broken = True
     status = exits.exit_of(rows, broken=broken)
     print(f"\n{table(rows)}\n\n{LEGEND}\n{totals(rows)}")
+    if times_of_failovers := failovers(rows):
+        print(times_of_failovers)
     times = sum(len(row.verdicts) for row in rows)
     print(f"\n{times} times a fault, {time.monotonic() - began:.0f} s: {exits.verdict_of(status)}")
     if file is not None:

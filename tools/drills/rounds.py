@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from tools.drills.judging.table import Row
 
 
-async def run_round(number: int, rows: Sequence[Row], directory: Path) -> None:
+async def run_round(
+    number: int, rows: Sequence[Row], directory: Path, *, with_sentinels: bool = False
+) -> None:
     """Drill every fault once; add the results to the rows and print the violations.
 
     Faults behind relayed sessions have a stack of their own.
@@ -37,17 +39,18 @@ async def run_round(number: int, rows: Sequence[Row], directory: Path) -> None:
     for relayed in (False, True):
         chosen = [row for row in rows if row.fault.relayed is relayed]
         if chosen:
-            await _run_phases(
-                number, chosen, _made(directory / ("relayed" if relayed else "plain"))
-            )
+            own = _made(directory / ("relayed" if relayed else "plain"))
+            await _run_phases(number, chosen, own, with_sentinels=with_sentinels)
 
 
-async def _run_phases(number: int, rows: Sequence[Row], directory: Path) -> None:
+async def _run_phases(
+    number: int, rows: Sequence[Row], directory: Path, *, with_sentinels: bool
+) -> None:
     grants = Grants()
     relayed = rows[0].fault.relayed
     async with (
         asyncio.timeout(ROUND_SECONDS),
-        DrillStack(directory, relayed=relayed) as stack,
+        DrillStack(directory, relayed=relayed, with_sentinels=with_sentinels) as stack,
         OperatorApi(stack) as api,
     ):
         nothing = Observed(fault="", case="", round=number, grants=grants)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tools.drills.faults import clocks, keys, links, redis, rolling, services, upstream
+from tools.drills.faults import clocks, keys, links, redis, rolling, sentinel, services, upstream
 
 ALL: Final = (
     *services.FAULTS,
@@ -16,3 +16,8 @@ ALL: Final = (
     redis.FORGETTING,
     *upstream.FAULTS,
 )
+WITH_SENTINELS: Final = (
+    *sentinel.FAULTS,
+    *(fault for fault in ALL if fault is not redis.BEYOND_LEASE),
+)
+"""A Redis that is paused for long is failed over, which is among the faults of sentinels."""

@@ -22,7 +22,7 @@ LIMIT: Final = "client-output-buffer-limit"
 
 async def kill(context: FaultContext, _case: str) -> None:
     """Kill Redis as a power cut does, and restart it, several times during approvals."""
-    redis = context.stack.stack.redis
+    redis = context.stack.redis
     for turn in range(KILLS):
         if turn == 0:
             context.revoke()
@@ -34,7 +34,7 @@ async def kill(context: FaultContext, _case: str) -> None:
 
 async def restart(context: FaultContext, _case: str) -> None:
     """Stop Redis normally, and start it again."""
-    redis = context.stack.stack.redis
+    redis = context.stack.redis
     context.revoke()
     context.note("Redis is stopped (SIGTERM)")
     await asyncio.to_thread(redis.stop)
@@ -89,7 +89,7 @@ async def overflow(context: FaultContext, _case: str) -> None:
 async def forget(context: FaultContext, _case: str) -> None:
     """Empty Redis; once all sessions are closed, approve the devices again."""
     asked = context.now()
-    await asyncio.to_thread(context.stack.stack.redis.call, "FLUSHALL")
+    await asyncio.to_thread(context.stack.redis.call, "FLUSHALL")
     context.forgotten(asked)
     context.struck()
     context.note("Redis has forgotten everything")
@@ -113,7 +113,7 @@ async def _again_and_again(context: FaultContext) -> AsyncIterator[None]:
 
 
 async def _pause(context: FaultContext, seconds: float) -> None:
-    redis = context.stack.stack.redis
+    redis = context.stack.redis
     redis.pause()
     context.note("Redis is paused (SIGSTOP)")
     context.revoke()
@@ -127,13 +127,14 @@ async def _pause(context: FaultContext, seconds: float) -> None:
 _KEPT: Final = Promise(back=Back.FROM_END)
 _GONE: Final = Promise(hits=Hits.EVERYBODY, within_lease=True, back=Back.FROM_END)
 
+BEYOND_LEASE: Final = Fault(
+    name="Redis paused beyond the lease", do=pause_beyond_lease, harms_redis=True, promise=_GONE
+)
 FAULTS: Final = (
     Fault(name="Redis killed (-9)", do=kill, harms_redis=True, promise=_KEPT),
     Fault(name="Redis restarted", do=restart, harms_redis=True, promise=_KEPT),
     Fault(name="Redis paused for a moment", do=pause_for_a_moment, harms_redis=True, promise=_KEPT),
-    Fault(
-        name="Redis paused beyond the lease", do=pause_beyond_lease, harms_redis=True, promise=_GONE
-    ),
+    BEYOND_LEASE,
     Fault(name="Redis' clients killed", do=drop_clients, promise=_KEPT),
     Fault(name="Redis' output buffers overflow", do=overflow, promise=_KEPT),
 )

@@ -23,8 +23,9 @@ async def restart_everything(context: FaultContext, _case: str) -> None:
         context.note(f"{approval.name} is restarted")
         await stack.restart(approval)
     context.note("Redis is restarted")
-    await asyncio.to_thread(stack.stack.redis.stop)
-    await asyncio.to_thread(stack.stack.redis.start)
+    redis = stack.redis
+    await asyncio.to_thread(redis.stop)
+    await asyncio.to_thread(redis.start)
 
 
 FAULTS: Final = (

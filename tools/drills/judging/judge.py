@@ -49,6 +49,8 @@ class Verdict:
     doubled: int = 0
     revoke_seconds: float | None = None
     back_seconds: float | None = None
+    failover_seconds: float | None = None
+    """From a failover to the first admission."""
     held: int = 0
     """Number of sessions when the fault began."""
     kept: int = 0
@@ -74,6 +76,7 @@ def judge(seen: Observed, promise: Promise) -> Verdict:
         doubled=len(doubled),
         revoke_seconds=revoke_seconds,
         back_seconds=back_seconds,
+        failover_seconds=seen.failover_seconds,
         held=len(seen.sessions),
         kept=sum(_is_kept(session, seen) for session in seen.sessions),
         to_keep=sum(not _is_hit(session, seen, promise) for session in seen.sessions),

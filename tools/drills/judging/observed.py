@@ -126,6 +126,9 @@ class Observed:
     broken: list[str] = field(default_factory=list)
     """Descriptions of what did not recover by itself."""
 
+    failover_seconds: float | None = None
+    """From a failover until a device was admitted that tried all the time."""
+
     drill_stalled: float = 0.0
     redis_stalled: float = 0.0
     """The longest delays of the drill's own process, and of a write to Redis."""

@@ -92,6 +92,16 @@ def totals(rows: Iterable[Row]) -> str:
     )
 
 
+def failovers(rows: Iterable[Row]) -> str:
+    """Return how long after a failover the first device was admitted; empty without one."""
+    lines = [
+        f"{row.fault.name}: {spread}"
+        for row in rows
+        if (spread := _spread([verdict.failover_seconds for verdict in row.verdicts])) != NOTHING
+    ]
+    return "\n".join(("From the failover to an admission:", *lines)) if lines else ""
+
+
 def table(rows: Iterable[Row]) -> str:
     """Return the rows below the headings, as Markdown."""
     lines = [HEADINGS, *(row.cells() for row in rows)]

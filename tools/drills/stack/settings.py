@@ -28,6 +28,11 @@ MOMENT_SECONDS: Final = 1.5
 BEYOND_LEASE_SECONDS: Final = LEASE_SECONDS + 1.5
 """Duration of a fault that outlasts the lease."""
 
+AFTER_FAILOVER_SECONDS: Final = 3.0
+"""Admissions must succeed again this long after sentinels have chosen another primary."""
+FAILOVER_SECONDS: Final = 30.0
+"""A failover must be complete within this."""
+
 READY_SECONDS: Final = 30.0
 CASE_SECONDS: Final = 120.0
 ROUND_SECONDS: Final = 1200.0

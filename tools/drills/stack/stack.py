@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import redis as redis_py
 
 from tools.drills.stack.haproxy import HaProxy
+from tools.drills.stack.sentinels import DrillSentinels
 from tools.drills.stack.settings import APPROVALS, GATEWAY_SETTINGS, GATEWAYS, READY_SECONDS
 from tools.drills.stack.upstream import Upstream
 from tools.support.processes.stack import Stack
@@ -18,22 +19,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tools.support.processes.redis import RedisServer
     from tools.support.processes.service import ServiceProcess
+    from tools.support.proxies.users import UserLink
 
 
 class DrillStack:
-    """Three gateways, two approvals, one Redis; if relayed, an upstream.
+    """Three gateways, two approvals, one Redis or one with sentinels; if relayed, an upstream.
 
     `links` are the Redis links by replica.
     """
 
-    def __init__(self, directory: Path, *, relayed: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, relayed: bool = False, with_sentinels: bool = False
+    ) -> None:
         self.upstream: Final = Upstream(directory) if relayed else None
         self.stack: Final = Stack(
             directory, approvals=APPROVALS, gateways=GATEWAYS, gateway_env=GATEWAY_SETTINGS
         )
         self.haproxy: Final = HaProxy(self.stack, directory)
-        self.links: Final[dict[str, FaultProxy]] = {}
+        self.links: Final[dict[str, FaultProxy | UserLink]] = {}
+        self._sentinels = (
+            DrillSentinels(
+                directory,
+                gateways=[gateway.name for gateway in self.stack.gateways],
+                approvals=[approval.name for approval in self.stack.approvals],
+            )
+            if with_sentinels
+            else None
+        )
         self._names: dict[str, str] = {}
         self._exits = AsyncExitStack()
 
@@ -44,7 +58,10 @@ class DrillStack:
             if self.upstream is not None:
                 self._exits.callback(self.upstream.close)
                 await asyncio.to_thread(self.upstream.start)
-            await asyncio.to_thread(self.stack.redis.start)
+            if self._sentinels is None:
+                await asyncio.to_thread(self.stack.redis.start)
+            else:
+                await self._exits.enter_async_context(self._sentinels)
             for service in self.stack.services:
                 await self._start_behind_proxy(service)
             await self.ready()
@@ -56,6 +73,17 @@ class DrillStack:
 
     async def __aexit__(self, *_: object) -> None:
         await self._exits.aclose()
+
+    @property
+    def redis(self) -> RedisServer:
+        """The Redis that serves now."""
+        return self.stack.redis if self._sentinels is None else self._sentinels.redis.primary()
+
+    @property
+    def sentinels(self) -> DrillSentinels:
+        """Redis with its replicas and sentinels."""
+        assert self._sentinels is not None, "this drill has no sentinels"
+        return self._sentinels
 
     def service(self, name: str) -> ServiceProcess:
         """Return a replica by name, such as `gateway-1`."""
@@ -87,14 +115,17 @@ class DrillStack:
         """Use a Redis client with full permissions."""
 
         def doing() -> None:
-            with redis_py.Redis.from_url(self.stack.redis.admin_url) as client:
+            with redis_py.Redis.from_url(self.redis.admin_url) as client:
                 do(client)
 
         await asyncio.to_thread(doing)
 
     async def mend(self) -> None:
         """Undo what an interrupted fault has left."""
-        await asyncio.to_thread(self.stack.redis.bring_back)
+        if self._sentinels is None:
+            await asyncio.to_thread(self.stack.redis.bring_back)
+        else:
+            await self._sentinels.bring_back()
         if self.upstream is not None:
             await asyncio.to_thread(self.upstream.bring_back)
         for link in self.links.values():
@@ -103,10 +134,14 @@ class DrillStack:
             service.bring_back()
 
     async def _start_behind_proxy(self, service: ServiceProcess) -> None:
+        is_gateway = service in self.stack.gateways
+        relaying = self.upstream.settings_of(service.name) if self.upstream and is_gateway else {}
+        if self._sentinels is not None:
+            self.links[service.name] = self._sentinels.links[service.name]
+            service.start(REDIS_URL=self._sentinels.url_of(service.name), **relaying)
+            return
         redis = self.stack.redis
         link = await self._exits.enter_async_context(FaultProxy(redis.port))
         self.links[service.name] = link
-        is_gateway = service in self.stack.gateways
         url = redis.gateway_url if is_gateway else redis.approval_url
-        relaying = self.upstream.settings_of(service.name) if self.upstream and is_gateway else {}
         service.start(REDIS_URL=url.replace(f":{redis.port}/", f":{link.port}/"), **relaying)

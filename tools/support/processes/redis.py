@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final, Self
 from deploy.local.places import ROOT
 from deploy.local.ports import Reservation
 from deploy.local.redis.binary import RedisBinary, Wheel, fetch_redis, find_redis
-from deploy.local.redis.server import LocalRedis, users_for
+from deploy.local.redis.server import LocalRedis, access_list, users_for
 from deploy.secret_names import PASSWORDS
 from tools.support.processes.processes import Child, Processes
 from tools.support.processes.redis_call import call_redis
 from tools.support.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 ADMIN: Final = "admin"
@@ -39,6 +40,7 @@ class RedisServer:
     `member_url` may publish and subscribe to all of our channels. `binary` is that of `make run`,
     unless given. Users have the permissions that the services in `code` need. `like` is a server
     whose users and passwords it shares; `more_settings` are lines of its configuration file.
+    `aliases` are more users, with those whose rights and passwords they share.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class RedisServer:
         code: Path = ROOT,
         like: RedisServer | None = None,
         more_settings: str = "",
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
         self._processes = Processes()
         self._port = Reservation()
@@ -56,17 +59,22 @@ class RedisServer:
         self._log = directory / "redis.log"
         digest = hashlib.sha256(self._admin_password.encode()).hexdigest()
         binary = binary or redis_binary()
+        template = code / users_for(binary.version).relative_to(ROOT)
+        passwords: Mapping[str, str] = (
+            {name: secrets.token_hex(16) for name in PASSWORDS}
+            if like is None
+            else like._redis.passwords
+        )
         self._redis: LocalRedis = LocalRedis(
             binary=binary,
             port=self._port.port,
             directory=directory / "redis",
-            passwords={name: secrets.token_hex(16) for name in PASSWORDS}
-            if like is None
-            else like._redis.passwords,
-            template=code / users_for(binary.version).relative_to(ROOT),
+            passwords=passwords,
+            template=template,
             more_users=f"user {ADMIN} on #{digest} ~* &* +@all\n"
             f"user {MEMBER} on #{digest} resetchannels &latchkey:* -@all +@connection +@pubsub\n"
-            f"user {PEER} on #{digest} ~* &* +@all\n",
+            f"user {PEER} on #{digest} ~* &* +@all\n"
+            + _lines_of(aliases or {}, template, passwords),
             more_settings=more_settings,
         )
         self.port: Final = self._redis.port
@@ -171,3 +179,14 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _lines_of(aliases: Mapping[str, str], template: Path, passwords: Mapping[str, str]) -> str:
+    """Return the users' ACL lines, copied from the users that they are aliases of."""
+    lines = access_list(template.read_text(), passwords).splitlines()
+    return "".join(
+        line.replace(f"user {of} ", f"user {alias} ", 1) + "\n"
+        for alias, of in aliases.items()
+        for line in lines
+        if line.startswith(f"user {of} ")
+    )

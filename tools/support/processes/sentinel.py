@@ -17,7 +17,7 @@ from tools.support.processes.redis_call import RedisCallError, call_redis
 from tools.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from deploy.local.redis.binary import RedisBinary
@@ -107,7 +107,8 @@ class ReplicaSet:
     """One primary, two replicas, three sentinels. `servers` and `sentinels` can be harmed freely.
 
     `announced` are the ports under which the servers know each other, such as those of proxies;
-    clients are led there too. Every write needs a replica, as in a deployment.
+    clients are led there too. Every write needs a replica, as in a deployment. `aliases` are more
+    users, with the users whose rights and passwords they share.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class ReplicaSet:
         binary: RedisBinary | None = None,
         down_after_ms: int = DOWN_AFTER_MS,
         min_replicas: int = 1,
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
         self._directory = directory
         self._binary = binary or redis_binary()
@@ -131,7 +133,13 @@ class ReplicaSet:
             own.mkdir(parents=True)
             like = self.servers[0] if self.servers else None
             self.servers.append(
-                RedisServer(own, self._binary, like=like, more_settings="# announced later\n")
+                RedisServer(
+                    own,
+                    self._binary,
+                    like=like,
+                    more_settings="# announced later\n",
+                    aliases=aliases,
+                )
             )
 
     def start(self, announced: Sequence[int] = ()) -> None:
@@ -218,7 +226,38 @@ class ReplicaSet:
             server.bring_back()
         for sentinel in self.sentinels:
             sentinel.bring_back()
+        wait_until(self._is_demoted, "the old primary follows", seconds=FAILOVER_SECONDS)
         wait_until(self.is_whole, "all follow one primary", seconds=FAILOVER_SECONDS)
+
+    def named_ports(self) -> set[int]:
+        """Return the ports of the primaries that the sentinels name; usually there is one."""
+        named = set()
+        for sentinel in self.sentinels:
+            try:
+                with redis_py.Redis(
+                    port=sentinel.port,
+                    password=self.sentinel_password,
+                    socket_timeout=ROLE_SECONDS,
+                    retry=Retry(NoBackoff(), 0),
+                    protocol=2,
+                ) as client:
+                    found = client.sentinel_get_master_addr_by_name(SERVICE)
+            except redis_py.RedisError:
+                continue
+            if found:
+                named.add(int(found[1]))
+        return named
+
+    def _is_demoted(self) -> bool:
+        """Do what sentinels do to an old primary, which takes them 18 s; return whether it is done."""
+        named = self.named_ports()
+        if len(named) != 1:
+            return False
+        (primary,) = named
+        for server, port in zip(self.servers, self._ports, strict=True):
+            if port != primary and _replication(server).get("role") == "master":
+                server.call("REPLICAOF", HOST, str(primary))
+        return True
 
     def is_whole(self) -> bool:
         """Return whether there is one primary, all replicas follow it, and sentinels know them."""
