@@ -16,6 +16,7 @@ from services.cli.commands.operators import operators
 from services.cli.commands.replicas import replicas
 from services.cli.commands.rules import rules
 from services.cli.commands.upstream import upstream
+from services.cli.commands.webhooks import webhooks
 from services.cli.doctor.command import doctor
 from services.cli.exits import Exit
 from services.cli.invocation import Group
@@ -54,6 +55,7 @@ for _command in (
     replicas,
     audit,
     operators,
+    webhooks,
     rules,
     backup,
     restore,

@@ -17,7 +17,7 @@ from standardwebhooks import Webhook
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SECONDS: Final = 20.0
+SECONDS: Final = 30.0
 
 
 def new_secret() -> str:
@@ -41,7 +41,7 @@ class Receiver:
     Each request must be signed with each of `secrets`; otherwise it fails, and so does the test.
     """
 
-    def __init__(self, *secrets_: str) -> None:
+    def __init__(self, *secrets_: str, port: int | None = None) -> None:
         self.secrets: Final = secrets_
         self.behaviour: int | str = 200
         self.received: Final[list[Received]] = []
@@ -49,7 +49,7 @@ class Receiver:
         self._changed = asyncio.Event()
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._receive)
-        self._server = TestServer(app, host="127.0.0.1")
+        self._server = TestServer(app, host="127.0.0.1", port=port)
 
     async def __aenter__(self) -> Self:
         await self._server.start_server()

@@ -378,6 +378,14 @@ APPROVAL_UNREACHABLE: Final = Cause(
     "The approval service at `APPROVAL_URL` cannot be reached from here.",
     "Set `APPROVAL_URL` to its address, and check that it is running: `curl $APPROVAL_URL/readyz`.",
 )
+NOTIFICATIONS_FAILING: Final = Cause(
+    "notifications-failing",
+    "no notifications arrive; requests wait unnoticed",
+    "A target of `WEBHOOK_TARGETS` does not accept notifications. They wait, and are tried again"
+    " for up to 3 days.",
+    "Check the address of {target} and what it answers: `{latchkey} webhooks test {target}`."
+    " Targets with private addresses need `WEBHOOK_PRIVATE_ADDRESSES=yes`.",
+)
 ADMIN_TOKEN_WRONG: Final = Cause(
     "admin-token-wrong",
     "401 or 429 of the HTTP API, exit code 4 of this command",

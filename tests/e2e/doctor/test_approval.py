@@ -101,6 +101,28 @@ class TestApproval:
         await stopped_by(gateway.ws_url, causes.BUS_SECRETS_DIFFER, env=env)
         gateway.kill9()
 
+    async def test_a_target_that_accepts_no_notifications_is_found(
+        self, url: str, env: dict[str, str], stack: Stack
+    ) -> None:
+        nobody = Reservation()
+        approval = stack.add_approval(
+            WEBHOOK_TARGETS=f"ntfy+http://127.0.0.1:{nobody.port}/hidden",
+            WEBHOOK_PRIVATE_ADDRESSES="yes",
+        )
+        async with Operator(stack, approval) as operator:
+            (await operator.call("POST", "webhooks/ntfy-1/test", {})).ok()
+            async with asyncio.timeout(WAIT_SECONDS):
+                listed = ""
+                while "failingSinceMs" not in listed:
+                    listed = str((await operator.call("GET", "webhooks")).ok())
+        there = env | {"APPROVAL_URL": approval.url}
+        found = await warned_of(url, causes.NOTIFICATIONS_FAILING, env=there)
+        assert "hidden" not in str(found)
+        assert "webhooks test ntfy-1" in found.cure
+        approval.terminate()
+        approval.wait_ended()
+        nobody.release()
+
     async def test_an_unreachable_approval_is_found(
         self, url: str, env: dict[str, str], stack: Stack
     ) -> None:

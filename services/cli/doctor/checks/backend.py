@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from services.approval.api.public import Ready
+from services.approval.schemas.webhooks import WebhookList
 from services.cli.commands.upstream import problems_of
 from services.cli.doctor import causes, redis_causes, refusals
 from services.cli.doctor.checks.connections import AT_ONCE, PROBE, connect, repeat, shared_secrets
@@ -17,10 +18,14 @@ from services.cli.doctor.checks.http import approval_of, fetch, not_ready
 from services.cli.doctor.journey import Wrong
 from services.cli.errors import CommandError, NotAuthorised
 from services.cli.invocation import typed
+from services.cli.text.words import safe
 from shared.device.handshake import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from services.approval.schemas.replicas import UpstreamSeen
+    from services.approval.schemas.webhooks import WebhookObject
     from services.cli.client import ApprovalClient
     from services.cli.doctor.journey import Journey
 
@@ -184,6 +189,7 @@ async def _ask_as_operator(journey: Journey, approval: ApprovalClient) -> None:
     try:
         live = await approval.replicas()
         waiting = await approval.pending()
+        targets = (await approval.call("GET", "/v1/webhooks", WebhookList)).webhooks
     except NotAuthorised as error:
         journey.warn(causes.ADMIN_TOKEN_WRONG, error.message)
         return
@@ -193,10 +199,20 @@ async def _ask_as_operator(journey: Journey, approval: ApprovalClient) -> None:
     for gateway in live.gateways:
         if gateway.upstream is not UNSET:
             _warn_of_upstream(journey, gateway.boot_id, gateway.upstream)
+    _warn_of_targets(journey, targets)
     counts = f"alive: gateways {len(live.gateways)}, approvals {len(live.approvals)}"
     shown = typed("devices list")
     wait = f"; pending requests: {len(waiting)} ({shown})" if waiting else "; no pending requests"
     journey.ok(counts + wait)
+
+
+def _warn_of_targets(journey: Journey, targets: Sequence[WebhookObject]) -> None:
+    """Warn of targets of notifications that fail."""
+    for target in targets:
+        if target.failing_since_ms is not UNSET:
+            why = "" if target.last_error is UNSET else safe(target.last_error)
+            found = f"{target.name} ({safe(target.host)}): {why}; {target.queued} waiting"
+            journey.warn(causes.NOTIFICATIONS_FAILING, found, target=target.name)
 
 
 def _warn_of_upstream(journey: Journey, replica: str, found: UpstreamSeen) -> None:
