@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from tools.images.engine import DockerFailed
-from tools.images.stack import wait_for
+from tools.images.stack import STRANGER_ADDRESS, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,6 +47,8 @@ def tls(stack: Stack) -> Iterator[Check]:
     stack.up("caddy", profile="tls")
     locked = stack.as_stranger(_OVER_TLS)
     yield "ten wrong tokens lock out their client", r"^(401 ){10}429$", locked.output.strip()
+    listed = stack.command("lockouts", "list").output
+    yield "it is named by Caddy, and not by itself", STRANGER_ADDRESS.replace(".", r"\."), listed
     yield "and nobody else", "^0$", str(stack.command("devices", "list").status)
     stack.compose("--profile=tls", "stop", "caddy")
     yield "Caddy stops with 0", "^0$", stack.inspect("caddy", "State.ExitCode")

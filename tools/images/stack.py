@@ -19,6 +19,7 @@ CLIENT: Final = f"{PROJECT}-client"
 CLIENT_ADDRESS: Final = "172.30.18.77"
 FRONT_PROXY_ADDRESS: Final = "172.30.18.3"
 """The address that docker-compose.yml has the proxy believe."""
+STRANGER_ADDRESS: Final = "172.30.18.78"
 UP_SECONDS: Final = 240
 HEALTH_SECONDS: Final = 90
 """Longer than the health checks need to notice."""
@@ -123,7 +124,7 @@ class Stack:
 
     def as_stranger(self, code: str, *arguments: str) -> Done:
         """Run Python at an address that the proxy does not believe."""
-        return self._once(code, *arguments, address="172.30.18.78")
+        return self._once(code, *arguments, address=STRANGER_ADDRESS)
 
     def _once(self, code: str, *arguments: str, address: str) -> Done:
         network = (f"--network={PROJECT}_front", f"--ip={address}")

@@ -114,7 +114,13 @@ class Story:
             "approval knows the device's own address", f"^{CLIENT_ADDRESS}$", request["remoteIp"]
         )
         approved = stack.inside(
-            "approval-2", "latchkey", "devices", "approve", request["requestId"], "--yes", "--no-wait"
+            "approval-2",
+            "latchkey",
+            "devices",
+            "approve",
+            request["requestId"],
+            "--yes",
+            "--no-wait",
         )
         self.check("approved in an approval's container", "^0$", str(approved.status))
         for gateway in GATEWAYS:
