@@ -231,8 +231,18 @@ class Admissions:
         question: AuthorizeDevice,
         held: VersionedRecord,
         now_ms: int,
-        without_rules: Collection[str] | None = None,
+        failed_rules: Collection[str] = (),
     ) -> policy.Decision:
+        rules = self._rules
+        if not rules.active:
+            return policy.authorize(
+                held.record,
+                question,
+                now_ms=now_ms,
+                ttl_ms=self._ttl_ms,
+                keys=self._keys,
+                draws=self._draws,
+            )
         return policy.authorize(
             held.record,
             question,
@@ -240,8 +250,8 @@ class Admissions:
             ttl_ms=self._ttl_ms,
             keys=self._keys,
             draws=self._draws,
-            rules=self._rules.rules_for(question.device_id),
-            without_rules=self._rules.used_up if without_rules is None else without_rules,
+            rules=rules.rules_for(question.device_id),
+            without_rules=rules.used_up.union(failed_rules),
         )
 
     def _to_answer(
@@ -387,9 +397,7 @@ class Admissions:
         try:
             for _ in range(TRIES_LIMIT):
                 now_ms = self._store.now_ms()
-                decision = self._evaluate(
-                    question, held, now_ms, failed_rules | self._rules.used_up
-                )
+                decision = self._evaluate(question, held, now_ms, failed_rules)
                 answer = self._to_answer(question, decision, head)
                 if isinstance(decision, policy.Deny) or decision.changed is None:
                     return self._encode(question, answer)

@@ -35,6 +35,8 @@ class RuleBook:
         self._store = store
         self._changed = asyncio.Event()
         self.current: Rules = NO_RULES
+        self.active = False
+        """Whether there are any rules."""
         self.used_up: frozenset[str] = frozenset()
         self._turned_away: dict[str, int] = {}
 
@@ -65,10 +67,10 @@ class RuleBook:
             found = await self._store.rules.all()
         except StoreUnavailable as error:
             if isinstance(error, UnreadableRecord):
-                self.current = NO_RULES
+                self.current, self.active = NO_RULES, False
             raise
         if found.version != self.current.version:
-            self.current = found
+            self.current, self.active = found, bool(found)
             self.used_up &= {rule.id for rule in found.by_name.values()}
 
     def rules_for(self, device_id: str) -> Rules:
