@@ -9,14 +9,17 @@ from tools.docs.markdown import code, page, section, table
 
 def http_api() -> str:
     """Return the page of the HTTP API."""
-    calls = [(code(f"{item.method} {item.path}"), item.summary) for item in OPERATIONS]
+    calls = [
+        (code(f"{item.method} {item.path}"), item.summary, code(item.permission.label))
+        for item in OPERATIONS
+    ]
     kinds = [value for value in vars(problems).values() if isinstance(value, problems.Kind)]
     rows = [(str(kind.status), code(kind.name), kind.title) for kind in kinds]
     return page(
         "The HTTP API",
         "Parameters and results are described at `/openapi.json` of the approval service;"
         " [operations](../operations.md#the-http-api) explains how to use them.",
-        section("Calls", table(("call", "does"), calls)),
+        section("Calls", table(("call", "does", "permission"), calls)),
         section(
             "Problems",
             f"Errors are `{problems.MEDIA_TYPE}` (RFC 9457). `type` is `{problems.TYPE_PREFIX}`"
