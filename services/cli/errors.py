@@ -4,7 +4,7 @@ CommandError
 ├── ApiError         refused by approval, or not found
 ├── Misused          invalid arguments or settings
 ├── Unreachable      no response, or not from an approval service
-├── NotAuthorised    the admin token is missing, wrong or locked out
+├── NotAuthorised    the token is missing, wrong or locked out
 ├── OutcomeUnknown   approval could not complete the operation
 └── NotConfirmed     the operator declined or could not be asked
 """
@@ -45,7 +45,7 @@ class Unreachable(CommandError):
 
 
 class NotAuthorised(CommandError):
-    """The admin token is missing or wrong."""
+    """The token is missing or wrong."""
 
     exit = Exit.NOT_AUTHORISED
 

@@ -28,7 +28,7 @@ _MEANINGS = {
     Exit.REFUSED: "refused or not found; for `doctor`: a problem was found",
     Exit.USAGE: "invalid arguments or settings",
     Exit.UNREACHABLE: "no approval service responds at `APPROVAL_URL`",
-    Exit.NOT_AUTHORISED: "the admin token is missing or wrong, or this address is locked out",
+    Exit.NOT_AUTHORISED: "the token is missing or wrong, or this address is locked out",
     Exit.UNKNOWN: "approval cannot tell whether the operation was completed; retrying is safe",
     Exit.NOT_CONFIRMED: "not confirmed, so nothing was changed",
     Exit.INTERRUPTED: "Ctrl-C",
