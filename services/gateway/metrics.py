@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from shared.observability.metrics import PlainHttpMetrics, ReadCounter, unfinished_tasks
+from shared.observability.metrics import (
+    LoopCounter,
+    PlainHttpMetrics,
+    ReadCounter,
+    unfinished_tasks,
+)
 from shared.server.loop_budget import Lane
 
 if TYPE_CHECKING:
@@ -26,11 +31,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.handshakes = Counter(
+        self.handshakes = LoopCounter(
             "latchkey_gateway_handshakes",
             "Ended handshakes, by outcome: `admitted`, the reason of the refusal, or `gone`.",
-            ["outcome"],
-            registry=self.registry,
+            "outcome",
+            self.registry,
         )
         self.handshake_seconds = Histogram(
             "latchkey_gateway_handshake_seconds",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -49,7 +48,6 @@ class AccessLogger:
         self._refusals = refusals
         self._clock = clock
         self._approval_public_url = approval_public_url
-        self._counter = cache(metrics.handshakes.labels)  # finding one takes longer than counting
         self._log = structlog.get_logger("gateway").bind()  # bound once, not for each line
 
     def log(
@@ -81,7 +79,7 @@ class AccessLogger:
             line["device"] = handshake.device_id[:_LOGGED_DEVICE_CHARACTERS]
         if isinstance(result, Accepted):
             outcome = "admitted"
-            line |= {"role": result.grant.role, "method": result.grant.method}
+            line["role"], line["method"] = result.grant.role, result.grant.method
             if peer.direct_loopback and not result.device_id and not result.grant.scopes:
                 line["advice"] = LOCAL_ADVICE
         elif isinstance(result, Refusal):
@@ -98,7 +96,7 @@ class AccessLogger:
                 code, reason = closed_with
                 outcome = _OUTCOME_OF_CLOSE.get(code, "gone")
                 line |= {"code": int(code), "reason": reason}
-        self._counter(outcome).inc()
+        self._metrics.handshakes.counts[outcome] += 1
         self._metrics.handshake_seconds.observe(seconds)
         self._log.info(log_events.CONNECTION.name, outcome=outcome, **line)
 
