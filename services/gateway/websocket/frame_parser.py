@@ -40,7 +40,9 @@ _SHORT_MAX_BYTES: Final = 125
 _MEDIUM: Final = 126
 _MEDIUM_MAX_BYTES: Final = 0xFFFF
 _MEDIUM_LENGTH: Final = Struct("!H")
+_MEDIUM_BYTES: Final = _MEDIUM_LENGTH.size
 _LONG_LENGTH: Final = Struct("!Q")
+_LONG_BYTES: Final = _LONG_LENGTH.size
 _LONG_MAX_BYTES: Final = 2**63 - 1
 """The most significant bit of a 64-bit length must be 0."""
 _CODE_BYTES: Final = 2
@@ -81,6 +83,7 @@ class FrameParser:
         "_larger_limit",
         "_left_bytes",
         "_limit_bytes",
+        "_mask",
         "_message",
         "_missing_bytes",
         "_on_broken",
@@ -103,6 +106,7 @@ class FrameParser:
         self._on_broken = on_broken
         self._from_client = from_client
         self._key_bytes = _KEY_BYTES if from_client else 0
+        self._mask = _MASKED if from_client else 0
         self._unmask = websocket_mask if from_client else _leave
         self._limit_bytes = message_limit_bytes
         self._larger_limit = larger_limit
@@ -140,7 +144,15 @@ class FrameParser:
         if self._ended:
             return
         try:
-            self._parse(data)
+            start = 0
+            if self._payload is not None:
+                start = self._go_on(self._payload, data)
+            elif self._header:
+                data = self._header + data
+                self._header = b""
+            end = len(data)
+            while start < end and not self._ended:
+                start = self._take(data, start, end)
         except Exception as error:  # noqa: BLE001 (any error ends this connection only)
             self._break(error)
 
@@ -150,17 +162,6 @@ class FrameParser:
         self._header, self._payload, self._message = b"", None, None
         self._on_broken(error)
 
-    def _parse(self, data: bytes) -> None:
-        start = 0
-        if self._payload is not None:
-            start = self._go_on(self._payload, data)
-        elif self._header:
-            data = self._header + data
-            self._header = b""
-        end = len(data)
-        while start < end and not self._ended:
-            start = self._take(data, start, end)
-
     def _take(self, data: bytes, start: int, end: int) -> int:
         """Parse the frame at `start`; return the start of the next frame, or `end`."""
         if end - start < _HEADER_BYTES:
@@ -168,26 +169,22 @@ class FrameParser:
         first, second = data[start], data[start + 1]
         if first != _WHOLE_TEXT or self._message is not None:
             self._check(first, second)
-        if (second >= _MASKED) is not self._from_client:
-            raise BrokenFrame(_WRONG_MASK[self._from_client])
         key_bytes = self._key_bytes
-        length = second & ~_MASKED
+        length = second ^ self._mask
         body = start + _HEADER_BYTES + key_bytes
         if length > _SHORT_MAX_BYTES:
-            body += _MEDIUM_LENGTH.size if length == _MEDIUM else _LONG_LENGTH.size
+            if length >= _MASKED:
+                raise BrokenFrame(_WRONG_MASK[self._from_client])
+            body += _MEDIUM_BYTES if length == _MEDIUM else _LONG_BYTES
             if body - key_bytes > end:
                 return self._wait(data, start)
             length = _long_length(length, data, start + _HEADER_BYTES)
         if length > self._left_bytes and first & _CONTROL == 0 and not self._fits(length):
             raise BrokenFrame("a message is too big", CloseCode.TOO_BIG)
-        if body > end:
-            return self._wait(data, start)
         stop = body + length
-        payload = bytearray(data[body:stop])
         if stop > end:
-            self._first, self._key = first, data[body - key_bytes : body]
-            self._payload, self._missing_bytes = payload, stop - end
-            return end
+            return self._wait_for_payload(data, start, body, stop)
+        payload = bytearray(data[body:stop])
         self._unmask(data[body - key_bytes : body], payload)
         if first == _WHOLE_TEXT:
             self._on_message(TEXT, bytes(payload))
@@ -204,6 +201,15 @@ class FrameParser:
         """Keep an incomplete header until more bytes arrive."""
         self._header = data[start:]
         return len(data)
+
+    def _wait_for_payload(self, data: bytes, start: int, body: int, stop: int) -> int:
+        """Keep an incomplete frame, whose payload is at `body` and ends at `stop`."""
+        end = len(data)
+        if body > end:
+            return self._wait(data, start)
+        self._first, self._key = data[start], data[body - self._key_bytes : body]
+        self._payload, self._missing_bytes = bytearray(data[body:]), stop - end
+        return end
 
     def _go_on(self, payload: bytearray, data: bytes) -> int:
         """Extend an incomplete payload; return how many bytes of `data` it consumed."""

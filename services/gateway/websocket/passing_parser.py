@@ -96,46 +96,30 @@ class PassingParser(FrameParser):
 
     def feed(self, data: bytes) -> None:
         """Parse a chunk of bytes; most chunks are whole text frames, with nothing before them."""
-        passer = self._passer
-        if (
-            passer is None
-            or self._partial is not None
-            or self._payload is not None
-            or self._message is not None
-            or self._header
-            or self._ended
-        ):
-            super().feed(data)
+        if self._ended:
             return
-        end = len(data)
         try:
-            start = self._pass(passer, data, 0, end)
+            start = 0
+            if self._partial is not None:
+                start = self._extend(self._partial, data)
+            elif self._payload is not None:
+                start = self._go_on(self._payload, data)
+            elif self._header:
+                data = self._header + data
+                self._header = b""
+            end = len(data)
+            while start < end and not self._ended:
+                if self._passer is not None and self._message is None:
+                    start = self._pass(self._passer, data, start, end)
+                    if start == end:
+                        return
+                start = self._take(data, start, end)
         except Exception as error:  # noqa: BLE001 (any error ends this connection only)
             self._break(error)
-        else:
-            if start < end:
-                super().feed(data[start:])
 
     def _break(self, error: Exception) -> None:
         self._partial = None
         super()._break(error)
-
-    def _parse(self, data: bytes) -> None:
-        start = 0
-        if self._partial is not None:
-            start = self._extend(self._partial, data)
-        elif self._payload is not None:
-            start = self._go_on(self._payload, data)
-        elif self._header:
-            data = self._header + data
-            self._header = b""
-        end = len(data)
-        while start < end and not self._ended:
-            if self._passer is not None and self._message is None:
-                start = self._pass(self._passer, data, start, end)
-                if start == end:
-                    return
-            start = self._take(data, start, end)
 
     def _pass(self, passer: Passer, data: bytes, start: int, end: int) -> int:
         """Pass on the text frames at `start`; return where the first other frame starts, or `end`.
