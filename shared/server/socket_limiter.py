@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TRUSTED: Final = ""
 """The key of all trusted proxies: the clients behind them are not known yet."""
-_NO_WEBSOCKETS: Final[Mapping[str, int]] = MappingProxyType({})
+_NO_WEBSOCKETS: Final[Mapping[str, Sized]] = MappingProxyType({})
 
 
 def _answer(text: str) -> bytes:
@@ -59,8 +59,8 @@ class SocketLimiter:
     """Limits all sockets together, and the unauthenticated sockets of each address.
 
     Pending sockets are counted here, from accept until they are upgraded or closed. `websockets`
-    holds all open WebSockets, and `unauthenticated` is their number for each key; both are read at
-    each accept. When a limit is reached, the oldest idle socket is closed to make room, so that a
+    holds all open WebSockets, and `unauthenticated` those of each key; both are read at each
+    accept. When a limit is reached, the oldest idle socket is closed to make room, so that a
     flood displaces its own sockets. If all sockets are being served, the address with the most of
     them loses its oldest. `count` is called for each closed socket: `idle`, `displaced`, or the
     limit that rejected it, `address` or `all`.
@@ -78,7 +78,7 @@ class SocketLimiter:
         trusted_proxies: tuple[Network, ...],
         count: Callable[[str], None],
         websockets: Sized = (),
-        unauthenticated: Mapping[str, int] = _NO_WEBSOCKETS,
+        unauthenticated: Mapping[str, Sized] = _NO_WEBSOCKETS,
     ) -> None:
         self._clock = clock
         self._limit = limit
@@ -118,7 +118,7 @@ class SocketLimiter:
         refusal = None
         if (
             key != TRUSTED
-            and len(same) + self._unauthenticated.get(key, 0) >= self._limit_per_address
+            and len(same) + len(self._unauthenticated.get(key, ())) >= self._limit_per_address
         ):
             refusal = self._make_room(key, FULL_FOR_ADDRESS)
         elif len(self._keys) + len(self._websockets) >= self._limit:

@@ -23,9 +23,7 @@ class Deviceless:
     """
 
     def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        """How many each limit key has."""
-        self._by_key: dict[str, dict[Connection, None]] = {}
+        self.by_key: dict[str, dict[Connection, None]] = {}
         self._admitted: dict[str, dict[Connection, None]] = {}
         """Those of clients that were admitted without a device."""
         self._held: dict[str, int] = {}
@@ -37,13 +35,11 @@ class Deviceless:
         """How many the /56s of a /48 have, and the /64s of a /56."""
 
     def __len__(self) -> int:
-        return sum(self.counts.values())
+        return sum(map(len, self.by_key.values()))
 
     def add(self, connection: Connection) -> None:
         """Add a connection that was just upgraded."""
-        key = connection.limit_key
-        self.counts[key] = self.counts.get(key, 0) + 1
-        self._by_key.setdefault(key, {})[connection] = None
+        self.by_key.setdefault(connection.limit_key, {})[connection] = None
         around = connection.holders
         self._change(around[0], 1)
         for network, part in pairwise(around):
@@ -57,23 +53,24 @@ class Deviceless:
     def remove(self, connection: Connection) -> None:
         """Remove a connection whose device was admitted, or that is being closed."""
         key = connection.limit_key
-        same = self._by_key.get(key)
+        same = self.by_key.get(key)
         if same is None or connection not in same:
             return
         del same[connection]
         if not same:
-            del self._by_key[key]
+            del self.by_key[key]
         admitted = self._admitted.get(key)
         if admitted is not None:
             admitted.pop(connection, None)
             if not admitted:
                 del self._admitted[key]
-        _decrease(self.counts, key)
         around = connection.holders
         self._change(around[0], -1)
         for network, part in pairwise(around):
             parts = self._within[network]
-            _decrease(parts, part)
+            parts[part] -= 1
+            if not parts[part]:
+                del parts[part]
             if not parts:
                 del self._within[network]
 
@@ -87,7 +84,7 @@ class Deviceless:
             return None
         while parts := self._within.get(holder):
             holder = max(parts, key=parts.__getitem__)
-        return next(iter(self._by_key[holder]))
+        return next(iter(self.by_key[holder]))
 
     def displaced_by(self, limit_key: str) -> Connection | None:
         """Return the connection that gives way to a newcomer when no place is left.
@@ -119,9 +116,3 @@ class Deviceless:
             self._most = held
         elif self._most not in self._holders:
             self._most = held  # it was the only one with the most, and has one less
-
-
-def _decrease(counts: dict[str, int], key: str) -> None:
-    counts[key] -= 1
-    if not counts[key]:
-        del counts[key]

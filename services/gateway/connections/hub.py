@@ -141,23 +141,22 @@ class Hub:
         One with a backend gets ticks and presence from there, and no events before `unmute`. If
         its device has too many connections, the oldest is closed: it may be dead.
         """
+        number, device_id = connection.number, session.device_id
         self._pending.pop(connection, None)
-        displaced = self.places.displaced_by_device(session.device_id)
+        displaced = self.places.displaced_by_device(device_id)
         if displaced is not None:
             self._displace(displaced, OF_DEVICE)
         connection.session = session
-        self.places.admit(connection, session.device_id)
-        if session.device_id:
+        self.places.admit(connection, device_id)
+        if device_id:
             since_ms = self._clock.wall_ns() // NS_PER_MS
-            self._presence.add(
-                Present(connection.number, session.device_id, session.role, since_ms)
-            )
+            self._presence.add(Present(number, device_id, session.role, since_ms))
             self._presence.last_seen.record(session, client, self._clock.monotonic())
-        self._pings[connection.number % _PING_BUCKETS].add(connection)
+        self._pings[number % _PING_BUCKETS].add(connection)
         if backend is not None:
             connection.backend, connection.muted = backend, True
             return
-        self._ticks[connection.number % _TICK_BUCKETS].add(connection)
+        self._ticks[number % _TICK_BUCKETS].add(connection)
         if session.role == "operator":
             for scope, audience in self._audiences.items():
                 if covers(session.scopes, scope, session.role):
@@ -366,14 +365,18 @@ class Hub:
     def _move_to_closing(self, connection: Connection) -> None:
         """Move a connection to the closing connections, with a deadline for the peer's reply."""
         connection.stopped = True
-        self._pending.pop(connection, None)
         self.places.release(connection)
-        if connection.session is not None and connection.session.device_id:
-            self._presence.remove(connection.number)
-        self._pings[connection.number % _PING_BUCKETS].discard(connection)
-        self._ticks[connection.number % _TICK_BUCKETS].discard(connection)
-        for audience in self._audiences.values():
-            audience.discard(connection)
+        number, session = connection.number, connection.session
+        if session is None:
+            self._pending.pop(connection, None)
+        else:
+            if session.device_id:
+                self._presence.remove(number)
+            self._pings[number % _PING_BUCKETS].discard(connection)
+            self._ticks[number % _TICK_BUCKETS].discard(connection)
+            if session.role == "operator":
+                for audience in self._audiences.values():
+                    audience.discard(connection)
         backend, connection.backend = connection.backend, None
         if backend is not None:
             backend.on_closing(connection.closed_with[0] if connection.closed_with else None)

@@ -92,9 +92,9 @@ class Places:
         return len(self._pipes)
 
     @property
-    def deviceless(self) -> Mapping[str, int]:
-        """The number of connections without a device of each address, as a live view."""
-        return self._deviceless.counts
+    def deviceless(self) -> Mapping[str, Sized]:
+        """The connections without a device of each address, as a live view."""
+        return self._deviceless.by_key
 
     @property
     def open_limit(self) -> int:
@@ -133,7 +133,6 @@ class Places:
         if connection not in self._taken:
             return
         self._taken.remove(connection)
-        self._deviceless.remove(connection)
         address = connection.holders[0]
         left = self._by_address[address] - 1
         if left:
@@ -146,6 +145,8 @@ class Places:
             same.pop(connection, None)
             if not same:
                 del self._by_device[session.device_id]
+        else:
+            self._deviceless.remove(connection)
 
     def limit_reached(self, limit_key: str, *, is_exempt: bool) -> Limit | None:
         """Return which limit a newcomer of an address reaches, or None.
@@ -153,7 +154,7 @@ class Places:
         An address that is exempt has no limit on its connections.
         """
         limits = self.limits
-        if self._deviceless.counts.get(limit_key, 0) >= limits.deviceless_per_address:
+        if len(self._deviceless.by_key.get(limit_key, ())) >= limits.deviceless_per_address:
             return WITHOUT_DEVICE
         if not is_exempt and self._by_address.get(holders(limit_key)[0], 0) >= limits.per_address:
             return OF_ADDRESS

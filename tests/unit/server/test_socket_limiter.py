@@ -41,7 +41,7 @@ class LimitedSockets:
         self.clock = FakeClock()
         self.counted: Counter[str] = Counter()
         self.websockets: list[str] = []
-        self.unauthenticated: Counter[str] = Counter()
+        self.unauthenticated: dict[str, list[object]] = {}
         self.limiter = SocketLimiter(
             self.clock,
             limit=4,
@@ -109,7 +109,7 @@ class TestOfOneAddress:
     def test_unadmitted_websockets_count(self) -> None:
         sockets = LimitedSockets()
         sockets.websockets.extend([HERE, HERE])
-        sockets.unauthenticated[HERE] = 2
+        sockets.unauthenticated[HERE] = [object(), object()]
         assert sockets.accept(HERE) == FULL_FOR_ADDRESS
         assert isinstance(sockets.accept(THERE), Guest)
 

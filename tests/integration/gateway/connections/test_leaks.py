@@ -165,7 +165,7 @@ def entries(connections: Hub) -> dict[str, Any]:
         (connections.places, ("_by_address", "_by_device", "_taken")),
         (
             connections.places._deviceless,
-            ("counts", "_by_key", "_admitted", "_held", "_holders", "_most", "_within"),
+            ("by_key", "_admitted", "_held", "_holders", "_most", "_within"),
         ),
         (connections._close_queue, ("_to_close", "_paused", "_scheduled")),
     ):

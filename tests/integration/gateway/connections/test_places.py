@@ -99,7 +99,9 @@ class TestFlood:
                 if raw.status == 101:
                     await raw.connect(None, CLI, GOOD)
                     flooding.append(raw)
-            assert harness.connections.places.deviceless == {"127.0.0.100": PREAUTH_LIMIT}
+            deviceless = harness.connections.places.deviceless
+            assert list(deviceless) == ["127.0.0.100"]
+            assert len(deviceless["127.0.0.100"]) == PREAUTH_LIMIT
             assert await flooding[0].closed() == (1013, WITHOUT_DEVICE.displaced)
             devices = [await device_at(harness, "127.0.0.2") for _ in range(ATTEMPTS)]
             devices += [await device_at(harness, "127.0.0.100") for _ in range(3)]
