@@ -25,6 +25,8 @@ FORWARDING_HEADERS: Final = (
     "Tailscale-User-Login",
 )
 """Any of these headers shows that the request came through a proxy."""
+_FORWARDING_NAMES: Final = frozenset(map(str.lower, FORWARDING_HEADERS))
+_NOTHING, _PROXY, _FORWARDING = range(3)
 _PROXY_PREFIXES: Final = ("x-forwarded-", "x-railway-", "x-envoy-", "tailscale-", "cf-", "fly-")
 _PROXY_NAMES: Final = frozenset(
     {"via", "x-request-start", "x-client-ip", "true-client-ip", "x-cluster-client-ip"}
@@ -123,8 +125,9 @@ def client_address(peer: str, headers: Headers, trusted: tuple[Network, ...]) ->
     the headers only show that the client is not local.
     """
     address = parse_address(peer) or _UNKNOWN
-    if not any(map(headers.__contains__, FORWARDING_HEADERS)):
-        direct = address.loopback and not any(map(_is_proxy_header, headers))
+    shown = max(map(_shows, headers), default=_NOTHING)
+    if shown != _FORWARDING:
+        direct = address.loopback and shown == _NOTHING
         return ClientAddress(address, direct, untrusted_proxy=False)
     if address is _UNKNOWN or not is_trusted(address.text, trusted):
         return ClientAddress(address, direct_loopback=False, untrusted_proxy=True)
@@ -193,6 +196,9 @@ def _hop(node: str) -> Address | None:
 
 
 @lru_cache(_REMEMBERED_NAMES)
-def _is_proxy_header(header: str) -> bool:
+def _shows(header: str) -> int:
+    """Return what a header shows: nothing, that there is a proxy, or whom it forwards for."""
     name = header.lower()
-    return name in _PROXY_NAMES or name.startswith(_PROXY_PREFIXES)
+    if name in _FORWARDING_NAMES:
+        return _FORWARDING
+    return _PROXY if name in _PROXY_NAMES or name.startswith(_PROXY_PREFIXES) else _NOTHING

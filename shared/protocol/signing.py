@@ -32,6 +32,8 @@ _WHITE_SPACE: Final = (
 _LOWER_ASCII: Final = str.maketrans({chr(c): chr(c + 32) for c in range(ord("A"), ord("Z") + 1)})
 _NO_AUTH: Final = Auth()
 _KEYS_REMEMBERED: Final = 4096
+_TEXTS_REMEMBERED: Final = 1024
+"""How many platforms and device families; few differ."""
 
 
 def decode_base64(text: str) -> bytes | None:
@@ -73,6 +75,7 @@ def device_id_of(public_key: bytes) -> str:
     return hashlib.sha256(public_key).hexdigest()
 
 
+@lru_cache(_TEXTS_REMEMBERED)
 def normalised_metadata(text: str | None) -> str:
     """Trim and lowercase ASCII letters only, as for signatures and comparisons."""
     if not text:
@@ -101,7 +104,10 @@ def payload_v3(device: Device, client: Client, role: str, scopes: list[str], tok
     """Return the payload that all other clients sign: version 2 plus platform and device family."""
     platform = normalised_metadata(client.platform)
     family = normalised_metadata(client.device_family or None)
-    return f"v3{payload_v2(device, client, role, scopes, token)[2:]}|{platform}|{family}"
+    return (
+        f"v3|{device.id}|{client.id}|{client.mode}|{role}|{','.join(scopes)}"
+        f"|{device.signed_at}|{token}|{trimmed(device.nonce)}|{platform}|{family}"
+    )
 
 
 def verify_device(

@@ -210,8 +210,10 @@ class BulkAcceptor:
         connecting, self._connecting = self._connecting, []
         for connect, connected in connecting:
             if connected.done():
-                with contextlib.suppress(Exception):  # StopIteration, or the client is gone
+                try:  # noqa: SIM105 (contextlib.suppress takes three calls)
                     connect.send(None)
+                except Exception:  # noqa: BLE001, S110 (StopIteration, or the client is gone)
+                    pass
             else:
                 self._connecting.append((connect, connected))
         if self._connecting:

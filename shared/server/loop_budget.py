@@ -141,7 +141,7 @@ class LoopBudget:
     def end(self, lane: Lane, began: float) -> None:
         """Note that what began with `begin` is done."""
         left = self._left[lane] = self._left[lane] - (self._clock() - began)
-        if lane is Lane.SESSIONS and left < SESSIONS_LOW_SECONDS and not self._renews_sessions:
+        if left < SESSIONS_LOW_SECONDS and lane is Lane.SESSIONS and not self._renews_sessions:
             self._renews_sessions = True
             self._schedule(self._renew_sessions)
 

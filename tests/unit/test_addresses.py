@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from shared.addresses.client import ClientAddress, client_address, over_https
+from shared.addresses.client import (
+    FORWARDING_HEADERS,
+    ClientAddress,
+    client_address,
+    over_https,
+)
 from shared.addresses.forwarding import host_of
 
 TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
@@ -298,3 +303,22 @@ def test_no_text_breaks_the_reading_or_wins_over_the_proxy(forged: str, other: s
     headers = CIMultiDict([("X-Real-IP", forged), ("Forwarded", other)])
     client_address(PROXY, headers, TRUSTED)
     over_https(PROXY, CIMultiDict([("Forwarded", other)]), TRUSTED)
+
+
+ORDINARY_HEADERS = ("Host", "User-Agent", "Origin", "X-Real", "Forwarded-By")
+PROXY_HEADERS = ("Via", "CF-Ray", "X-Forwarded-Port", "X-Client-IP", "Fly-Region")
+
+
+@given(
+    st.lists(st.sampled_from([*ORDINARY_HEADERS, *PROXY_HEADERS, *FORWARDING_HEADERS])), st.data()
+)
+def test_one_header_of_a_proxy_is_enough_in_any_spelling(
+    names: list[str], data: st.DataObject
+) -> None:
+    headers = CIMultiDict(
+        (data.draw(st.sampled_from([name, name.lower(), name.upper()])), "x") for name in names
+    )
+    found = client_address("127.0.0.1", headers, ())
+    assert found.untrusted_proxy is any(name in headers for name in FORWARDING_HEADERS)
+    shown = {*PROXY_HEADERS, *FORWARDING_HEADERS}
+    assert found.direct_loopback is not any(name in headers for name in shown)

@@ -95,12 +95,13 @@ class BusApprovalClient:
         self, question: AuthorizeDevice | ReportSecret | TokenCheck, callback: Then
     ) -> None:
         """Ask a question; `callback` gets the answer, or Unavailable if none arrives in time."""
-        not_after_ms = self._written_until_ms()
+        now = self._clock.monotonic()
+        not_after_ms = self._written_until_ms(now)
         if not_after_ms is None:
             callback(Unavailable(self._requester.trouble or "no-lease"))
             return
         question = msgspec.structs.replace(question, not_after_ms=not_after_ms)
-        deadline = self._clock.monotonic() + DEADLINE_SECONDS
+        deadline = now + DEADLINE_SECONDS
         try:
             self._requester.request(
                 encode(question), partial(self._on_answer, question, deadline, callback)
@@ -121,7 +122,7 @@ class BusApprovalClient:
         """Call a method and return its outcome. Raises Unavailable."""
         if not self._replica.leased:
             raise Unavailable(self._requester.trouble or "no-lease")
-        not_after_ms = self._written_until_ms()
+        not_after_ms = self._written_until_ms(self._clock.monotonic())
         if not_after_ms is None:
             raise Unavailable(self._requester.trouble or "no-lease")
         loop = asyncio.get_running_loop()
@@ -145,12 +146,12 @@ class BusApprovalClient:
         if not self._replica.leased:
             raise Unavailable("no-lease")
 
-    def _written_until_ms(self) -> int | None:
+    def _written_until_ms(self, now: float) -> int | None:
         """Return until when a question asked now may write, by the store's clock, if known."""
         offset_ms = self._heartbeat.store_offset_ms
         if offset_ms is None:
             return None
-        return int((self._clock.monotonic() + WRITTEN_WITHIN_SECONDS) * 1000 + offset_ms)
+        return int((now + WRITTEN_WITHIN_SECONDS) * 1000 + offset_ms)
 
     def _on_answer(
         self,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.gateway.handshake.outcome import AuthConfig, RequestInfo
-    from shared.protocol.connect import Client, ConnectFrame
+    from shared.protocol.connect import ConnectFrame
 
 _NO_AUTH: Final = Auth()
 _NUMBERS: Final = (int, float)
@@ -37,7 +37,8 @@ _ROLES: Final = ("operator", "node")
 class Evaluation:
     """The evaluation of one valid `connect`.
 
-    `client` is the client as it describes itself, `device_id` the device id that it claims, or "".
+    `client` is the client as it describes itself, with its name cut to the limit. `device_id` is
+    the device id that it claims, or "".
     `protocol` is the version to use, the newest until `evaluate` has found a common one.
     `if_accepted` is the outcome to apply once approval answers a ReportSecret with SecretAccepted.
     `proven` says whether the device's signature is valid.
@@ -69,7 +70,15 @@ class Evaluation:
         self._call_id = call_id
         self._role = params.role or "operator"
         self._trusted = rules.trusts_local and peer.direct_loopback and peer.origin is None
-        self.client = _client_info(params.client)
+        client = params.client
+        self.client = ClientInfo(
+            id=client.id,
+            mode=client.mode,
+            version=client.version,
+            platform=client.platform,
+            device_family=client.device_family or "",
+            display_name=(client.display_name or "")[:DISPLAY_NAME_LIMIT_CHARACTERS],
+        )
         self.device_id = params.device.id if params.device else ""
         self.protocol = PROTOCOLS[0]
         self.if_accepted: Accepted | Refusal | None = None
@@ -255,18 +264,6 @@ class Evaluation:
             missing=missing,
             local=self._peer.direct_loopback and self.protocol != refusals.PROTOCOL_3,
         )
-
-
-def _client_info(client: Client) -> ClientInfo:
-    """Return a client's description of itself; the display name is cut to its limit."""
-    return ClientInfo(
-        id=client.id,
-        mode=client.mode,
-        version=client.version,
-        platform=client.platform,
-        device_family=client.device_family or "",
-        display_name=(client.display_name or "")[:DISPLAY_NAME_LIMIT_CHARACTERS],
-    )
 
 
 def is_worker(client_id: object, mode: object, role: object, version: int | None) -> bool:

@@ -52,6 +52,9 @@ def new_nonce() -> str:
     return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{variant}{drawn[17:20]}-{drawn[20:]}"
 
 
+_CHALLENGED, _ASKING, _DONE = State
+
+
 class Handshake:
     """One connection's handshake."""
 
@@ -76,7 +79,7 @@ class Handshake:
         self.frame_id = ""
         """The id of the client's request, for the response; empty if it had none."""
         self.nonce = nonce
-        self.state = State.CHALLENGED
+        self.state = _CHALLENGED
         self.protocol = PROTOCOLS[0]
         self.client: ClientInfo | None = None
         """The client as it describes itself; None until a valid `connect` has arrived."""
@@ -121,10 +124,10 @@ class Handshake:
         if isinstance(effect, Refusal):
             return self._refuse(effect)
         if isinstance(effect, _QUESTIONS):
-            self.state = State.ASKING
+            self.state = _ASKING
             self._question = effect if isinstance(effect, AuthorizeDevice) else None
         else:
-            self.state = State.DONE
+            self.state = _DONE
         return effect
 
     def read_id(self, text: bytes) -> None:
@@ -135,9 +138,11 @@ class Handshake:
 
     def on_answer(self, answer: Answer) -> Accepted | Refusal:
         """Turn approval's answer into the outcome of the handshake."""
+        evaluation, question = self._evaluation, self._question
+        if isinstance(answer, Admitted) and question is not None:
+            return self._admit(answer, question)
         if isinstance(answer, LockedOut):
             return self._refuse(refusals.rate_limited(answer.retry_after_ms))
-        evaluation, question = self._evaluation, self._question
         if (
             isinstance(answer, SecretAccepted)
             and evaluation is not None
@@ -147,28 +152,6 @@ class Handshake:
         if question is None or evaluation is None:
             message = "the answer does not match the question"
             raise RuntimeError(message)
-        if isinstance(answer, Admitted):
-            self.state = State.DONE
-            token = answer.device_token
-            if self._rules.names_device_in_tokens:
-                token = with_device_id(token, question.device_id)
-            grant = Grant(
-                method=answer.method or question.method,
-                role=question.role,
-                scopes=question.scopes,
-                device_token=token,
-                token_scopes=answer.token_scopes,
-                issued_at_ms=answer.issued_at_ms,
-                more_tokens=self._more_tokens(answer, question) if answer.more_tokens else (),
-            )
-            return Accepted(
-                self.frame_id,
-                self.protocol,
-                grant,
-                question.device_id,
-                question.client,
-                answer,
-            )
         if isinstance(answer, NeedsPairing):
             needed = PairingNeeded(
                 reason=answer.reason,
@@ -185,6 +168,24 @@ class Handshake:
         if isinstance(answer, Denied):
             return self._refuse(self._refusal_for(answer, question, evaluation))
         return self.on_unavailable("pending-limit", "approval", retry_after_ms=10_000)
+
+    def _admit(self, answer: Admitted, question: AuthorizeDevice) -> Accepted:
+        self.state = _DONE
+        token = answer.device_token
+        if self._rules.names_device_in_tokens:
+            token = with_device_id(token, question.device_id)
+        grant = Grant(
+            method=answer.method or question.method,
+            role=question.role,
+            scopes=question.scopes,
+            device_token=token,
+            token_scopes=answer.token_scopes,
+            issued_at_ms=answer.issued_at_ms,
+            more_tokens=self._more_tokens(answer, question) if answer.more_tokens else (),
+        )
+        return Accepted(
+            self.frame_id, self.protocol, grant, question.device_id, question.client, answer
+        )
 
     def session(self, accepted: Accepted) -> Session:
         """Return the session of the client, which is admitted with this outcome."""
@@ -207,11 +208,11 @@ class Handshake:
     def _finish(self, outcome: Accepted | Refusal) -> Accepted | Refusal:
         if isinstance(outcome, Refusal):
             return self._refuse(outcome)
-        self.state = State.DONE
+        self.state = _DONE
         return outcome
 
     def _refuse(self, refusal: Refusal) -> Refusal:
-        self.state = State.DONE
+        self.state = _DONE
         return refusal.with_detail("connectionId", self.connection_id)
 
     def _more_tokens(self, answer: Admitted, question: AuthorizeDevice) -> list[MoreToken]:

@@ -46,6 +46,7 @@ RETRY_SECONDS: Final = 2
 """When to retry an upgrade that was rejected because of a limit."""
 _METHOD: Final = b"GET "
 _END: Final = b"\r\n\r\n"
+_UPGRADES: Final = Lane.UPGRADES
 _HEAD_LIMIT_BYTES: Final = 32 * 1024
 """Cap on the head that is buffered here; aiohttp rejects longer ones."""
 
@@ -125,15 +126,15 @@ class UpgradeProtocol(asyncio.Protocol):
             self._serve_plain(transport, head)
             return
         budget = self._upgrader.budget
-        began = budget.begin(Lane.UPGRADES)
+        began = budget.begin(_UPGRADES)
         if began:
             self._upgrade(transport, head, end)
-            budget.end(Lane.UPGRADES, began)
+            budget.end(_UPGRADES, began)
         elif head.startswith(self._upgrader.unfiltered) or budget.upgrades()[0] >= UPGRADES_MAX:
             self._turn_away()
         else:
             self._head, self._end, self._waits = head, end, True
-            budget.wait(Lane.UPGRADES, self)
+            budget.wait(_UPGRADES, self)
 
     def run_slice(self, *, overdue: bool) -> bool:
         """Upgrade the socket, which had to wait; one that waited too long is turned away."""

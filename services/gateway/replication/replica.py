@@ -78,6 +78,9 @@ class Freshness(Enum):
     NO_LEASE = auto()
 
 
+_CURRENT: Final = Freshness.CURRENT
+
+
 @dataclass(frozen=True, slots=True)
 class _Remembered:
     """A remembered change: its device, and its place in the order of receipt."""
@@ -199,15 +202,17 @@ class Replica:
 
     def freshness(self, decided_at: Position, device_id: str) -> Freshness:
         """Return whether an answer decided at a position is current for a device (R6, R7)."""
-        if not self.leased:
+        if self._leased_from + self._served_seconds <= self._clock.monotonic():
             return Freshness.NO_LEASE
         number = decided_at.number
+        if decided_at == self.applied and device_id not in self._touched:
+            return _CURRENT  # what nearly every answer is
         if number < self._floor.number or self._touched.get(device_id, 0) > number:
             return Freshness.STALE
         if number > self.applied.number:
             return Freshness.AHEAD
         known = self._tag_at(number)
-        return Freshness.CURRENT if known == decided_at.tag else Freshness.STALE
+        return _CURRENT if known == decided_at.tag else Freshness.STALE
 
     def has_applied(self, change: Position) -> bool:
         """Return whether a change is applied; a change of another history is not (R5)."""

@@ -133,6 +133,17 @@ class TestPayloads:
         text = build(device, params.client, vector["role"], vector["scopes"], token)
         assert text == vector[f"v{version}"]["payload"]
 
+    @given(st.tuples(*[st.text(min_size=1)] * 5), st.lists(st.text(), max_size=3), st.integers(0))
+    def test_version_3_is_version_2_with_platform_and_family(
+        self, texts: tuple[str, ...], scopes: list[str], signed_at: int
+    ) -> None:
+        device_id, nonce, token, platform, family = texts
+        device = Device(device_id, "key", "signature", signed_at, nonce)
+        client = Client(id="cli", version="1", platform=platform, mode="node", device_family=family)
+        two = payload_v2(device, client, "node", scopes, token)
+        ends = f"|{normalised_metadata(platform)}|{normalised_metadata(family)}"
+        assert payload_v3(device, client, "node", scopes, token) == f"v3{two[2:]}{ends}"
+
     @pytest.mark.parametrize("version", ["v2", "v3"])
     @pytest.mark.parametrize("vector", PAYLOADS, ids=lambda v: f"{v['clientId']}-{v['nonce'][:3]}")
     def test_payloads_are_signed_as_recorded(self, vector: dict[str, Any], version: str) -> None:
