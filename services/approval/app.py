@@ -217,6 +217,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     app.cleanup_ctx.append(run)
     add_routes(
         app,
+        setup_codes=setup_codes,
         registry=registry,
         backups=BackupService(store, ledger),
         operators=OperatorService(store, ledger),

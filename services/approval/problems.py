@@ -62,6 +62,9 @@ TOO_MANY_RULES: Final = Kind("too-many-rules", 409, "No further approval rule ca
 INVALID_RULE: Final = Kind("invalid-rule", 409, "The approval rule contradicts itself")
 TOO_MANY_SETUP_CODES: Final = Kind("too-many-setup-codes", 409, "Too many setup codes are live")
 NO_GATEWAY_URL: Final = Kind("no-gateway-url", 409, "No gateway address is configured")
+INVALID_GATEWAY_URL: Final = Kind(
+    "invalid-gateway-url", 409, "Devices could not connect to this gateway address"
+)
 INSECURE_GATEWAY_URL: Final = Kind(
     "insecure-gateway-url", 409, "A setup code for a public gateway requires wss://"
 )
@@ -115,7 +118,10 @@ _WRONG: Final[Mapping[type[errors.RegistryError], tuple[Kind, str]]] = {
     errors.UnknownSetupCode: (UNKNOWN_SETUP_CODE, "It was used, revoked or has expired."),
     errors.TooManySetupCodes: (TOO_MANY_SETUP_CODES, "Revoke some, or wait until they expire."),
     errors.NoGatewayUrl: (NO_GATEWAY_URL, "Set GATEWAY_PUBLIC_URL, or send gatewayUrl."),
-    errors.InvalidGatewayUrl: (MALFORMED, "gatewayUrl: an address of the gateways, such as wss://"),
+    errors.InvalidGatewayUrl: (
+        INVALID_GATEWAY_URL,
+        "Give the gateways' address, such as wss://gateway.example.com.",
+    ),
     errors.InsecureGatewayUrl: (
         INSECURE_GATEWAY_URL,
         "Over plain ws:// others could read the code. Use the gateways' https:// address.",
@@ -190,6 +196,7 @@ class Ids(msgspec.Struct, rename="camel", frozen=True):
     credential: str = ""
     locked_address: str = ""
     operator_name: str = ""
+    setup_id: str = ""
     webhook_name: str = ""
     rule_name: str = ""
 

@@ -44,7 +44,7 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
         return
     if meta.phase.name is TestPhase.STATEFUL or next(_numbers) % UNKNOWN_EVERY == 0:
         return
-    for name in ("requestId", "deviceId", "lockedAddress", "operatorName", "ruleName"):
+    for name in ("requestId", "deviceId", "lockedAddress", "operatorName", "ruleName", "setupId"):
         if name in case.path_parameters:
             case.path_parameters[name] = _seed(name)
 

@@ -105,7 +105,16 @@ def seeds(here: Replica) -> web.Application:
         await here.rules.add(OPERATOR, name, here.rules.make(OPERATOR, name, made))
         return web.Response(text=name)
 
+    async def setup_id(_request: web.Request) -> web.Response:
+        """Create a setup code, after revoking all others so that the limit is not reached."""
+        await here.setup_codes.revoke_all(OPERATOR)
+        made = await here.setup_codes.create(
+            OPERATOR, profile="node", public_url="wss://gw.example.com"
+        )
+        return web.Response(text=made.code.setup_id)
+
     app = web.Application()
+    app.router.add_post("/setupId", setup_id)
     app.router.add_post("/rule", rule)
     app.router.add_post("/ruleName", rule_name)
     app.router.add_post("/operatorName", operator_name)

@@ -25,7 +25,7 @@ from services.approval.domain.permissions import Permission
 from services.approval.domain.records import AuditEntry
 from services.approval.imports.records import ImportedPart
 from services.approval.schemas import devices as objects
-from services.approval.schemas import lockouts, operators, rules, webhooks
+from services.approval.schemas import lockouts, operators, rules, setup_codes, webhooks
 from services.approval.schemas.history import AuditPage, RestoreProgress
 from services.approval.schemas.refusals import RecentRefusals
 from services.approval.schemas.replicas import LiveReplicas
@@ -288,6 +288,57 @@ OPERATIONS: Final = (
         (problems.INVALID_RULE,),
         body=rules.NewRule,
         permission=MANAGE,
+    ),
+    Operation(
+        "listSetupCodes",
+        "GET",
+        "/v1/setup-codes",
+        "List live setup codes, newest first; without their secrets",
+        setup_codes.SetupCodeList,
+        permission=VIEW,
+    ),
+    Operation(
+        "createSetupCode",
+        "POST",
+        "/v1/setup-codes",
+        "Create a setup code, which pairs one device within ten minutes; the response has the code,"
+        " which is shown only once",
+        setup_codes.CreatedSetupCode,
+        (
+            problems.TOO_MANY_SETUP_CODES,
+            problems.NO_GATEWAY_URL,
+            problems.INVALID_GATEWAY_URL,
+            problems.INSECURE_GATEWAY_URL,
+            problems.NO_JOIN_URL,
+        ),
+        body=setup_codes.NewSetupCode,
+        permission=DECIDE,
+    ),
+    Operation(
+        "getSetupCode",
+        "GET",
+        "/v1/setup-codes/{setupId}",
+        "Show a setup code, and which device it admitted; for twenty minutes after its end",
+        setup_codes.SetupCodeObject,
+        (problems.UNKNOWN_SETUP_CODE, problems.NOT_FOUND),
+        permission=VIEW,
+    ),
+    Operation(
+        "revokeSetupCode",
+        "DELETE",
+        "/v1/setup-codes/{setupId}",
+        "Revoke a live setup code at every replica (idempotent)",
+        setup_codes.RevokedSetupCode,
+        (problems.UNKNOWN_SETUP_CODE, problems.NOT_FOUND),
+        permission=DECIDE,
+    ),
+    Operation(
+        "revokeSetupCodes",
+        "DELETE",
+        "/v1/setup-codes",
+        "Revoke all live setup codes",
+        setup_codes.RevokedSetupCodes,
+        permission=DECIDE,
     ),
     Operation(
         "listOperators",

@@ -14,6 +14,7 @@ from services.approval.domain.operators import OperatorName
 from services.approval.domain.rules import RuleName
 from services.approval.imports.records import ImportDevice  # noqa: TC001 (msgspec reads it)
 from services.approval.schemas import lockouts
+from services.approval.schemas.setup_codes import SetupId
 from services.approval.schemas.webhooks import WebhookName
 from shared.protocol.connect import Role
 from shared.protocol.limits import (
@@ -31,6 +32,7 @@ PARAMETERS: Final = {
     "operatorName": OperatorName,
     "webhookName": WebhookName,
     "ruleName": RuleName,
+    "setupId": SetupId,
 }
 """Types of path parameters, by name."""
 

@@ -25,6 +25,7 @@ from services.approval.api.operator_routes import OperatorRoutes
 from services.approval.api.public import METRICS, PAGES
 from services.approval.api.rule_routes import RuleRoutes
 from services.approval.api.session_routes import SessionViews
+from services.approval.api.setup_code_routes import SetupCodeRoutes
 from services.approval.api.sse import resumed_from
 from services.approval.api.static import json_view, page_files, page_view
 from services.approval.api.webhook_routes import WebhookRoutes
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from services.approval.registry.registry import Registry
     from services.approval.rules.rules import RuleService
     from services.approval.settings import Settings
+    from services.approval.setup_codes.service import SetupCodeService
     from shared.observability.ops import OpsViews
 
 _ABOUT: Final = (
@@ -66,6 +68,7 @@ def add_routes(
     webhooks: WebhookService,
     imports: ImportService,
     rules: RuleService,
+    setup_codes: SetupCodeService,
     events: Events,
     settings: Settings,
     ops: OpsViews,
@@ -89,6 +92,7 @@ def add_routes(
         **WebhookRoutes(webhooks).by_id,
         **ImportOperations(imports).by_id,
         **RuleRoutes(rules, authenticator.now_ms).by_id,
+        **SetupCodeRoutes(setup_codes, authenticator.now_ms).by_id,
     }
     others: dict[str, Callable[[Operation], Handler]] = {
         "followEvents": partial(_streaming, events),

@@ -178,6 +178,7 @@ class Replica:
         self.app: Final = web.Application()
         add_routes(
             self.app,
+            setup_codes=self.setup_codes,
             registry=self.registry,
             backups=self.backups,
             operators=self.operators,

@@ -28,11 +28,16 @@ VIEW = {
     "listLockouts",
     "listWebhooks",
     "listRules",
+    "listSetupCodes",
+    "getSetupCode",
     "openSession",
     "readSession",
     "endSession",
 }
 DECIDE = {
+    "createSetupCode",
+    "revokeSetupCode",
+    "revokeSetupCodes",
     "approveRequest",
     "rejectRequest",
     "rejectRequests",

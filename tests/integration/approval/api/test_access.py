@@ -49,6 +49,7 @@ def routes(app: web.Application) -> list[tuple[str, str]]:
         path = route.resource.canonical
         path = path.replace("{requestId}", "r").replace("{deviceId}", "0" * 64)
         path = path.replace("{operatorName}", "somebody").replace("{ruleName}", "some")
+        path = path.replace("{setupId}", "some")
         path = path.replace("{credential}", "admin-token").replace("{lockedAddress}", "203.0.113.1")
         found.append((route.method, path.replace("{role}", "operator")))
     return found

@@ -44,6 +44,7 @@ PATHS = {
     "credential": "shared-secret",
     "lockedAddress": "203.0.113.9",
     "operatorName": "nobody",
+    "setupId": "nothing",
     "ruleName": "none",
 }
 RULE = {
@@ -54,6 +55,7 @@ RULE = {
     "expiresAtMs": time.time_ns() // 1_000_000 + HOUR_MS,
 }
 BODIES: dict[str, Any] = {
+    "createSetupCode": {"gatewayUrl": "wss://gw.example.com"},
     "rejectRequests": {"requestIds": ["r"]},
     "renameDevice": {"label": "x"},
     "addRule": RULE,

@@ -265,6 +265,7 @@ class TestCrossSiteRequests:
                     lockedAddress="203.0.113.9",
                     operatorName="somebody",
                     ruleName="some",
+                    setupId="some",
                 )
                 reply = await browser.call(operation.method, path, but={PAGE_HEADER: None})
                 reply.problem(403, "cross-site")

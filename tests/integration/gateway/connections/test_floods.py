@@ -18,7 +18,7 @@ from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CONTROL_UI
 from shared.protocol.closing import CloseCode
 from shared.protocol.limits import FRAME_LIMIT_BYTES, OWN_FRAME_LIMIT_BYTES
-from shared.rpc.messages import BOOTSTRAP_TOKEN, SHARED_SECRET
+from shared.rpc.messages import SHARED_SECRET
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
 from tests.support.websocket.raw_socket import (
     BINARY,
@@ -318,7 +318,6 @@ class TestBusTraffic:
         assert offered == [
             (SHARED_SECRET, False),
             (SHARED_SECRET, False),
-            (BOOTSTRAP_TOKEN, False),
             (SHARED_SECRET, False),
             (SHARED_SECRET, True),
         ]
@@ -378,7 +377,6 @@ REFUSED = [
 COUNTED = [
     (None, CLI, Credentials(token="wrong"), ""),
     (None, CLI, Credentials(password="wrong"), ""),
-    (DeviceKey.generate(), CLI, Credentials(bootstrap_token="wrong"), ""),
     (DeviceKey.generate(), CLI, Credentials(password="wrong"), ""),
 ]
 """Refused too, but approval counts the wrong secret first."""
