@@ -32,14 +32,15 @@ export function parser(onEvent) {
 
 /**
  * Follow the events until `signal` aborts, reconnecting after the last event received.
+ * While the page is hidden, the connection is closed unless `stays()`.
  * `onBreak(CallFailed)` is called for each lost connection, `onBegin(id)` for each new start.
  */
-export async function follow({ signal, onBegin, onEvent, onBreak }) {
+export async function follow({ signal, stays = () => false, onBegin, onEvent, onBreak }) {
   let last = null;
   while (!signal.aborted) {
-    await seen();
+    if (!stays()) await seen();
     try {
-      await listen(last, signal, (event) => {
+      await listen(last, signal, stays, (event) => {
         const begins = event.data === "";
         last = event.id;
         if (begins) onBegin(event.id);
@@ -61,13 +62,13 @@ async function seen() {
   }
 }
 
-async function listen(last, signal, onEvent) {
+async function listen(last, signal, stays, onEvent) {
   const silence = new AbortController();
   let timer = setTimeout(() => silence.abort(), SILENCE_MS);
   let unseen = null;
   const look = () => {
     clearTimeout(unseen);
-    unseen = document.hidden ? setTimeout(() => silence.abort(), HIDDEN_MS) : null;
+    unseen = document.hidden ? setTimeout(() => stays() || silence.abort(), HIDDEN_MS) : null;
   };
   document.addEventListener("visibilitychange", look);
   look();

@@ -5,7 +5,9 @@ import * as dialog from "./dialog.js";
 import { Devices } from "./devices.js";
 import { byId, printable, say } from "./dom.js";
 import { follow } from "./events.js";
+import { Linked } from "./linked.js";
 import { Lockouts } from "./lockouts.js";
+import { BrowserNotices, Webhooks } from "./notices.js";
 import { Operators } from "./operators.js";
 import { Audit, Replicas } from "./overview.js";
 import { Refusals } from "./refusals.js";
@@ -42,6 +44,10 @@ class Live {
     const changed = (error) => this.#changed(error);
     this.requests = new Requests({ announce, changed });
     this.devices = new Devices({ changed });
+    this.linked = new Linked({ signal: this.#ended.signal, look: () => this.read() });
+    this.requests.linked = this.linked;
+    this.notices = new BrowserNotices();
+    this.webhooks = new Webhooks({ announce });
     this.refusals = new Refusals();
     this.replicas = new Replicas();
     this.lockouts = new Lockouts({ announce });
@@ -55,6 +61,7 @@ class Live {
     const { signal } = this.#ended;
     follow({
       signal,
+      stays: () => this.notices.on,
       onBegin: () => this.#begin(),
       onEvent: (event) => this.#hear(event),
       onBreak: (error) => this.#broke(error),
@@ -87,6 +94,7 @@ class Live {
     const entry = JSON.parse(event.data);
     this.audit.add(entry);
     this.requests.hear(entry);
+    this.notices.hear(entry);
     if (entry.action.startsWith("rule-") || entry.actor.startsWith("rule:")) this.rules.read();
     if (entry.action.startsWith("operator-")) this.#readAccess();
     this.read();
@@ -136,6 +144,7 @@ class Live {
         this.#refused = found.refusalsVersion;
       }
       await this.lockouts.look();
+      await this.webhooks.look();
       this.#well();
       this.requests.tick();
       this.devices.tick();
@@ -189,6 +198,7 @@ class Live {
     this.devices.show(paired, devices);
     this.requests.learn(devices, new Set(named.filter((id) => !devices.has(id))), begunAt);
     this.audit.learn([...waiting.pending, ...devices.values()]);
+    this.linked.show();
   }
 
   #well() {
@@ -261,7 +271,7 @@ function showPage(session) {
   byId("gateway-known").hidden = !url;
   byId("gateway-unknown").hidden = Boolean(url);
   say(byId("gateway-url"), url ?? "");
-  for (const id of ["waiting", "crowds", "devices", "refusals", "gateways", "approvals", "audit", "lockouts", "rules", "operators"]) {
+  for (const id of ["waiting", "crowds", "devices", "refusals", "gateways", "approvals", "audit", "lockouts", "webhooks", "rules", "operators"]) {
     byId(id).replaceChildren();
   }
   live?.end();

@@ -57,6 +57,8 @@ export class Requests {
     if (address) query.set("address", address);
     else query.set("perAddress", String(PER_ADDRESS));
     const keep = [...this.#open.keys()].filter((id) => this.#used(id)).slice(0, KEPT_LIMIT);
+    const linked = this.linked?.requestId;
+    if (linked && !keep.includes(linked)) keep.push(linked);
     if (keep.length) query.set("keep", keep.join(","));
     return { path: `/v1/requests?${query}`, keep: new Set(keep) };
   }
