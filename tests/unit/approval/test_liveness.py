@@ -6,6 +6,8 @@ import asyncio
 import itertools
 from typing import TYPE_CHECKING, Any
 
+import pytest
+from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
 from services.approval import log_events
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
 class Store:
     """Accepts writes or fails; `writes` is the result of each round."""
 
-    def __init__(self, writes: Sequence[bool]) -> None:
+    def __init__(self, writes: Sequence[bool], cause: Exception | None = None) -> None:
         self._writes = iter(writes)
+        self._cause = cause
         self.hangs = False
         self.away = False
         self.looks = 0
@@ -40,7 +43,7 @@ class Store:
 
     async def write_alive(self, _boot_id: str, *, uptime_s: int) -> None:
         if not next(self._writes):
-            raise StoreUnavailable("ConnectionError: refused")
+            raise StoreUnavailable("ConnectionError: refused") from self._cause
 
     async def write_gone(self, _boot_id: str) -> None:
         return None
@@ -100,6 +103,38 @@ class TestFailures:
 
     def test_a_success_is_not_logged(self) -> None:
         assert warned(True, True, True) == []
+
+
+class TestRefusal:
+    @pytest.mark.parametrize(
+        ("refusal", "fresh"),
+        [
+            ("READONLY You can't write against a read only replica.", False),
+            ("NOREPLICAS Not enough good replicas to write.", False),
+            ("BUSY Redis is busy running a script.", True),
+        ],
+    )
+    def test_a_server_that_refuses_writes_vouches_for_nobody_at_once(
+        self, refusal: str, *, fresh: bool
+    ) -> None:
+        async def scenario(clock: FakeClock) -> bool:
+            announcer = LivenessPublisher(
+                boot_id="here",
+                store=Store([True, False], ResponseError(refusal)),  # type: ignore[arg-type]
+                tell=lambda _alive: None,
+                metrics=Metrics(),
+                clock=clock,
+            )
+            running = asyncio.create_task(announcer.run())
+            await asyncio.sleep(0.1)
+            announcer.on_own_event()
+            assert announcer.fresh
+            await asyncio.sleep(ALIVE_SECONDS)
+            still = announcer.fresh
+            await announcer.stop(running)
+            return still
+
+        assert run_virtual(scenario) is fresh
 
 
 class TestLeaving:
