@@ -19,6 +19,7 @@ from services.approval.domain.records import Token
 from services.approval.imports.records import ImportToken
 from services.approval.schemas import devices
 from services.approval.schemas.operators import CreatedOperator
+from tests.support.approval.paths import SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,6 +129,10 @@ def test_no_field_of_an_answer_holds_a_token() -> None:
             continue
         fields = set(schema.get("properties", ()))
         assert fields.isdisjoint({"token", "deviceToken", "tokenId"}), name
+
+
+def test_tests_have_a_sample_of_every_path_parameter() -> None:
+    assert SAMPLES.keys() == PARAMETERS.keys()
 
 
 class TestProblems:

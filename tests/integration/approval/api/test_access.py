@@ -16,6 +16,7 @@ from tests.integration.approval.replica import (
     replica,
 )
 from tests.support.approval.devices import Device
+from tests.support.approval.paths import sample_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,12 +47,7 @@ def routes(app: web.Application) -> list[tuple[str, str]]:
     found = []
     for route in app.router.routes():
         assert route.resource is not None
-        path = route.resource.canonical
-        path = path.replace("{requestId}", "r").replace("{deviceId}", "0" * 64)
-        path = path.replace("{operatorName}", "somebody").replace("{ruleName}", "some")
-        path = path.replace("{setupId}", "some")
-        path = path.replace("{credential}", "admin-token").replace("{lockedAddress}", "203.0.113.1")
-        found.append((route.method, path.replace("{role}", "operator")))
+        found.append((route.method, sample_path(route.resource.canonical)))
     return found
 
 

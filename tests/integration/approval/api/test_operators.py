@@ -25,6 +25,7 @@ from tests.integration.approval.api.named_operators import create, revoke
 from tests.integration.approval.operator import BEARER, Operator
 from tests.integration.approval.replica import everything, replica
 from tests.support.approval.devices import Device
+from tests.support.approval.paths import sample_path
 from tests.support.http.events import EventReader
 
 if TYPE_CHECKING:
@@ -37,16 +38,6 @@ if TYPE_CHECKING:
 
 FAILURES_LIMIT = 10
 HOUR_MS = 3_600_000
-PATHS = {
-    "requestId": "r",
-    "deviceId": "0" * 64,
-    "role": "node",
-    "credential": "shared-secret",
-    "lockedAddress": "203.0.113.9",
-    "operatorName": "nobody",
-    "setupId": "nothing",
-    "ruleName": "none",
-}
 RULE = {
     "name": "nodes",
     "role": "node",
@@ -80,7 +71,7 @@ class TestPermissions:
         self, admin: Operator, held: Permission, operation: Operation
     ) -> None:
         headers = await create(admin, "somebody", held.label)
-        path = operation.path.format(**PATHS)
+        path = sample_path(operation.path)
         if operation.streams:
             async with listening(admin, headers) as reader:
                 assert await reader.begun() >= 0

@@ -16,6 +16,7 @@ from tests.integration.approval.api.browser import Browser
 from tests.integration.approval.operator import BEARER, Operator
 from tests.integration.approval.replica import ADMIN_TOKEN, everything, replica
 from tests.support.approval.devices import Device
+from tests.support.approval.paths import sample_path
 from tests.support.http.events import EventReader
 
 if TYPE_CHECKING:
@@ -257,16 +258,7 @@ class TestCrossSiteRequests:
     async def test_every_change_is_refused(self, browser: Browser) -> None:
         for operation in OPERATIONS:
             if operation.changes and not operation.token_only:
-                path = operation.path.format(
-                    requestId="r",
-                    deviceId="0" * 64,
-                    role="node",
-                    credential="shared-secret",
-                    lockedAddress="203.0.113.9",
-                    operatorName="somebody",
-                    ruleName="some",
-                    setupId="some",
-                )
+                path = sample_path(operation.path)
                 reply = await browser.call(operation.method, path, but={PAGE_HEADER: None})
                 reply.problem(403, "cross-site")
 
