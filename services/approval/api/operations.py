@@ -325,8 +325,8 @@ OPERATIONS: Final = (
     ),
     Operation(
         "revokeSetupCode",
-        "DELETE",
-        "/v1/setup-codes/{setupId}",
+        "POST",
+        "/v1/setup-codes/{setupId}/revoke",
         "Revoke a live setup code at every replica (idempotent)",
         setup_codes.RevokedSetupCode,
         (problems.UNKNOWN_SETUP_CODE, problems.NOT_FOUND),
@@ -334,8 +334,8 @@ OPERATIONS: Final = (
     ),
     Operation(
         "revokeSetupCodes",
-        "DELETE",
-        "/v1/setup-codes",
+        "POST",
+        "/v1/setup-codes/revoke",
         "Revoke all live setup codes",
         setup_codes.RevokedSetupCodes,
         permission=DECIDE,

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from services.cli.commands.approve import approve, reject
+from services.cli.commands.invite import invite
 from services.cli.commands.watch import watch
 from services.cli.commands.why import why
 from services.cli.context import Context, with_context
@@ -194,5 +195,16 @@ def _print_result(context: Context, result: msgspec.Struct, sentence: str) -> No
         context.output.line(sentence)
 
 
-for _command in (list_devices, approve, reject, remove, rename, rotate, revoke, watch, why):
+for _command in (
+    list_devices,
+    invite,
+    approve,
+    reject,
+    remove,
+    rename,
+    rotate,
+    revoke,
+    watch,
+    why,
+):
     devices.add_command(_command)

@@ -61,13 +61,13 @@ async def test_from_creation_to_the_paired_device(
 async def test_revoke_one_and_all(operator: Operator, elsewhere: Operator) -> None:
     made = [await create(operator) for _ in range(3)]
     path = f"{PATH}/{made[0]['created']['setupId']}"
-    assert (await elsewhere.call("DELETE", path)).body["revoked"]["state"] == "revoked"
-    assert (await operator.call("DELETE", path)).status == 200
-    all_of_them = (await elsewhere.call("DELETE", PATH)).body["revoked"]
+    assert (await elsewhere.call("POST", f"{path}/revoke")).body["revoked"]["state"] == "revoked"
+    assert (await operator.call("POST", f"{path}/revoke")).status == 200
+    all_of_them = (await elsewhere.call("POST", f"{PATH}/revoke")).body["revoked"]
     assert {one["setupId"] for one in all_of_them} == {
         one["created"]["setupId"] for one in made[1:]
     }
-    (await operator.call("DELETE", f"{PATH}/nope")).problem(404, "unknown-setup-code")
+    (await operator.call("POST", f"{PATH}/nope/revoke")).problem(404, "unknown-setup-code")
     (await operator.call("GET", f"{PATH}/nope")).problem(404, "unknown-setup-code")
 
 
