@@ -84,9 +84,16 @@ def openclaw(stack: Stack) -> Iterator[Check]:
     upstream = {"UPSTREAM_URL": "ws://openclaw:18789"}
     stack.up("openclaw", profile="openclaw", environ=upstream)
     stack.up("gateway-1", "gateway-2", "gateway-3", environ=upstream)
+    wait_for(lambda: stack.command("upstream", "check").status == 0, "the gateways reach OpenClaw")
+    checked = stack.command("upstream", "check")
+    yield "every gateway reaches it, and its configuration is right", "^0$", str(checked.status)
     for gateway in ("gateway-1", "gateway-2", "gateway-3"):
-        checked = stack.inside(gateway, "latchkey", "upstream", "check")
-        yield f"{gateway} reaches OpenClaw", "^0$", f"{checked.status}"
+        connected = stack.device(f"ws://{gateway}:18789")
+        yield (
+            f"a device is connected to it by {gateway}",
+            "^Admitted, and connected to OpenClaw",
+            connected.output,
+        )
 
 
 PROFILES: Final[dict[str, Callable[[Stack], Iterator[Check]]]] = {

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from itertools import groupby
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from deploy.local.places import ROOT
 from deploy.secret_names import PASSWORDS
@@ -447,6 +449,21 @@ class TestMonitoring:
         assert connections["pods"]["target"]["averageValue"] == "10000"
         assert "replicas" not in find(rendered["most"], "Deployment", "-gateway")["spec"]
         assert not any(one["kind"] == "HorizontalPodAutoscaler" for one in rendered["least"])
+
+
+def test_the_values_on_the_page_are_accepted(tools: KubernetesTools) -> None:
+    page = (ROOT / "docs/kubernetes.md").read_text()
+    least, own_redis = (
+        yaml.safe_load(dedent(block)) for block in re.findall(r"(?s)```yaml\n(.*?)```", page)
+    )
+    whole = render(tools.helm, least)
+    assert environment(whole, "gateway")["TRUSTED_PROXIES"] == "10.0.0.0/8"
+    assert find(whole, "Ingress", "-gateway")["spec"]["tls"]
+    found = render(tools.helm, least | own_redis)
+    for service in SERVICES:
+        egress = find(found, "NetworkPolicy", f"-{service}")["spec"]["egress"]
+        assert egress[-1]["ports"] == [{"port": 6379}]
+        assert "REDIS_URL_FILE" in environment(found, service)
 
 
 def test_a_release_of_another_name_has_objects_of_that_name(tools: KubernetesTools) -> None:
