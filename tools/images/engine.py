@@ -76,7 +76,8 @@ class Docker:
                 return f"docker has no {part} command"
         host = os.environ.get("DOCKER_HOST", "the default socket")
         try:
-            done = self.run("info", "--format", "{{.ServerVersion}}", seconds=ASK_SECONDS)
+            # `docker info` succeeds without an engine.
+            done = self.run("version", "--format", "{{.Server.Version}}", seconds=ASK_SECONDS)
         except DockerFailed as error:
             return f"{host}: {error}"
         if done.status != 0:

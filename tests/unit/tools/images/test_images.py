@@ -55,7 +55,7 @@ class TestWithoutAnEngine:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        fake_docker(tmp_path, monkeypatch, failing="info*")
+        fake_docker(tmp_path, monkeypatch, failing="version*")
         assert main([command]) == SKIPPED
         assert SKIPPED not in {0, 1, 2}
         printed = capsys.readouterr().err
