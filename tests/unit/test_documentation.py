@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,8 +17,12 @@ from tools.capacity.tables import sizes_table, storms_table
 from tools.drills.attacks import ALL as ATTACKS
 from tools.drills.attacks.table import HEADINGS as ATTACK_HEADINGS
 from tools.drills.faults import ALL as FAULTS
+from tools.drills.faults.sentinel import FAULTS as SENTINEL_FAULTS
 from tools.drills.judging.table import HEADINGS
 from tools.drills.stack import settings as drill_settings
+
+if TYPE_CHECKING:
+    from tools.drills.fault import Fault
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,15 +83,18 @@ def test_the_page_on_capacity_quotes_what_the_command_prints() -> None:
     ]
 
 
-def test_the_quoted_drill_has_every_fault_and_no_other() -> None:
-    text = (ROOT / "docs/results/drill.md").read_text()
+@pytest.mark.parametrize(("page", "faults"), [("drill", FAULTS), ("redis", SENTINEL_FAULTS)])
+def test_the_quoted_drill_has_every_fault_and_no_other(
+    page: str, faults: tuple[Fault, ...]
+) -> None:
+    text = (ROOT / f"docs/results/{page}.md").read_text()
     table = [
         tuple(cell.strip() for cell in line.strip("|").split("|"))
         for line in text.split("\n## ")[0].splitlines()
         if line.startswith("|")
     ]
     assert table[0] == HEADINGS
-    assert [row[0] for row in table[2:]] == [fault.name for fault in FAULTS]
+    assert [row[0] for row in table[2:]] == [fault.name for fault in faults]
 
 
 def test_each_quoted_table_of_attacks_has_every_attack_and_no_other() -> None:
