@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from services.cli.doctor import redis_causes
 from shared.device.profile import CLI
+from shared.redis.sentences import READ_ONLY
 from tests.support.failover import fail_over
+from tests.support.sentinel_stack import said_of
 from tools.support.actors import Operator, SimulatedDevice
 from tools.support.processes.redis import RedisServer
 from tools.support.processes.stack import Stack
 from tools.support.proxies.faults import FaultProxy
 from tools.support.waiting import until
+from tools.support.walking import stopped_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,3 +116,22 @@ async def test_a_gateway_does_not_renew_its_connections_because_approval_ended(
         approval.kill9()
         await gateway.until_not_ready()
         assert not events(gateway, "bus_renewed")
+
+
+async def test_an_address_that_leads_to_a_replica_is_named_and_admits_nobody(
+    stack: Stack, other: RedisServer
+) -> None:
+    (approval,), (gateway,) = stack.approvals, stack.gateways
+    for service, url in (
+        (approval, stack.redis.approval_url),
+        (gateway, stack.redis.gateway_url),
+    ):
+        service.start(REDIS_URL=url.replace(str(stack.redis.port), str(other.port)))
+        await service.until_not_ready()
+    await until(lambda: said_of(approval, "store")["reason"] == READ_ONLY, "readiness says why")
+    (line, *_) = events(approval, "store.unavailable")
+    assert READ_ONLY in str(line)
+    refused = await SimulatedDevice(stack, CLI).expect_refusal(gateway)
+    assert refused.code == "UNAVAILABLE"
+    env = {"OPENCLAW_GATEWAY_TOKEN": stack.gateway_token, "APPROVAL_URL": approval.url}
+    await stopped_by(gateway.ws_url, redis_causes.READ_ONLY, env=env)

@@ -103,9 +103,11 @@ class TestConnections:
         with ManagedRedis(tmp_path / "redis") as redis:
             async with Resp3Only(redis.port) as proxy:
                 with services(tmp_path, redis.url(proxy.port)) as stack:
-                    await stack.gateways[0].until_not_ready()
-                    reason = said_of(stack.gateways[0], "redis")["reason"]
-                    assert "only RESP3" in reason
+                    gateway = stack.gateways[0]
+                    await gateway.until_not_ready()
+                    await until(
+                        lambda: "only RESP3" in said_of(gateway, "redis")["reason"], "it says why"
+                    )
 
     async def test_connections_that_are_dropped_silently_end_no_admission_for_long(
         self, tmp_path: Path

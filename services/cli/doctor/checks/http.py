@@ -145,19 +145,25 @@ async def not_ready(journey: Journey, ready: Ready) -> Wrong:
         named = redis_causes.cause_in(reasons.get(name, "") for name in _REDIS)
         return Wrong(named or causes.REDIS_AWAY, found)
     if failing & _APPROVAL:
-        cause = causes.APPROVAL_AWAY
-        if await _approval_is_healthy(journey):
-            cause = causes.BUS_SECRETS_DIFFER
-        return Wrong(cause, found)
+        approval = await _ask_approval(journey)
+        if approval is None:
+            return Wrong(causes.APPROVAL_AWAY, found)
+        if approval.ready:
+            return Wrong(causes.BUS_SECRETS_DIFFER, found)
+        theirs = [one.reason for one in (approval.dependencies or {}).values() if not one.ok]
+        named = redis_causes.cause_in(theirs)
+        found = "; ".join((found, *(f"approval: {reason}" for reason in theirs)))
+        return Wrong(named or causes.APPROVAL_AWAY, found)
     return Wrong(causes.NOT_READY, found, failing=", ".join(sorted(failing)) or "no reason given")
 
 
-async def _approval_is_healthy(journey: Journey) -> bool:
+async def _ask_approval(journey: Journey) -> Ready | None:
+    """Return the readiness of the approval whose address is known; None if it does not answer."""
     async with approval_of(journey) as approval:
         try:
-            return (await approval.ready()).ready
+            return await approval.ready()
         except CommandError:
-            return False
+            return None
 
 
 def _in_the_clear(journey: Journey, found: str) -> Wrong:
