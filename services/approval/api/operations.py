@@ -335,7 +335,7 @@ OPERATIONS: Final = (
     Operation(
         "revokeSetupCodes",
         "POST",
-        "/v1/setup-codes/revoke",
+        "/v1/setup-code-revocations",
         "Revoke all live setup codes",
         setup_codes.RevokedSetupCodes,
         permission=DECIDE,

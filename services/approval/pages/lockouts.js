@@ -12,6 +12,7 @@ const SECRETS = {
   "shared-secret": "Gateway token",
   "device-token": "Device tokens",
   "bootstrap-token": "Setup codes",
+  "device-join": "Join URLs",
   "admin-token": "Operator tokens",
 };
 

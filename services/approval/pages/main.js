@@ -7,6 +7,7 @@ import { byId, printable, say } from "./dom.js";
 import { follow } from "./events.js";
 import { Linked } from "./linked.js";
 import { Lockouts } from "./lockouts.js";
+import { SetupCodes } from "./setup-codes.js";
 import { BrowserNotices, Webhooks } from "./notices.js";
 import { Operators } from "./operators.js";
 import { Audit, Replicas } from "./overview.js";
@@ -51,6 +52,7 @@ class Live {
     this.refusals = new Refusals();
     this.replicas = new Replicas();
     this.lockouts = new Lockouts({ announce });
+    this.setupCodes = new SetupCodes({ announce, signal: this.#ended.signal });
     this.audit = new Audit();
     const failed = (error) => this.#failed(error);
     this.rules = new Rules({ announce, failed });
@@ -144,6 +146,7 @@ class Live {
         this.#refused = found.refusalsVersion;
       }
       await this.lockouts.look();
+      await this.setupCodes.look();
       await this.webhooks.look();
       this.#well();
       this.requests.tick();
@@ -271,7 +274,7 @@ function showPage(session) {
   byId("gateway-known").hidden = !url;
   byId("gateway-unknown").hidden = Boolean(url);
   say(byId("gateway-url"), url ?? "");
-  for (const id of ["waiting", "crowds", "devices", "refusals", "gateways", "approvals", "audit", "lockouts", "webhooks", "rules", "operators"]) {
+  for (const id of ["waiting", "crowds", "devices", "refusals", "gateways", "approvals", "audit", "lockouts", "setup-codes", "webhooks", "rules", "operators"]) {
     byId(id).replaceChildren();
   }
   live?.end();

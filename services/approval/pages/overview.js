@@ -97,6 +97,13 @@ const DONE = {
   "operator-revoked": "was revoked",
   "rule-added": "was added",
   "rule-removed": "was removed",
+  "setup-code-created": "was created",
+  "setup-code-revoked": "was revoked",
+  "setup-code-bound": "presented a setup code",
+  "setup-code-redeemed": "was admitted by a setup code",
+  "setup-code-refused": "presented a setup code that was refused",
+  "setup-code-delivered": "was sent its tokens",
+  "setup-code-delivery-uncertain": "may not have been sent its tokens",
   "lockout-lifted": "was lifted",
   "history-lost": "were re-evaluated, because Redis had lost the newest change",
   "left-out": "caused more entries than are listed",
@@ -142,7 +149,10 @@ export class Audit {
   }
 
   #line(entry) {
-    const who = entry.deviceId
+    const ofCode = ["setup-code-created", "setup-code-revoked"].includes(entry.action);
+    const who = ofCode
+      ? "A setup code"
+      : entry.deviceId
       ? el("code", { title: entry.deviceId }, shortId(entry.deviceId))
       : entry.action.startsWith("operator-")
         ? "An operator"
@@ -161,6 +171,8 @@ export class Audit {
       entry.role && [entry.role, ...(entry.scopes ?? [])].map(printable).join(", "),
       entry.permission && printable(entry.permission),
       entry.credential && printable(entry.credential),
+      entry.access && `${printable(entry.access)} access`,
+      entry.reason && printable(entry.reason),
       entry.address && `from ${printable(entry.address)}`,
     ].filter(Boolean);
     const self = entry.actor === `device ${entry.deviceId}`;

@@ -195,7 +195,7 @@ async def _revoke(context: Context, approval: ApprovalClient, which: str, *, yes
     how = typed(f"devices invite --revoke {safe(which)} --yes")
     if which == "all":
         context.confirm("Revoke all live setup codes?", yes=yes, how=how)
-        done = await approval.call("POST", f"{PATH}/revoke", RevokedSetupCodes)
+        done = await approval.call("POST", "/v1/setup-code-revocations", RevokedSetupCodes)
         sentence = f"Revoked {len(done.revoked)} setup codes."
     elif all(one.isascii() and (one.isalnum() or one == "-") for one in which) and which:
         context.confirm(f"Revoke setup code {which}?", yes=yes, how=how)

@@ -63,7 +63,7 @@ async def test_revoke_one_and_all(operator: Operator, elsewhere: Operator) -> No
     path = f"{PATH}/{made[0]['created']['setupId']}"
     assert (await elsewhere.call("POST", f"{path}/revoke")).body["revoked"]["state"] == "revoked"
     assert (await operator.call("POST", f"{path}/revoke")).status == 200
-    all_of_them = (await elsewhere.call("POST", f"{PATH}/revoke")).body["revoked"]
+    all_of_them = (await elsewhere.call("POST", "/v1/setup-code-revocations")).body["revoked"]
     assert {one["setupId"] for one in all_of_them} == {
         one["created"]["setupId"] for one in made[1:]
     }
