@@ -28,6 +28,11 @@ def info(_section: str) -> Ask:
     return lambda _server: {"aof_enabled": 1, "connected_slaves": 0}
 
 
+def wait(_replicas: int, _milliseconds: int) -> Ask:
+    """Report that no replica confirms anything: none is modelled."""
+    return lambda _server: 0
+
+
 def config_get(_name: str) -> Ask:
     """Report that each write is on disk before it is answered."""
     return lambda _server: {"appendfsync": "always"}
