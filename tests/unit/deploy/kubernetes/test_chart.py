@@ -36,6 +36,9 @@ from tools.support.yaml_file import load_yaml
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# The first test fetches Helm and the schemas, 60 MB.
+pytestmark = pytest.mark.timeout(240)
+
 Object = dict[str, Any]
 
 SERVICES = {"gateway": gateway, "approval": approval}
