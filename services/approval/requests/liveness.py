@@ -132,7 +132,7 @@ class LivenessPublisher:
             except RegistryError as error:
                 self._failed(str(error))
                 if refuses_writes(error.__cause__):
-                    self._written_at = float("-inf")  # a definite answer: this is not the primary
+                    self._refused()
             except Exception:  # noqa: BLE001 (the next round tries again)
                 self._log.exception("announcement failed")
             now = self._clock.monotonic()
@@ -169,6 +169,10 @@ class LivenessPublisher:
         self._failing = False
         self._written_at = self._clock.monotonic()
         self._tell(Alive(self._boot_id, ready=self.fresh and not self._leaving))
+
+    def _refused(self) -> None:
+        """Answer nothing from now on: this server is not the primary, or soon will not be."""
+        self._written_at = float("-inf")
 
     def _failed(self, why: str) -> None:
         if not self._failing:

@@ -31,6 +31,13 @@ class AnswersWithoutWriting(Scripts):
         return [*self.history(data, keys, args, at, now_ms), 0]
 
 
+class OutlivesRefusals(LivenessPublisher):
+    """R2: goes on for 3 s after a refused write; stopping at once would hide that R2 is missing."""
+
+    def _refused(self) -> None:
+        pass
+
+
 class AlwaysFresh(LivenessPublisher):
     """R3: answers and announces itself even if its own writes and events fail."""
 

@@ -37,7 +37,9 @@ SOUND: Final = Variant()
 WITHOUT: Final = {
     "R1 echo": Variant(beat=lax_gateway.CreditsTheNewest),
     "R1 order": Variant(beat=lax_gateway.TakesOldAnswers),
-    "R2": Variant(scripts=lax_approval.AnswersWithoutWriting),
+    "R2": Variant(
+        scripts=lax_approval.AnswersWithoutWriting, announcer=lax_approval.OutlivesRefusals
+    ),
     "R3": Variant(announcer=lax_approval.AlwaysFresh),
     "R4": Variant(beat=lax_gateway.RenewsAnyway),
     "R5": Variant(beat=lax_gateway.CountsOnly),
