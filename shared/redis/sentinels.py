@@ -62,6 +62,8 @@ class SentinelWatch:
         self._known: Named | None = None
         self._judged = asyncio.Event()
         """Set once a primary is known, or every sentinel has failed to name one."""
+        self.opening: Final[set[asyncio.Timeout]] = set()
+        """Connections to the primary that are being opened."""
         self._following: list[asyncio.Task[None]] = []
         self._closing: set[asyncio.Future[None]] = set()
 
@@ -165,6 +167,8 @@ class SentinelWatch:
             self._log.warning(
                 log_events.FAILED_OVER.name, primary=str(new.place), old=str(old.place)
             )
+            for scope in self.opening:
+                scope.reschedule(asyncio.get_running_loop().time())
             closing = asyncio.ensure_future(self._on_failover())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)

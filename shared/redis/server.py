@@ -29,6 +29,11 @@ class Primary(Protocol):
         """Return whether this is still the primary."""
         ...
 
+    @property
+    def opening(self) -> set[asyncio.Timeout]:
+        """The connections being opened, which a failover ends."""
+        ...
+
 
 class _Checked:
     """Mixin: finds the primary, if asked to, and asks each server for its role.
@@ -47,6 +52,25 @@ class _Checked:
         self._own_name = own_name
         self.released_at = 0.0
         """When it returned to its pool, in the event loop's time."""
+
+    async def connect_check_health(self, *args: Any, **options: Any) -> None:
+        """Connect and log in; a failover ends that, because the old primary may hang."""
+        connection: Any = self
+        connect = super().connect_check_health  # type: ignore[misc]
+        if self._primary is None or connection.is_connected:
+            await connect(*args, **options)
+            return
+        try:
+            async with asyncio.timeout(None) as scope:
+                self._primary.opening.add(scope)
+                try:
+                    await connect(*args, **options)
+                finally:
+                    self._primary.opening.discard(scope)
+        except TimeoutError:
+            await connection.disconnect(nowait=True)
+            message = "the primary changed while it was connected"
+            raise WrongServer(message) from None
 
     async def _connect(self) -> None:
         if self._primary is not None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 KEY = "latchkey:a"
 NAME = "redis.test"
+SOON_SECONDS = 1.0
+"""Well below the time limit for connecting."""
 
 
 class Named:
@@ -30,6 +32,7 @@ class Named:
     def __init__(self, server: RedisServer, *, stays: bool = True) -> None:
         self._place = Place("127.0.0.1", server.port)
         self._stays = stays
+        self.opening: set[asyncio.Timeout] = set()
 
     async def find(self) -> Place:
         return self._place
@@ -70,6 +73,26 @@ class TestRole:
     async def test_one_that_does_not_tell_its_role_is_not(self, redis_server: RedisServer) -> None:
         text = await reached(redis_server, Named(redis_server), redis_server.member_url)
         assert "does not tell its role" in text
+
+
+class TestOpening:
+    async def test_a_failover_ends_what_is_being_opened_at_a_primary_that_hangs(
+        self, redis_server: RedisServer
+    ) -> None:
+        named = Named(redis_server)
+        redis_server.pause()
+        try:
+            opening = asyncio.create_task(reached(redis_server, named))
+            await until(lambda: named.opening, "it is being opened")
+            await asyncio.sleep(0.1)
+            for scope in named.opening:
+                scope.reschedule(asyncio.get_running_loop().time())
+            async with asyncio.timeout(SOON_SECONDS):
+                assert "the primary changed" in await opening
+        finally:
+            redis_server.resume()
+        assert not named.opening
+        assert await reached(redis_server, named) == ""
 
 
 class TestNames:
