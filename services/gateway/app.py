@@ -98,6 +98,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         presence,
         leased=replica.is_leased,
         limits=place_limits(settings),
+        hold_seconds=settings.wait_seconds,
     )
 
     counts = BusCounts(metrics.bus)
@@ -339,6 +340,7 @@ def _watch(metrics: Metrics, connections: Hub, replica: Replica, memory: MemoryB
     metrics.changes_behind.set_function(lambda: replica.behind)
     metrics.watch_connections(lambda: connections.pending, lambda: connections.admitted)
     metrics.watch_displaced(connections.places.displaced)
+    metrics.watch_held(connections.held)
     metrics.watch_memory(memory)
     metrics.watch_tasks()
 

@@ -22,7 +22,8 @@ CONNECTION: Final = LogEvent(
     "connection",
     "One line per connection attempt: `outcome`, client, device, and `code` and `reason` of the"
     " close. A refused device has `request_id` and `approve_at`; an undecided one has the"
-    " `dependency` that failed.",
+    " `dependency` that failed. `held_ms` is how long it was held (`GATEWAY_WAIT_SECONDS`), which"
+    " `ms` does not include.",
 )
 DISCONNECTED: Final = LogEvent(
     "connection.closed",

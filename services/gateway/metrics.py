@@ -19,6 +19,7 @@ from shared.server.loop_budget import Lane
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from services.gateway.connections.held import HeldConnections
     from services.gateway.websocket.memory import MemoryBudget
     from shared.rpc.question_window import QuestionWindow
     from shared.server.loop_budget import LoopBudget
@@ -204,9 +205,20 @@ class Metrics:
         )
         self.connections = Gauge(
             "latchkey_gateway_connections",
-            "Open connections: `waiting` (unauthenticated) or `admitted`.",
+            "Open connections: `waiting` (unauthenticated), `held` (until their devices are"
+            " approved, see `GATEWAY_WAIT_SECONDS`) or `admitted`.",
             ["state"],
             registry=self.registry,
+        )
+        self.holds = ReadCounter(
+            "latchkey_gateway_holds",
+            "Ended holds of clients that needed approval, by why: `granted` (approved),"
+            " `ended` (rejected, expired or removed), `time` (`GATEWAY_WAIT_SECONDS`, or as long"
+            " as the client waits), `replaced` (by another connection of the device), `displaced`"
+            " (its place was needed), `unavailable` (no lease, or history lost), `restart`, or"
+            " `gone`.",
+            ["end"],
+            self.registry,
         )
         self.held_bytes = Gauge(
             "latchkey_gateway_held_bytes",
@@ -258,6 +270,12 @@ class Metrics:
         """Read the numbers of open connections on each scrape."""
         self.connections.labels("waiting").set_function(waiting)
         self.connections.labels("admitted").set_function(admitted)
+
+    def watch_held(self, held: HeldConnections) -> None:
+        """Read the number of held connections, and how holds ended, on each scrape."""
+        self.connections.labels("held").set_function(lambda: len(held))
+        for end in held.ended:
+            self.holds.watch(partial(held.ended.__getitem__, end), end.value)
 
     def watch_memory(self, memory: MemoryBudget) -> None:
         """Read the bytes that sockets hold, and the counts of shed sockets, on each scrape."""

@@ -94,6 +94,16 @@ GATEWAY_CONNECTION_LIMIT_PER_DEVICE: Final = Number(
     least=1,
     most=1_000_000,
 )
+GATEWAY_WAIT_SECONDS: Final = Number(
+    "GATEWAY_WAIT_SECONDS",
+    "How long a client whose device needs approval is held instead of refused, in seconds, so that"
+    " it is admitted as soon as the request is approved; 0: not at all. Clients that cannot wait"
+    " that long are held for less, and unknown ones not at all: docs/onboarding.md lists them."
+    " Ignored with `UPSTREAM_URL`.",
+    0,
+    least=0,
+    most=30,
+)
 GATEWAY_MEMORY_LIMIT_MB: Final = Number(
     "GATEWAY_MEMORY_LIMIT_MB",
     "Maximum total size, in MiB, of WebSocket messages that are incomplete or that clients have not"
@@ -148,6 +158,7 @@ OWN: Final[tuple[AnySetting, ...]] = (
     GATEWAY_CONNECTION_LIMIT,
     GATEWAY_CONNECTION_LIMIT_PER_ADDRESS,
     GATEWAY_CONNECTION_LIMIT_PER_DEVICE,
+    GATEWAY_WAIT_SECONDS,
     GATEWAY_MEMORY_LIMIT_MB,
     BEAT_SECONDS,
     LEASE_SECONDS,
@@ -181,6 +192,8 @@ class Settings:
     connection_limit_per_address: int
     """0: half of the connection limit."""
     connection_limit_per_device: int
+    wait_seconds: float
+    """How long clients are held that need approval; 0: not at all."""
     memory_limit_mb: int
     beat_seconds: float
     lease_seconds: float
@@ -215,6 +228,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     connection_limit = reader.integer(GATEWAY_CONNECTION_LIMIT)
     per_address = reader.integer(GATEWAY_CONNECTION_LIMIT_PER_ADDRESS)
     per_device = reader.integer(GATEWAY_CONNECTION_LIMIT_PER_DEVICE)
+    wait_seconds = _wait_seconds(reader, upstream)
     memory_limit_mb = reader.integer(GATEWAY_MEMORY_LIMIT_MB)
     beat_seconds = reader.seconds(BEAT_SECONDS)
     lease_seconds = reader.seconds(LEASE_SECONDS)
@@ -242,6 +256,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         connection_limit=connection_limit,
         connection_limit_per_address=per_address,
         connection_limit_per_device=per_device,
+        wait_seconds=wait_seconds,
         memory_limit_mb=memory_limit_mb,
         beat_seconds=beat_seconds,
         lease_seconds=lease_seconds,
@@ -258,6 +273,19 @@ def _upstream(reader: SettingsReader) -> Upstream | None:
     if not url:
         return None  # the secret may be made before there is an upstream
     return Upstream(url, reader.secrets(UPSTREAM_SECRET))
+
+
+def _wait_seconds(reader: SettingsReader, upstream: Upstream | None) -> float:
+    """Return how long clients are held that need approval."""
+    seconds = reader.seconds(GATEWAY_WAIT_SECONDS)
+    if upstream is None or not seconds:
+        return seconds
+    # The client has signed the upstream's challenge, which expires while it is held.
+    reader.warnings.append(
+        "GATEWAY_WAIT_SECONDS does nothing with UPSTREAM_URL: the upstream does not wait for a "
+        "held client"
+    )
+    return 0.0
 
 
 def _control_ui_dir(reader: SettingsReader) -> Path | None:

@@ -190,6 +190,7 @@ class Heartbeat:
                     self._relay.on_device_closed(effect.change.device_id)
                 for broadcast in broadcasts(effect.change):
                     self._connections.broadcast(broadcast)
+                self._connections.held.on_change(effect.change)
             elif isinstance(effect, CloseEverybody):
                 self._log.error(
                     log_events.RESYNC.name,

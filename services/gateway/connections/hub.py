@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from services.gateway.connections.close_queue import CloseQueue
 from services.gateway.connections.connection import Connection
 from services.gateway.connections.deadlines import SWEEP_SECONDS, due, share_due
+from services.gateway.connections.held import HeldConnections, HeldLimits, HoldEnd
 from services.gateway.connections.places import OF_DEVICE, Places
 from services.gateway.websocket.frames import PING, close_frame, text_frame
 from shared.addresses.holders import holders
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from services.gateway.connections.connection import Backend
+    from services.gateway.connections.held import Held
     from services.gateway.connections.places import Limit, PlaceLimits
     from services.gateway.handshake.outcome import Session
     from services.gateway.replication.presence import Presence
@@ -65,6 +67,7 @@ class Hub:
         *,
         leased: Callable[[], bool],
         limits: PlaceLimits,
+        hold_seconds: float = 0.0,
     ) -> None:
         self._clock = clock
         self._presence = presence
@@ -72,6 +75,7 @@ class Hub:
         self._opened = 0
         self._all: set[Connection] = set()
         self.places: Final = Places(limits)
+        self.held: Final = HeldConnections(HeldLimits.within(limits, hold_seconds))
         self._pending: dict[Connection, None] = {}
         """The unauthenticated connections, in the order of their deadlines."""
         self._closing: dict[Connection, None] = {}
@@ -105,6 +109,8 @@ class Hub:
         """Displace connections that give way to a newcomer; return which limit rejects it."""
         places = self.places
         while (limit := places.limit_reached(limit_key, is_exempt=is_exempt)) is not None:
+            if self.held.give_way(limit_key, limit):
+                continue
             displaced = places.displaced_by(limit_key, limit)
             if displaced is None:
                 return limit
@@ -128,6 +134,12 @@ class Hub:
         self._pending[connection] = None
         self.places.take(connection)
         return connection
+
+    def hold(self, held: Held) -> bool:
+        """Hold an unauthenticated connection, beyond its deadline; return whether it is held."""
+        if is_held := self.held.hold(held):
+            self._pending.pop(held.connection, None)
+        return is_held
 
     def admit(
         self,
@@ -281,6 +293,7 @@ class Hub:
         for protocol in PROTOCOLS:
             self.broadcast(shutdown(protocol))
         self._drained_at = until
+        self.held.stop()
         self._close_drained(self._clock.monotonic())
 
     def close_admitted(self, code: int, reason: str) -> int:
@@ -290,8 +303,9 @@ class Hub:
     def mark_closing(self, until: float) -> None:
         """Stop serving all admitted connections, and close them evenly until `until`.
 
-        `until` is in monotonic seconds.
+        `until` is in monotonic seconds. Held clients have to ask again.
         """
+        self.held.end_all(HoldEnd.UNAVAILABLE)
         self._close_queue.schedule(
             self._admitted(), CloseCode.RESTART, HISTORY_LOST_REASON, until=until
         )
@@ -307,6 +321,7 @@ class Hub:
         now = self._clock.monotonic()
         for connection in due(self._pending, now):
             self.close(connection, CloseCode.NORMAL, "")
+        self.held.sweep(now)
         silent = due(self._closing, now)
         for connection in silent:
             del self._closing[connection]
@@ -369,6 +384,7 @@ class Hub:
         number, session = connection.number, connection.session
         if session is None:
             self._pending.pop(connection, None)
+            self.held.lost(connection)
         else:
             if session.device_id:
                 self._presence.remove(number)

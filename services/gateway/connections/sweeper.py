@@ -9,6 +9,7 @@ import structlog
 
 from services.gateway import log_events
 from services.gateway.connections.deadlines import SWEEP_SECONDS
+from services.gateway.connections.held import HoldEnd
 from services.gateway.connections.hub import LEASE_LOST_REASON
 from services.gateway.replication.replica import CLOSING_SECONDS
 from shared.protocol.closing import CloseCode
@@ -76,6 +77,7 @@ class Sweeper:
             return
         if self._relay is not None:
             self._relay.close_pipes()
+        self._connections.held.end_all(HoldEnd.UNAVAILABLE)
         closed = self._connections.close_admitted(CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
         if closed:
             self._log.error(log_events.LEASE_LOST.name, closed=closed)

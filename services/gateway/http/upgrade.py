@@ -20,6 +20,7 @@ from services.gateway.http.upgrade_request import (
 from services.gateway.relay.handler import RelayHandler
 from services.gateway.relay.rules.headers import ForwardedClient
 from services.gateway.session.handler import SessionHandler
+from services.gateway.session.holding import HoldingSession
 from services.gateway.websocket.passing_parser import PassingParser
 from services.gateway.websocket.protocol import SocketParser, SocketProtocol
 from shared.addresses.client import client_address, is_trusted, over_https
@@ -230,6 +231,8 @@ class Upgrader:
         door: PipeDoor | None = None,
     ) -> None:
         self._context = context
+        holds = context.connections.held.limits.seconds > 0
+        self._session: Final = HoldingSession if holds else SessionHandler
         self.unfiltered: Final = tuple(unfiltered)
         self._relay = relay
         self._door = door
@@ -285,7 +288,7 @@ class Upgrader:
         handshake = Handshake(connection_id, new_nonce(), info, context.auth)
         relay = self._relay
         if relay is None:
-            handler = SessionHandler(context, connection, handshake, info)
+            handler = self._session(context, connection, handshake, info)
             handler.socket = SocketProtocol(transport, handler, context.memory, context.loop_budget)
             handler.send_challenge(switching)
             return handler.socket

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -12,6 +13,8 @@ from shared.protocol.closing import CloseCode
 from shared.protocol.refusals import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from services.gateway.handshake.handshake import Handshake
     from services.gateway.handshake.outcome import RequestInfo
     from services.gateway.metrics import Metrics
@@ -99,6 +102,17 @@ class AccessLogger:
         self._metrics.handshakes.counts[outcome] += 1
         self._metrics.handshake_seconds.observe(seconds)
         self._log.info(log_events.CONNECTION.name, outcome=outcome, **line)
+
+    @contextmanager
+    def held_for(self, seconds: float) -> Iterator[None]:
+        """Have a line that is logged meanwhile say how long its client was held, if it was."""
+        log = self._log
+        if seconds > 0:
+            self._log = log.bind(held_ms=round(seconds * 1000, 2))
+        try:
+            yield
+        finally:
+            self._log = log
 
     def _fields(self, refusal: Refusal) -> dict[str, object]:
         """Return the extra fields that let an operator act on a refusal."""

@@ -161,6 +161,7 @@ class GatewayHarness:
         approval_public_url: str = "",
         dashboard: Dashboard | None = None,
         plain_limits: PlainLimits = PLAIN_LIMITS,
+        hold_seconds: float = 0.0,
     ) -> None:
         self.clock = FakeClock()
         self.approvals = ScriptedApprovals()
@@ -173,8 +174,10 @@ class GatewayHarness:
             self.presence,
             leased=lambda: self.approvals.leased,
             limits=limits,
+            hold_seconds=hold_seconds,
         )
         self.metrics.watch_displaced(self.connections.places.displaced)
+        self.metrics.watch_held(self.connections.held)
         self.metrics.watch_tasks()
         self.metrics.watch_connections(
             lambda: self.connections.pending, lambda: self.connections.admitted

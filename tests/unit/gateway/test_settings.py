@@ -149,6 +149,29 @@ class TestReusePort:
             read(GATEWAY_REUSE_PORT="yes")
 
 
+class TestWaiting:
+    def test_nobody_is_held_unless_it_is_set(self) -> None:
+        assert read().wait_seconds == 0
+        assert read(GATEWAY_WAIT_SECONDS="12.5").wait_seconds == 12.5
+
+    @pytest.mark.parametrize("value", ["-1", "30.5", "soon"])
+    def test_it_is_bounded(self, value: str) -> None:
+        with pytest.raises(SettingsError, match=f"GATEWAY_WAIT_SECONDS={value}"):
+            read(GATEWAY_WAIT_SECONDS=value)
+
+    def test_nobody_is_held_with_an_upstream_and_a_warning_says_so(self) -> None:
+        upstream = {
+            "UPSTREAM_URL": "ws://10.0.0.7:18789",
+            "UPSTREAM_SECRET": "the secret that the upstream shares with this",
+            "GATEWAY_ALLOWED_ORIGINS": "*",
+        }
+        settings = read(GATEWAY_WAIT_SECONDS="12", **upstream)
+        assert settings.wait_seconds == 0
+        (warning,) = settings.warnings
+        assert warning.startswith("GATEWAY_WAIT_SECONDS does nothing with UPSTREAM_URL")
+        assert read(GATEWAY_WAIT_SECONDS="0", **upstream).warnings == ()
+
+
 class TestPlaces:
     def test_an_address_has_half_of_all_places_unless_it_is_set(self) -> None:
         assert place_limits(read()) == PlaceLimits(20_000, 10_000, 64, 32)
