@@ -15,6 +15,7 @@ from tools.interop.cli.part import cli_part
 from tools.interop.doctor.part import doctor_part
 from tools.interop.driver import NODE
 from tools.interop.facts import Unexpected
+from tools.interop.held.part import held_part
 from tools.interop.latchkey import RunFailed
 from tools.interop.migration.part import migration_part
 from tools.interop.plan import Part, Plan
@@ -32,6 +33,7 @@ PARTS: Final[dict[str, Part]] = {
     "ui": ui_part,
     "doctor": doctor_part,
     "migration": migration_part,
+    "held": held_part,
     "relay": relay_part,
 }
 _GROUP_PREFIX: Final = "relay."

@@ -21,9 +21,12 @@ STOP_SECONDS: Final = 10.0
 class NodeHost:
     """A node host. It keeps its identity across restarts and gateways."""
 
-    def __init__(self, home: Path, name: str, gateway_token: str) -> None:
+    def __init__(
+        self, home: Path, name: str, gateway_token: str, *, protocol: int = PROTOCOL
+    ) -> None:
         home.mkdir(parents=True)
         self.name: Final = name
+        self._program: Final = package(protocol) / "openclaw.mjs"
         self._log: Final = home / "log"
         self._process: asyncio.subprocess.Process | None = None
         self._environ = {
@@ -46,7 +49,7 @@ class NodeHost:
         """Start it against the gateway on this port; do not wait."""
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *(str(NODE), str(package(PROTOCOL) / "openclaw.mjs"), "node", "run"),
+                *(str(NODE), str(self._program), "node", "run"),
                 *("--host", REMOTE_NAME, "--port", str(port), "--display-name", self.name),
                 env=self._environ,
                 stdin=asyncio.subprocess.DEVNULL,
