@@ -52,4 +52,6 @@ def hold_limit(question: AuthorizeDevice) -> HoldLimit | None:
     client = question.client
     if client.display_name == DOCTOR_NAME:
         return None  # it is there to see the refusal
+    if question.setup_digest:
+        return None  # with a setup code, clients are told to retry by themselves
     return _LIMITS.get((client.id, client.mode, question.role, question.protocol))

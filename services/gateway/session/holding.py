@@ -15,7 +15,6 @@ from services.gateway.handshake.holding import HoldLimit, hold_limit
 from services.gateway.session.handler import SessionHandler
 from shared.bus.errors import Unavailable
 from shared.protocol.closing import CloseCode
-from shared.protocol.limits import QUEUED_FRAMES_LIMIT
 from shared.rpc.messages import ASKED_ANEW, NeedsPairing
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ class HoldingSession(SessionHandler):
         """Hold the client if it may be; return whether it is held."""
         handshake, connection = self._handshake, self._connection
         question = None if handshake is None else handshake.question
-        if question is None or connection.stopped or len(self._queued) > QUEUED_FRAMES_LIMIT:
+        if question is None or connection.stopped:
             return False
         connections = self._context.connections
         now = self._context.clock.monotonic()

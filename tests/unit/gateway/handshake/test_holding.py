@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as replace_struct
 
 from services.gateway.handshake.holding import HoldLimit, hold_limit
 from shared.device.profile import (
@@ -55,6 +56,10 @@ def question(profile: Profile) -> AuthorizeDevice:
 )
 def test_a_tested_client_is_held_for_less_than_it_waits(profile: Profile, limit: HoldLimit) -> None:
     assert hold_limit(question(profile)) == limit
+
+
+def test_a_client_with_a_setup_code_is_not_held() -> None:
+    assert hold_limit(replace_struct(question(NODE_HOST), setup_digest="d" * 64)) is None
 
 
 @pytest.mark.parametrize(
