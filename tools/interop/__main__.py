@@ -22,6 +22,7 @@ from tools.interop.plan import Part, Plan
 from tools.interop.reference.part import reference_part
 from tools.interop.relay.part import GROUP_NAMES, relay_part
 from tools.interop.schema import schema_rows
+from tools.interop.setup.part import setup_part
 from tools.interop.table import table
 from tools.interop.ui.part import ui_part
 
@@ -35,6 +36,7 @@ PARTS: Final[dict[str, Part]] = {
     "migration": migration_part,
     "held": held_part,
     "relay": relay_part,
+    "setup": setup_part,
 }
 _GROUP_PREFIX: Final = "relay."
 """With the name of a group: a choice of --only that runs this group of the relay's cases."""

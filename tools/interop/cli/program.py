@@ -100,6 +100,16 @@ class OpenClaw:
             self._program, *command, "--json", environ={**self._environ(), **own}
         )
 
+    async def start(self, *command: str) -> asyncio.subprocess.Process:
+        """Start a command that does not end, such as a node; errors go to its output."""
+        return await asyncio.create_subprocess_exec(
+            *(str(NODE), str(self._program), *command),
+            env=self._environ(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+
     def _environ(self) -> dict[str, str]:
         environ = {
             **QUIET,
