@@ -41,6 +41,11 @@ _MORE: Final[Cases] = (
 _NODE: Final[Cases] = (Case("node run, approved", HeldScenario.node_approved, (_ADMITTED, "runs")),)
 _REFERENCE: Final[Cases] = (
     Case("reference client, approved", HeldScenario.reference_approved, (_ADMITTED,)),
+    Case(
+        "reference client, undecided",
+        HeldScenario.reference_undecided,
+        (_REFUSED, "names the request"),
+    ),
 )
 CASES: Final[dict[int, Cases]] = {
     4: (*_COMMAND[:1], *_MORE, *_COMMAND[1:], *_NODE, *_REFERENCE),

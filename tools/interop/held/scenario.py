@@ -73,12 +73,7 @@ class HeldScenario:
 
     async def node_approved(self) -> Facts:
         """Approve a node that is running: it is connected without another attempt."""
-        host = NodeHost(
-            self._data / f"node-{self._protocol}",
-            f"Held node {self._protocol}",
-            self._latchkey.gateway_token,
-            protocol=self._protocol,
-        )
+        host = self._new_node("approved")
         try:
             await host.start(int(self._latchkey.gateway.rpartition(":")[2]))
             request = await self._request("node-host")
@@ -88,6 +83,18 @@ class HeldScenario:
             return *facts, either(host.runs, "runs", f"ended: {host.said()[-300:]}")
         finally:
             await host.stop()
+
+    async def node_undecided(self) -> Facts:
+        """Decide nothing: a node waits until it is refused."""
+        host = self._new_node("undecided")
+        try:
+            await host.start(int(self._latchkey.gateway.rpartition(":")[2]))
+            request = await self._request("node-host")
+            facts = await self._outcomes(request["deviceId"])
+        finally:
+            await host.stop()
+        await self._decide(request, "reject")
+        return facts[:1]
 
     # The reference client.
 
@@ -105,7 +112,30 @@ class HeldScenario:
         finally:
             await client.stop()
 
+    async def reference_undecided(self) -> Facts:
+        """Decide nothing: the program waits until it is refused, and names its request."""
+        device = await self._reference.device()
+        options = ROLES[0].options(token=self._latchkey.gateway_token)
+        client = await device.connect(**options, url=self._latchkey.gateway)
+        try:
+            error = await client.refusal()
+            request = await self._request("gateway-client")
+        finally:
+            await client.stop()
+        await self._decide(request, "reject")
+        named = (error["pairing"] or {}).get("requestId") == request["requestId"]
+        facts = await self._outcomes(device.id)
+        return *facts, either(named, "names the request", f"gets {error}")
+
     # Building blocks.
+
+    def _new_node(self, name: str) -> NodeHost:
+        return NodeHost(
+            self._data / f"node-{name}-{self._protocol}",
+            f"Held node {self._protocol}",
+            self._latchkey.gateway_token,
+            protocol=self._protocol,
+        )
 
     def _new_command(self, name: str) -> OpenClaw:
         home = self._data / f"command-{name}-{self._protocol}"

@@ -8,13 +8,15 @@ import pytest
 
 from services.gateway.connections.held import HoldEnd
 from services.gateway.connections.hub import RESTART_REASON
+from services.gateway.session.handler import SessionHandler
+from services.gateway.session.holding import HoldingSession
 from shared.bus.errors import Unavailable
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CONTROL_UI, NODE_HOST, NODE_HOST_3, REFERENCE
 from shared.protocol.limits import QUEUED_FRAMES_LIMIT
 from shared.rpc.messages import Changed, Position
-from tests.integration.gateway.harness import TOKEN, GatewayHarness
+from tests.integration.gateway.harness import TOKEN, GatewayHarness, socket_of
 from tests.support.clock import turns
 from tests.support.websocket.raw_socket import CLOSE, PING, PONG, RawSocket
 from tools.support.peers import admit, want_pairing
@@ -158,6 +160,16 @@ class TestTime:
         raw = await gateway.raw(headers=[("Origin", f"http://127.0.0.1:{gateway.port}")])
         response = await raw.connect(DeviceKey.generate(), CONTROL_UI, GOOD)
         assert response["error"]["code"] == "NOT_PAIRED"
+
+
+class TestOff:
+    async def test_a_gateway_that_holds_nobody_uses_the_plain_session(
+        self, harness: GatewayHarness, gateway: GatewayHarness
+    ) -> None:
+        for one, kind in ((harness, SessionHandler), (gateway, HoldingSession)):
+            await (await one.raw()).challenge()
+            (connection,) = one.open_connections
+            assert type(socket_of(connection)._handler) is kind
 
 
 class TestMeanwhile:
