@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tools.support.processes.stack import Stack
 
 
+NO_SETUP_CODE: Final = ""
 AUTHORIZE: Final = "authorize-device"
 HEARTBEAT: Final = "heartbeat"
 UNCHANGED: Final = [0, ""]
@@ -110,7 +111,7 @@ class TestReading:
         candidate, candidate_field, gateway_token_failed, not_after_ms, *flags = rest
         assert (candidate, candidate_field, gateway_token_failed) == ("", "", False)
         assert 0 < not_after_ms - time.time() * 1000 < 60_000
-        assert flags == [False, False, [], False]
+        assert flags == [False, False, [], False, NO_SETUP_CODE]
 
         answered, answer = await next_answer(peer, inbox, number)
         assert answered.sender == approval.boot_id
