@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import Connection, SSLConnection
+from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.redis.address import Place
 from shared.redis.errors import WrongServer
 from shared.redis.sentences import IS_SENTINEL
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterable
 
 
 class Primary(Protocol):
@@ -71,6 +73,38 @@ class _Checked:
             await connection.disconnect(nowait=True)
             message = "the primary changed while it was connected"
             raise WrongServer(message) from None
+
+    async def send_packed_command(
+        self,
+        command: bytes | str | Iterable[bytes],
+        check_health: bool = True,  # noqa: FBT001, FBT002  redis-py's
+    ) -> None:
+        """Write commands within the timeout.
+
+        redis-py uses `asyncio.wait_for`, which until Python 3.12 starts a task for each command and
+        loses a cancellation that arrives when this task has just ended: then the caller goes on,
+        and whoever waits for its end waits forever.
+        """
+        connection: Any = self
+        if not connection.is_connected:
+            await connection.connect_check_health(check_health=False)
+        if check_health:
+            await connection.check_health()
+        encoded = command.encode() if isinstance(command, str) else command
+        parts = [encoded] if isinstance(encoded, bytes) else encoded
+        try:
+            async with asyncio.timeout(connection.socket_timeout):
+                connection._writer.writelines(parts)  # noqa: SLF001  as redis-py does
+                await connection._writer.drain()  # noqa: SLF001
+        except BaseException as error:  # what was sent in part cannot be continued
+            await connection.disconnect(nowait=True)
+            if isinstance(error, TimeoutError):
+                message = "Timeout writing to socket"
+                raise RedisTimeoutError(message) from None
+            if isinstance(error, OSError):
+                message = f"Error while writing to socket: {error}"
+                raise LostError(message) from error
+            raise
 
     async def _connect(self) -> None:
         if self._primary is not None:

@@ -20,6 +20,8 @@ Format = Literal["json", "slack", "discord", "ntfy"]
 FORMATS: Final[tuple[Format, ...]] = ("json", "slack", "discord", "ntfy")
 NAME_LIMIT_CHARACTERS: Final = 80
 """Max. length of a name in a sentence."""
+_LAST_MS: Final = 253_402_300_799_000
+"""The last second of the year 9999."""
 _ZERO_WIDTH_SPACE: Final = "\u200b"
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -179,7 +181,8 @@ def plain_line(text: str) -> str:
 
 
 def _iso(at_ms: int) -> str:
-    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+    """Return a time in ISO 8601; one that no date can express becomes the nearest that is."""
+    moment = datetime.fromtimestamp(min(max(at_ms, 0), _LAST_MS) / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

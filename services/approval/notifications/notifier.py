@@ -39,8 +39,9 @@ MARGIN_SECONDS: Final = 1.0
 """The lease counts as lost so long before it ends in Redis."""
 CANCEL_AGAIN_SECONDS: Final = 0.1
 """After this time, a delivery that goes on is cancelled again."""
+DROP_REASONS: Final = ("full", "given-up")
 RELEASE_SECONDS: Final = 0.5
-"""Timeout for giving up the lease at shutdown."""
+"""Timeout for giving up the lease at shutdown, and for closing connections."""
 
 
 class _Held:
@@ -114,8 +115,10 @@ class Notifier:
             with contextlib.suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(RELEASE_SECONDS):
                     await self._store.release(self._lease.token)
-            for poster in self._posters:
-                await poster.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RELEASE_SECONDS):
+                    for poster in self._posters:
+                        await poster.close()
             if self._close is not None:
                 await self._close()
 
@@ -193,6 +196,9 @@ class Notifier:
 
     def _start_delivering(self) -> None:
         self._log.info(log_events.WEBHOOK_LEASE.name, targets=len(self._keys))
+        for target in self._settings.targets:
+            for reason in DROP_REASONS:
+                self._metrics.webhook_dropped.labels(target.name, reason)  # 0, so that 1 is a rise
         if not self._posters:
             self._posters = [
                 Poster(
@@ -227,7 +233,7 @@ class Notifier:
         if not self._tasks:
             return
         pending = set(self._tasks)
-        while pending:  # a library may swallow a cancellation that meets the end of a connect
+        while pending:  # aiohappyeyeballs loses one that arrives as the first address connects
             for task in pending:
                 task.cancel()
             _done, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)

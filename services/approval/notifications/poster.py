@@ -35,6 +35,8 @@ BODY_SECONDS: Final = 1.0
 """How long the body of a response is read; only its status counts."""
 BODY_LIMIT_BYTES: Final = 4_096
 """How much of it is read; of a longer one, the connection is closed."""
+RETRY_AFTER_DIGITS: Final = 9
+"""Digits read of `Retry-After`, in seconds; what is longer exceeds every limit."""
 DELIVERED: Final = "delivered"
 RESULTS: Final = (
     DELIVERED,
@@ -104,7 +106,7 @@ class Poster:
             ) as response:
                 await _skip_body(response)
                 return _outcome_of(response)
-        except (ClientError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 (its text may contain the address)
             return self._failure(error)
 
     def _failure(self, error: Exception) -> Outcome:
@@ -116,7 +118,9 @@ class Poster:
                 return Outcome("private-address", "its host resolves to a private address")
             return Outcome("name", "its host name cannot be resolved")
         if isinstance(error, ClientConnectorCertificateError | ClientSSLError):
-            return Outcome("tls", "no secure connection: its certificate is not accepted")
+            unknown = isinstance(error, ClientConnectorCertificateError)
+            why = "its certificate is not accepted" if unknown else "TLS failed"
+            return Outcome("tls", f"no secure connection: {why}")
         if isinstance(error, OSError | ServerDisconnectedError):
             return Outcome("connect", "no connection, or it was lost")
         return Outcome("protocol", f"its answer cannot be read ({type(error).__name__})")
@@ -137,6 +141,10 @@ def _outcome_of(response: ClientResponse) -> Outcome:
         return Outcome(DELIVERED, status=status)
     if 300 <= status < 400:  # noqa: PLR2004 (redirection in HTTP)
         return Outcome("redirected", f"HTTP {status}: redirects are not followed", status)
+    return Outcome("status", f"HTTP {status}", status, _asked_ms(response))
+
+
+def _asked_ms(response: ClientResponse) -> int:
+    """Return the delay in `Retry-After`, 0 if it is a date or no number; the policy limits it."""
     asked = response.headers.get("Retry-After", "")
-    seconds = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 10 else 0  # noqa: PLR2004 (digits)
-    return Outcome("status", f"HTTP {status}", status, seconds * 1000)
+    return int(asked[:RETRY_AFTER_DIGITS]) * 1000 if asked.isascii() and asked.isdigit() else 0

@@ -94,7 +94,7 @@ class CheckedResolver(AbstractResolver):
             found: Found | OSError
             try:
                 found = self._lookup(host, port)
-            except (OSError, UnicodeError) as error:
+            except Exception as error:  # noqa: BLE001 (whatever it is, the lookup has ended)
                 found = error if isinstance(error, OSError) else OSError("not a host name")
             with contextlib.suppress(RuntimeError):  # the loop has been closed
                 loop.call_soon_threadsafe(finish, found)

@@ -100,7 +100,8 @@ class Sender:
             return await self._give_up(waiting.first, {}, "it cannot be read")
         record = waiting.record
         attempts = record.attempts if record.head == event.id else 0
-        if attempts and (left := record.retry_at_ms - self._now_ms()) > 0:
+        left = record.retry_at_ms - self._now_ms()
+        if attempts and 0 < left <= self._policy.most_ms:  # longer: the clock was set back
             await asyncio.sleep(min(left / 1000, SLEEP_LIMIT_SECONDS))
             return True
         if not self._lease.is_held():

@@ -7,6 +7,7 @@ name and host alone.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from typing import Final
@@ -58,6 +59,11 @@ def read_target(text: str, number: int, *, allow_http: bool) -> Target:
             "its address must not have a fragment, blanks or control characters, nor exceed"
             f" {URL_LIMIT_CHARACTERS} characters"
         )
+    if not url.isascii() or _looks_numeric(host):
+        raise InvalidTarget(
+            "the host in its address must be a name in ASCII (`xn--` for other letters), or an IP"
+            " address in its usual form"
+        )
     shown = host if port is None else f"{host}:{port}"
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     topic = ""
@@ -72,6 +78,15 @@ def read_target(text: str, number: int, *, allow_http: bool) -> Target:
 
 def _format(name: str) -> Format:
     return next(one for one in FORMATS if one == name)
+
+
+def _looks_numeric(host: str) -> bool:
+    """Return whether a host that is no valid IP address may be taken for one, such as 127.1."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host.rstrip(".").rpartition(".")[2].isdigit()
+    return False
 
 
 def _is_plain(url: str) -> bool:

@@ -47,6 +47,11 @@ if new then
     'lockouts', string.format('%.0f', now + ARGV[5] - 1))
 end
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
+-- No lock-out ends later than this. If the clock was set back, new ones would be overlooked.
+local latest = now + ARGV[5]
+if not new and tonumber(read('lockouts')) > latest then
+  redis.call('HSET', KEYS[2], 'lockouts', string.format('%.0f', latest - 1))
+end
 local number, tag, lockouts = read('number'), read('tag') or '', read('lockouts')
 
 -- A list, whatever the key holds.

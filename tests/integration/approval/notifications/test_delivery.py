@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from prometheus_client import generate_latest
+from structlog.testing import capture_logs
 
 from services.approval.domain.authorization import OPERATOR, operator_caller
 from services.approval.domain.permissions import Permission
+from services.approval.notifications.poster import Outcome, Poster
 from services.approval.notifications.resolver import CheckedResolver
 from services.approval.notifications.retry import RetryPolicy
 from services.approval.notifications.settings import WebhookSettings
@@ -26,9 +30,11 @@ from tests.support.approval.devices import READ, Device
 from tests.support.webhook_receiver import Receiver, new_secret
 
 if TYPE_CHECKING:
+    from services.approval.notifications.event import Event
     from tests.integration.approval.replica import Replica
     from tools.support.processes.redis import RedisServer
 
+HIDDEN = "hidden-path"
 ATTEMPTS = "latchkey_approval_webhook_attempts_total"
 
 
@@ -226,6 +232,80 @@ class TestTroubledTargets:
             _device, request_id = await ask(here)
             await receiver.until(lambda: bool(receiver.accepted))
             assert receiver.accepted[0].data["requestId"] == request_id
+
+
+async def test_a_clock_that_was_set_back_delays_nothing(
+    redis_server: RedisServer, here: Replica
+) -> None:
+    """The time of the next attempt was recorded while the clock was an hour ahead."""
+    async with Receiver(new_secret()) as receiver:
+        receiver.behaviour = 500
+        settings = settings_of(receiver)
+        key = f"latchkey:webhooks:target:{settings.targets[0].key}"
+        slow = RetryPolicy(first_ms=2_000, most_ms=2_000)
+        async with delivering(redis_server.approval_url, settings, policy=slow):
+            await ask(here)
+            await receiver.until(lambda: bool(receiver.received))
+            async with asyncio.timeout(5):
+                while not (at_ms := int(await here.redis.hget(key, "retry_at_ms") or 0)):  # noqa: ASYNC110 (Redis)
+                    await asyncio.sleep(0.01)
+            receiver.behaviour = 200
+            await here.redis.hset(key, "retry_at_ms", at_ms + 3_600_000)
+            await receiver.until_types("device.waiting")
+
+
+async def test_shutdown_ends_although_a_library_loses_a_cancellation(
+    redis_server: RedisServer, here: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As aiohappyeyeballs does at the moment when one of several addresses connects."""
+    lost: list[str] = []
+
+    async def post(_poster: Poster, event: Event, _now_ms: int) -> Outcome:
+        if not lost:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                lost.append(event.id)
+        await asyncio.Event().wait()
+        return Outcome("timeout")
+
+    monkeypatch.setattr(Poster, "post", post)
+    async with Receiver(new_secret()) as receiver:
+        settings = settings_of(receiver)
+    async with asyncio.timeout(20):
+        async with delivering(redis_server.approval_url, settings) as delivery:
+            await ask(here)
+            await eventually(
+                lambda: bool(delivery.count("latchkey_approval_webhook_queue", target="json-1"))
+            )
+    assert len(lost) == 1
+
+
+async def test_no_log_line_or_metric_contains_an_address(
+    redis_server: RedisServer, here: Replica
+) -> None:
+    def lookup(_host: str, _port: int) -> list[tuple[Any, ...]]:
+        raise RuntimeError(HIDDEN)
+
+    listed = [f"json+https://{one}.example/{HIDDEN}?token={HIDDEN}" for one in ("a", "b")]
+    settings = settings_for(*listed, f"slack+http://127.0.0.1:1/{HIDDEN}")
+    resolver = CheckedResolver(private_addresses=False, lookup=lookup)
+    with capture_logs() as logs:
+        async with delivering(redis_server.approval_url, settings, resolver=resolver) as delivery:
+            await ask(here)
+            await eventually(lambda: delivery.count(ATTEMPTS, target="json-1", result="name") >= 2)
+            await eventually(
+                lambda: delivery.count(ATTEMPTS, target="slack-1", result="connect") >= 2
+            )
+            exposed = generate_latest(delivery.metrics.registry).decode()
+        recorded = [(await delivery_record(here, one.key)) for one in settings.targets]
+    assert [one for one in logs if one["event"] == "webhook.failing"]
+    assert HIDDEN not in f"{logs}{exposed}{recorded}"
+
+
+async def delivery_record(here: Replica, key: str) -> str:
+    """Return what is stored about a target."""
+    return str(await here.redis.hgetall(f"latchkey:webhooks:target:{key}"))
 
 
 class TestPrivateAddresses:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from services.approval.notifications import event as events
 from services.approval.notifications.collecting import collect, member_of
 from services.approval.notifications.event import Event
 from services.approval.storage.webhooks import QUEUE_LIMIT, WebhookStore
+from shared.rpc.messages import SHARED_SECRET
 from tests.integration.approval.notifications.delivering import delivering, settings_of
 from tests.integration.approval.operator import Operator
 from tests.integration.approval.replica import replica
@@ -94,6 +96,17 @@ class TestLease:
         await another(here).poll([TARGET])
         assert await here.queues.enqueue(poll, [TARGET], members, **arguments) == ("fenced", [])
         assert len(await ids(here)) == 1
+
+    async def test_a_clock_that_was_set_back_hides_no_lock_out(self, here: Replica) -> None:
+        await here.queues.poll([TARGET])
+        await here.redis.hset("latchkey:webhooks:state", "lockouts", "99999999999999")
+        await here.queues.poll([TARGET])
+        for number in range(12):
+            await here.store.lockouts.count("203.0.113.7", {SHARED_SECRET: [f"wrong {number}"]})
+        async with asyncio.timeout(10):
+            while not (poll := await here.queues.poll([TARGET])).lockouts:  # noqa: ASYNC110 (Redis)
+                await asyncio.sleep(0.01)
+        assert [one.address for one in poll.lockouts] == ["203.0.113.7"]
 
     async def test_giving_it_up_leaves_that_of_another(self, here: Replica) -> None:
         other = another(here)

@@ -30,6 +30,8 @@ HOSTILE = (
     "\x00\x1b[31mred",
     "&amp; & &lt;",
     "`@here`",
+    "zero\u200bwidth\u200d\u2060\ufeffjoined",
+    "\U000e0041\U000e0042 tags",
 )
 
 
@@ -121,6 +123,13 @@ def test_every_event_has_a_body_with_and_without_details(form: Any, kind: str) -
             sent = json.loads(body_of(form, one, public_url=url, topic="t"))
             assert sent
             assert ("Open in Latchkey" in str(sent)) == (form == "slack" and url == URL)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("at_ms", [-1, 10**18, 10**30])
+def test_a_time_that_no_date_can_express_stops_nothing(form: Any, at_ms: int) -> None:
+    odd = Event(id="msg_1", type=events.LOCKED_OUT, at_ms=at_ms, until_ms=at_ms)
+    assert json.loads(body_of(form, odd, public_url=URL, topic="topic"))
 
 
 def test_who_decided_is_named() -> None:

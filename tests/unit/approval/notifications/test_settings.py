@@ -96,6 +96,26 @@ def test_private_hosts_need_to_be_enabled(host: str) -> None:
     assert read(WEBHOOK_TARGETS=f"slack+http://{host}/", WEBHOOK_PRIVATE_ADDRESSES="yes").targets
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "\uff11\uff12\uff17.0.0.1",  # full-width digits, which aiohttp reads as 127
+        "127\u30020\u30020\u30021",
+        "\u24db\u24decalhost",
+        "127.1",
+        "2130706433",
+        "127.0.0.1.",
+        "0",
+    ],
+)
+@pytest.mark.parametrize("private", ["yes", "no"])
+def test_a_host_that_is_read_as_another_is_refused(host: str, private: str) -> None:
+    (problem,) = problems(
+        WEBHOOK_TARGETS=f"slack+https://{host}/", WEBHOOK_PRIVATE_ADDRESSES=private
+    )
+    assert "ASCII" in problem
+
+
 def test_too_many_targets() -> None:
     listed = ",".join(f"{SLACK}{number}" for number in range(17))
     (problem,) = problems(WEBHOOK_TARGETS=listed)
