@@ -11,6 +11,7 @@ from playwright.async_api import expect
 
 from shared.device.profile import CLI
 from tests.browser.screens import SEE_MS, screen
+from tests.browser.story_in_pictures import AXE, LOOKS, check, no_wider_than_the_window
 from tests.support.webhook_receiver import Receiver, new_secret
 from tools.support.actors import SimulatedDevice
 
@@ -76,8 +77,12 @@ async def test_without_permission_it_stays_off(browser: Browser, stack: Stack) -
         await expect(box).not_to_be_checked()
 
 
+@pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("status", [200, 500])
-async def test_a_target_is_tested_on_the_page(browser: Browser, stack: Stack, status: int) -> None:
+async def test_a_target_is_tested_on_the_page(
+    browser: Browser, stack: Stack, status: int, look: str
+) -> None:
+    """The section has no accessibility problem, whatever it shows."""
     async with Receiver(new_secret()) as receiver:
         receiver.behaviour = status
         approval = stack.add_approval(
@@ -85,7 +90,8 @@ async def test_a_target_is_tested_on_the_page(browser: Browser, stack: Stack, st
             WEBHOOK_SECRETS=receiver.secrets[0],
             WEBHOOK_PRIVATE_ADDRESSES="yes",
         )
-        async with screen(browser, stack, approval) as view:
+        async with screen(browser, stack, approval, **LOOKS[look]) as view:
+            await view.page.add_init_script(path=AXE)
             await view.come_in()
             row = view.page.locator('[data-webhook="json-1"]')
             await view.sees(row, f"127.0.0.1:{receiver.port}")
@@ -93,5 +99,11 @@ async def test_a_target_is_tested_on_the_page(browser: Browser, stack: Stack, st
             await receiver.until(lambda: bool(receiver.received))
             await view.sees(row, "Healthy" if status == 200 else "Failing: HTTP 500")
             assert f"{receiver.port}/hidden" not in await view.page.content()
+            await view.page.get_by_label("Notify me in this browser").click()
+            await view.sees(view.page.locator("#notify-problem"), "does not allow notifications")
+            await view.page.evaluate("location.hash = 'request=no-such-request'")
+            await view.sees(view.page.locator("#linked-note"), "no longer pending")
+            await check(view)
+            await no_wider_than_the_window(view)
         approval.terminate()
         approval.wait_ended()
