@@ -25,6 +25,16 @@ UNKNOWN_EVERY: Final = 4
 RULES: Final = ("/v1/rules", "/v1/rule-trials")
 """Calls whose body has to agree with itself, which a made-up one hardly ever does."""
 
+SEEDED: Final = (
+    "requestId",
+    "deviceId",
+    "lockedAddress",
+    "operatorName",
+    "ruleName",
+    "setupId",
+    "webhookName",
+)
+"""Path parameters that get an existing id."""
 _numbers: Final = itertools.count(1)
 
 
@@ -44,7 +54,7 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
         return
     if meta.phase.name is TestPhase.STATEFUL or next(_numbers) % UNKNOWN_EVERY == 0:
         return
-    for name in ("requestId", "deviceId", "lockedAddress", "operatorName", "ruleName", "setupId"):
+    for name in SEEDED:
         if name in case.path_parameters:
             case.path_parameters[name] = _seed(name)
 

@@ -53,6 +53,11 @@ EVERYTHING: Final = {
 """All described operations that end, except the description itself, which schemathesis reads."""
 
 
+async def webhook_name(_request: web.Request) -> web.Response:
+    """Return the name of the target that is configured."""
+    return web.Response(text="ntfy-1")
+
+
 def seeds(here: Replica) -> web.Application:
     """Return a function that creates requests, devices and lock-outs for calls to use."""
 
@@ -114,6 +119,7 @@ def seeds(here: Replica) -> web.Application:
         return web.Response(text=made.code.setup_id)
 
     app = web.Application()
+    app.router.add_post("/webhookName", webhook_name)
     app.router.add_post("/setupId", setup_id)
     app.router.add_post("/rule", rule)
     app.router.add_post("/ruleName", rule_name)
@@ -202,7 +208,11 @@ async def test_nothing_is_found_and_everything_is_reached(
     url, maximum = redis_server.approval_url, "100000"
     async with (
         replica(
-            url, SystemClock(), PENDING_LIMIT=maximum, PENDING_LIMIT_PER_ADDRESS=maximum
+            url,
+            SystemClock(),
+            PENDING_LIMIT=maximum,
+            PENDING_LIMIT_PER_ADDRESS=maximum,
+            WEBHOOK_TARGETS="ntfy+https://ntfy.example/topic",
         ) as here,
         serving(each_from_elsewhere(here.app)) as api_url,
         serving(seeds(here)) as seeds_url,
