@@ -38,7 +38,10 @@ _MORE: Final[Cases] = (
         ("exit 0", "lists devices"),
     ),
 )
-_NODE: Final[Cases] = (Case("node run, approved", HeldScenario.node_approved, (_ADMITTED, "runs")),)
+_NODE: Final[Cases] = (
+    Case("node run, approved", HeldScenario.node_approved, (_ADMITTED, "runs")),
+    Case("node run, undecided", HeldScenario.node_undecided, (_REFUSED,)),
+)
 _REFERENCE: Final[Cases] = (
     Case("reference client, approved", HeldScenario.reference_approved, (_ADMITTED,)),
     Case(
