@@ -90,20 +90,24 @@ async def test_a_target_is_tested_on_the_page(
             WEBHOOK_SECRETS=receiver.secrets[0],
             WEBHOOK_PRIVATE_ADDRESSES="yes",
         )
-        async with screen(browser, stack, approval, **LOOKS[look]) as view:
-            await view.page.add_init_script(path=AXE)
-            await view.come_in()
-            row = view.page.locator('[data-webhook="json-1"]')
-            await view.sees(row, f"127.0.0.1:{receiver.port}")
-            await row.get_by_role("button", name="Send a test notification to json-1").click()
-            await receiver.until(lambda: bool(receiver.received))
-            await view.sees(row, "Healthy" if status == 200 else "Failing: HTTP 500")
-            assert f"{receiver.port}/hidden" not in await view.page.content()
-            await view.page.get_by_label("Notify me in this browser").click()
-            await view.sees(view.page.locator("#notify-problem"), "does not allow notifications")
-            await view.page.evaluate("location.hash = 'request=no-such-request'")
-            await view.sees(view.page.locator("#linked-note"), "no longer pending")
-            await check(view)
-            await no_wider_than_the_window(view)
-        approval.terminate()
-        approval.wait_ended()
+        try:
+            async with screen(browser, stack, approval, **LOOKS[look]) as view:
+                await view.page.add_init_script(path=AXE)
+                await view.come_in()
+                row = view.page.locator('[data-webhook="json-1"]')
+                await view.sees(row, f"127.0.0.1:{receiver.port}")
+                await row.get_by_role("button", name="Send a test notification to json-1").click()
+                await receiver.until(lambda: bool(receiver.received))
+                await view.sees(row, "Healthy" if status == 200 else "Failing: HTTP 500")
+                assert f"{receiver.port}/hidden" not in await view.page.content()
+                await view.page.get_by_label("Notify me in this browser").click()
+                await view.sees(
+                    view.page.locator("#notify-problem"), "does not allow notifications"
+                )
+                await view.page.evaluate("location.hash = 'request=no-such-request'")
+                await view.sees(view.page.locator("#linked-note"), "no longer pending")
+                await check(view)
+                await no_wider_than_the_window(view)
+        finally:
+            approval.terminate()
+            approval.wait_ended()
