@@ -117,9 +117,10 @@ async def _await_results(approval: ApprovalClient, sent: list[TestedWebhook]) ->
 
 
 def _result_of(sent: TestedWebhook, found: WebhookObject) -> TestResult:
-    if found.last_delivered_id == sent.notification_id or not found.queued:
+    accepts = found.failing_since_ms is UNSET
+    if found.last_delivered_id == sent.notification_id or (accepts and not found.queued):
         return TestResult(sent.name, "delivered")
-    if found.failing_since_ms is not UNSET:
+    if not accepts:
         error = "" if found.last_error is UNSET else found.last_error
         return TestResult(sent.name, "failed", error, found.queued)
     return TestResult(sent.name, "waiting", queued=found.queued)

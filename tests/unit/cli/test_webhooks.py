@@ -84,3 +84,11 @@ def test_an_unknown_target_is_not_called(api: Api) -> None:
     assert result.exit_code == 2
     assert "slack-1, json-1" in result.stderr
     assert api.changed == []
+
+
+def test_a_test_that_was_given_up_was_not_delivered(api: Api) -> None:
+    """Then nothing waits any more, but the target has accepted nothing."""
+    api.say("GET", "/v1/webhooks", {"webhooks": [{**ILL, "queued": 0}]})
+    result = run(api, "webhooks", "test", "json-1", "--json")
+    assert result.exit_code == 1
+    assert [one["outcome"] for one in json.loads(result.stdout)["tests"]] == ["failed"]
