@@ -23,12 +23,14 @@ from services.gateway.relay.rules.headers import CLIENT_USER, COMMAND_USER
 from services.gateway.relay.rules.rewriting import Route
 from services.gateway.session.handler import SessionHandler
 from services.gateway.websocket.frame_parser import BINARY, TEXT
+from services.gateway.websocket.frames import text_frame
 from services.gateway.websocket.protocol import PREAUTH_BUFFER_LIMIT_BYTES
 from shared.protocol import refusals
 from shared.protocol.closing import CloseCode
 from shared.protocol.events import CHALLENGE
 from shared.protocol.frames import UNKNOWN_ID, ErrorBody, failure
 from shared.protocol.limits import FRAME_LIMIT_BYTES, QUEUED_FRAMES_LIMIT
+from shared.rpc.messages import BOOTSTRAP_TOKEN
 
 if TYPE_CHECKING:
     from services.gateway.connections.connection import Connection
@@ -151,13 +153,15 @@ class RelayHandler(SessionHandler):
     def _finish(self, result: Answer | Unavailable | Accepted | refusals.Refusal) -> None:
         """Register an admitted client in this turn of the loop, then connect it to the upstream."""
         handshake = self._handshake
-        if handshake is None:
-            return
-        welcome = self._accepted(handshake, result)
-        if welcome is None:
+        welcome = None if handshake is None else self._accepted(handshake, result)
+        if handshake is None or welcome is None:
+            self.report_setup(result, delivered=False)
             return
         relay, link = self._relay, self._link
         relay.learn([self._connection.limit_key])
+        if welcome.grant.method == BOOTSTRAP_TOKEN:
+            self._hand_over_tokens(handshake, welcome)
+            return
         if welcome.device_id and link.socket is None:
             self._come_back()
             return
@@ -173,6 +177,23 @@ class RelayHandler(SessionHandler):
         self._stage = Stage.OPENING_AS_COMMAND
         if not link.open(COMMAND_USER, JOIN_SECONDS, welcome.grant.scopes):
             self._come_back()
+
+    def _hand_over_tokens(self, handshake: Handshake, welcome: Accepted) -> None:
+        """Send our own hello-ok to a device with a setup code, and let it reconnect.
+
+        Its signature covers the code, so the upstream could check it only if it saw the code. And
+        the code may be used up: whether or not the upstream answers, the device needs its tokens
+        now. It reconnects with them, and is relayed like any other device.
+        """
+        connection = self._connection
+        self._leave(CloseCode.NORMAL)
+        delivered = not connection.transport.is_closing()
+        hello = self._hello_ok(handshake, welcome)
+        self._log_outcome(handshake, welcome)
+        self._context.connections.close(
+            connection, CloseCode.RESTART, "service restart", frames=text_frame(hello)
+        )
+        self.report_setup(welcome.answer, delivered=delivered)
 
     def _serve(self, session: Session, opcode: int, payload: bytes) -> None:
         """Forward a frame of an admitted client, or serve it here."""
@@ -320,7 +341,6 @@ class RelayHandler(SessionHandler):
         self._stage = Stage.JOINED
         self._log_outcome(handshake, welcome)
         self._connection.send(joined.frame)
-        self.report_setup(welcome.answer, delivered=True)
         self._context.connections.unmute(self._connection)
         queued, self._queued = self._queued, []
         for opcode, frame in queued:

@@ -217,16 +217,7 @@ class SessionHandler:
             handshake, self._request, self._began, accepted, closed_with=connection.closed_with
         )
         context.connections.admit(connection, session, accepted.client)
-        hello = hello_ok(
-            accepted.frame_id,
-            protocol=accepted.protocol,
-            version=context.identity.version,
-            connection_id=handshake.connection_id,
-            features=context.features[accepted.protocol],
-            grant=accepted.grant,
-            uptime_ms=int((context.clock.monotonic() - context.started_at) * 1000),
-            max_payload_bytes=self.message_limit_bytes,
-        )
+        hello = self._hello_ok(handshake, accepted)
         connection.transport.write(text_frame(hello))
         self.report_setup(result, delivered=not connection.transport.is_closing())
         queued, self._queued = self._queued, []
@@ -254,6 +245,20 @@ class SessionHandler:
             return outcome
         self._queued = []
         return None
+
+    def _hello_ok(self, handshake: Handshake, accepted: Accepted) -> bytes:
+        """Return this gateway's own hello-ok."""
+        context = self._context
+        return hello_ok(
+            accepted.frame_id,
+            protocol=accepted.protocol,
+            version=context.identity.version,
+            connection_id=handshake.connection_id,
+            features=context.features[accepted.protocol],
+            grant=accepted.grant,
+            uptime_ms=int((context.clock.monotonic() - context.started_at) * 1000),
+            max_payload_bytes=self.message_limit_bytes,
+        )
 
     def report_setup(self, result: object, *, delivered: bool) -> None:
         """Report whether hello-ok was sent, if the answer used a setup code up."""
