@@ -1,4 +1,4 @@
-"""Setup codes: `devices join-code` and `connect`, and `node run --pair`, with a home per node."""
+"""Setup codes: the command line's nodes, each with a home of its own, and the dashboard's phone."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ from tools.interop.cli.program import CURRENT_PROTOCOL, OpenClaw, package, versi
 from tools.interop.facts import Facts, Unexpected
 from tools.interop.latchkey import running
 from tools.interop.plan import Plan, Report
+from tools.interop.reference.client import reference_client
+from tools.interop.setup.page import PAGE_CASES, PageScenario
+from tools.interop.ui.browser import browsing
+from tools.interop.ui.part import NO_CHROMIUM
+from tools.support.chromium import find_chromium
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,7 +126,7 @@ CASES: Final = (
 
 
 async def setup_part(plan: Plan) -> Report:
-    """Run every case. Raises RunFailed."""
+    """Run every case. Raises RunFailed or Unexpected."""
     version = version_of(package(CURRENT_PROTOCOL))
     rows = [
         Row("openclaw", version, "setup code", case.name, case.expected, rounds=plan.rounds)
@@ -134,4 +139,36 @@ async def setup_part(plan: Plan) -> Report:
             scenario = Scenario(latchkey, directory)
             for row, case in zip(rows, CASES, strict=True):
                 await run_case(row, case, scenario)
-    return Report(rows)
+    shown = await _page_part(plan)
+    return Report([*rows, *shown.rows], shown.notes)
+
+
+async def _page_part(plan: Plan) -> Report:
+    """Run the cases with the dashboard if there is a browser. Raises RunFailed or Unexpected."""
+    version = version_of(package(CURRENT_PROTOCOL))
+    rows = [
+        Row("Control UI", version, "setup code", case.name, case.expected, rounds=plan.rounds)
+        for case in PAGE_CASES
+    ]
+    chromium = find_chromium()
+    if chromium is None:
+        for row in rows:
+            row.skipped = NO_CHROMIUM
+        return Report(rows)
+    dashboard = {"CONTROL_UI_DIR": str(package(CURRENT_PROTOCOL) / "dist" / "control-ui")}
+    async with (
+        running(plan.data / "setup-page", plan.heard, dashboard) as latchkey,
+        reference_client() as reference,
+        browsing(chromium) as browser,
+    ):
+        site = latchkey.gateway.replace("ws://", "http://")
+        for _ in range(plan.rounds):
+            async with browser.profile(f"{site}/#token={latchkey.gateway_token}") as page:
+                scenario = PageScenario(latchkey, page, reference)
+                try:
+                    await scenario.approved()
+                    for row, case in zip(rows, PAGE_CASES, strict=True):
+                        await run_case(row, case, scenario)
+                finally:
+                    await scenario.stop()
+        return Report(rows, [browser.name, f"{reference.name} {reference.version}"])

@@ -114,6 +114,13 @@ class Page:
             "fill", page=self._number, selector=selector, text=text, within=2 * WAIT_SECONDS
         )
 
+    async def read(self, selector: str) -> str:
+        """Return the text of an element, as soon as there is one. Raises Unexpected."""
+        text: str = await self._driver.ask(
+            "read", page=self._number, selector=selector, within=2 * WAIT_SECONDS
+        )
+        return text
+
     async def picture(self, path: Path) -> None:
         """Write a screenshot (PNG)."""
         await self._driver.ask("picture", page=self._number, path=str(path))

@@ -8,6 +8,7 @@
 //            without a pattern until such an element exists; "gone": until nothing matches
 //   {"id":5,"do":"click","page":1,"selector":"…"}         or {"do":"fill",…,"text":"…"}
 //   {"id":6,"do":"picture","page":1,"path":"….png"}
+//            or {"do":"read","page":1,"selector":"…"}     -> {"id":6,"ok":"its text"}
 //   {"id":7,"do":"forget","profile":1}                    closes its pages
 //
 // Events of its socket: {"page":1,"event":"admitted","connection":"…"}, {"page":1,"event":"closed","at":…},
@@ -132,6 +133,11 @@ const COMMANDS = {
       input.dispatchEvent(new InputEvent("input", { bubbles: true }));
     }, text);
     return true;
+  },
+
+  async read({ page, selector }) {
+    const element = await pages[page - 1].locator(selector).setVisibility(null).waitHandle();
+    return element.evaluate((node) => node.textContent.trim());
   },
 
   async picture({ page, path }) {
