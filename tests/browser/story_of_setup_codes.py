@@ -14,7 +14,13 @@ from shared.device.handshake import Admitted, Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import ANDROID
 from tests.browser.screens import DESKTOP, PHONE, SEE_MS, screen
-from tests.browser.story_in_pictures import AXE, check, no_wider_than_the_window
+from tests.browser.story_in_pictures import (
+    AXE,
+    DOCS,
+    PICTURE_LIMIT_BYTES,
+    check,
+    no_wider_than_the_window,
+)
 from tools.support.setup_codes import read_setup_code
 
 if TYPE_CHECKING:
@@ -45,7 +51,7 @@ async def pixels(page: Page, png: bytes) -> Any:
 
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])
 async def test_a_code_is_scanned_and_the_page_says_who_paired(
-    browser: Browser, stack: Stack, tmp_path: Path, look: str
+    browser: Browser, stack: Stack, tmp_path: Path, pytestconfig: pytest.Config, look: str
 ) -> None:
     viewport = PHONE if look == "phone" else DESKTOP
     scheme = "dark" if look == "dark" else "light"
@@ -62,6 +68,10 @@ async def test_a_code_is_scanned_and_the_page_says_who_paired(
         text = await view.page.get_by_label("Setup code", exact=True).input_value()
         assert found.text == text
         await view.picture(tmp_path / f"setup-code-{look}.png")
+        if look == "light" and pytestconfig.getoption("--pictures"):
+            picture = DOCS / "setup-code.png"
+            await panel.screenshot(path=picture, animations="disabled")
+            assert picture.stat().st_size < PICTURE_LIMIT_BYTES
         await check(view)
         await no_wider_than_the_window(view)
         token = read_setup_code(found.text)["bootstrapToken"]
