@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tools.support.stub_openclaw import StubOpenClaw
 
 ADMIN = "operator.admin"
+LEAVES_AFTER_SECONDS = 0.5
 BROKEN = {"code": "INTERNAL", "message": "not today", "details": {}, "retryable": False}
 
 
@@ -124,6 +125,23 @@ async def test_a_phone_keeps_its_tokens_while_the_upstream_refuses(
     upstream.refusal = None
     _, relayed = await phone.connect_when_ready(stack.gateways[0], with_gateway_token=False)
     assert relayed.hello["auth"]["method"] == "device-token"
+
+
+async def test_a_phone_that_left_too_early_is_reported(stack: Stack, operator: Operator) -> None:
+    _device, admin = await admin_of(stack, operator)
+    setup_id, code = await create(admin, stack)
+    phone = new_phone(stack)
+    (approval,) = stack.approvals
+    approval.pause()
+    try:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(LEAVES_AFTER_SECONDS):
+                await phone.present(stack.gateways[0], code)
+    finally:
+        approval.resume()
+    uncertain = await admin.next_event("device.pair.setup.deliveryUncertain")
+    assert uncertain.payload["setupId"] == setup_id
+    assert uncertain.payload["deviceId"] == phone.device_id
 
 
 async def completion(admin: DeviceClient, setup_id: str) -> dict[str, Any]:
