@@ -214,7 +214,7 @@ class TestLifting:
         audit = (await terminal.run("audit", "--json")).json["entries"]
         found = [entry for entry in audit if entry.get("address") == office.address]
         assert [(item["action"], item["actor"]) for item in found] == [
-            ("lockout-lifted", "operator")
+            ("lockout-lifted", "operator:admin")
         ]
 
 

@@ -115,12 +115,13 @@ class TestReading:
 
         answered, answer = await next_answer(peer, inbox, number)
         assert answered.sender == approval.boot_id
-        kind, change, reason, request_id, roles, scopes = answer
+        kind, change, reason, request_id, roles, scopes, by_setup_code = answer
         assert kind == "needs-pairing"
         assert [type(part) for part in change] == [int, str]
         assert reason == "not-paired"
         assert request_id == await connecting
         assert roles is scopes is None
+        assert by_setup_code is False
 
     async def test_events_of_a_living_approval_and_of_a_change(
         self, stack: Stack, peer: MsgpackPeer
