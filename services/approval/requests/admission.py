@@ -79,6 +79,7 @@ class Admissions:
         rules: RuleBook | None = None,
     ) -> None:
         self._store = store
+        self._ledger = ledger
         self._digests = digests
         self._limiter = limiter
         self._keys = keys
@@ -176,9 +177,22 @@ class Admissions:
             return self._admit(question, decision.token, head)
         if isinstance(decision, policy.Deny) and decision.why == "device-token-mismatch":
             return self._weigh_secrets(question, head, held, failures, now_ms)
-        if isinstance(decision, policy.Deny) or decision.changed is None:
+        if not self._needs_write(decision):
             return self._encode(question, self._to_answer(question, decision, head))
         return _Write(_kind(decision), partial(self._write, question, head, held))
+
+    def _needs_write(self, decision: policy.Decision) -> bool:
+        """Return whether something has to be written before the answer.
+
+        With Redis replicas, this includes the confirmation of a request that waits already. The
+        approval replica that filed it may still be waiting for its own, and a failover would forget
+        the request whose id the device is told.
+        """
+        if isinstance(decision, policy.Deny):
+            return False
+        if decision.changed is not None:
+            return True
+        return isinstance(decision, policy.Ask) and self._store.has_replicas
 
     async def _try_code(
         self,
@@ -197,6 +211,8 @@ class Admissions:
                 return decided if isinstance(decided, bytes) else await decided.work()
             if answer is None:
                 answer = await self._by_code.refuse(question, head, failures)
+            if isinstance(answer, NeedsPairing):
+                await self._ledger.confirm()
         except StoreUnavailable as missing:
             self._warn(question, missing)
             return None
@@ -326,7 +342,7 @@ class Admissions:
             counted = guessed if counts else {}
             work = partial(self._settle_secrets, question, head, held, counted)
             return _Write(_kind(decision), work)
-        if isinstance(decision, policy.Deny) or decision.changed is None:
+        if not self._needs_write(decision):
             return self._encode(question, self._to_answer(question, decision, head))
         return _Write(_kind(decision), partial(self._write, question, head, held))
 
@@ -400,6 +416,8 @@ class Admissions:
                 decision = self._evaluate(question, held, now_ms, failed_rules)
                 answer = self._to_answer(question, decision, head)
                 if isinstance(decision, policy.Deny) or decision.changed is None:
+                    if isinstance(decision, policy.Ask):
+                        await self._ledger.confirm()
                     return self._encode(question, answer)
                 try:
                     committed = await self._commits.commit(question, decision, answer, held, now_ms)

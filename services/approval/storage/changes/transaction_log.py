@@ -141,6 +141,12 @@ class TransactionLog:
                 value = await self._client.get(key) if call_id else None
         return _decode_result(value.partition(b"\n")[2], kind) if value else None
 
+    async def confirm(self) -> None:
+        """With Redis replicas, wait until one of them has the state that was read before."""
+        if self._store.has_replicas:
+            async with reaching_redis(), self._client.pipeline(transaction=False) as pipeline:
+                await self._execute_confirmed(pipeline)
+
     async def _execute_confirmed(self, pipeline: Any) -> list[Any]:
         """Send these commands; return their replies once a Redis replica has the state they saw.
 

@@ -125,6 +125,20 @@ class TestOperators:
         (await operator.post(path)).ok()
 
 
+class TestDevices:
+    async def test_no_request_is_told_before_a_redis_replica_has_it(
+        self, here: Replica, there: Replica, copy: RedisServer
+    ) -> None:
+        """The gateway asks another approval while the first one waits for its confirmation."""
+        asks = Device.new().asks(READ)
+        copy.pause()
+        for replica in (here, there, here):
+            assert await replica.answer(asks) is None, "unknown"
+        copy.resume()
+        told = await there.request(asks)
+        assert told.request_id == (await here.request(asks)).request_id
+
+
 async def test_without_copies_nothing_is_written_for_them(here: Replica) -> None:
     caller = await socket(here, await here.paired(ADMIN), ADMIN)
     asked = call(caller, "device.pair.remove", deviceId="0" * 64)
