@@ -12,6 +12,7 @@ from deploy.local.programs.supervisor import Program
 from tools.support.processes.processes import Processes
 from tools.support.processes.redis import redis_binary
 from tools.support.processes.redis_call import call_redis
+from tools.support.proxies.faults import abort
 from tools.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Resp3Only:
         self.port = 0
         self.refused = 0
         self._carrying: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, HOST, 0)
@@ -95,6 +97,7 @@ class Resp3Only:
         for task in self._carrying:
             task.cancel()
         await asyncio.gather(*self._carrying, return_exceptions=True)
+        await abort(self._writers)
         await self._server.wait_closed()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -105,6 +108,7 @@ class Resp3Only:
             writer.close()
             return
         there, back = await asyncio.open_connection(HOST, self._to)
+        self._writers |= {writer, back}
         back.write(first)
         both = [
             asyncio.create_task(_carry(reader, back)),
@@ -113,6 +117,8 @@ class Resp3Only:
         self._carrying.update(both)
         await asyncio.wait(both)
         self._carrying.difference_update(both)
+        if not any(task.cancelled() for task in both):
+            self._writers -= {writer, back}
 
 
 async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from ssl import SSLContext
 
 HOST: Final = "127.0.0.1"
@@ -94,8 +95,7 @@ class FaultProxy:
         self._server.close()
         self.swallow()
         await asyncio.gather(*self._carrying, return_exceptions=True)
-        for writer in self._writers:
-            writer.close()
+        await abort(self._writers)
         await self._server.wait_closed()
 
     def _end_all(self, ending: Ending) -> None:
@@ -178,6 +178,13 @@ class _Gate:
             target.close()
         finally:
             reading.cancel()
+
+
+async def abort(writers: Iterable[asyncio.StreamWriter]) -> None:
+    """Close connections for good: a peer that reads nothing would delay a normal close for ever."""
+    for writer in writers:
+        writer.transport.abort()
+    await asyncio.sleep(0)  # the sockets are closed in the next turn
 
 
 def end(writer: asyncio.StreamWriter, ending: Ending) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Final, Self
 
-from tools.support.proxies.faults import HOST, READ_BYTES, Ending, Way, end
+from tools.support.proxies.faults import HOST, READ_BYTES, Ending, Way, abort, end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,6 +96,7 @@ class UserProxy:
         self._links = links
         self._other = UserLink()
         self._relaying: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -108,6 +109,7 @@ class UserProxy:
         for task in self._relaying:
             task.cancel()
         await asyncio.gather(*self._relaying, return_exceptions=True)
+        await abort(self._writers)
         await self._server.wait_closed()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -116,6 +118,7 @@ class UserProxy:
         except OSError:
             end(writer, Ending.RESET)
             return
+        self._writers |= {writer, back}
         relayed = _Relayed(self._links, self._other, writer, back)
         both = [
             asyncio.create_task(relayed.carry(Way.THERE, reader, back)),
@@ -125,8 +128,10 @@ class UserProxy:
         await asyncio.wait(both)
         self._relaying.difference_update(both)
         relayed.leave()
-        for one in (writer, back):
-            one.close()
+        if not any(task.cancelled() for task in both):
+            self._writers -= {writer, back}
+            for one in (writer, back):
+                one.close()
 
 
 class _Relayed:
