@@ -32,7 +32,7 @@ def test_a_process_has_memory_descriptors_and_threads() -> None:
 def busy() -> Iterator[tuple[int, float]]:
     """Yield the id of a process that has worked, and the CPU seconds that it counted itself."""
     work = "import sys, time; sum(range(3_000_000)); print(time.process_time()); sys.stdin.read()"
-    command = [sys.executable, "-c", work]
+    command = [sys.executable, "-u", "-c", work]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
